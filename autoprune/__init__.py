@@ -1,0 +1,61 @@
+"""autoprune: multi-objective search of per-layer pruning ratios.
+
+The names here are the public Python API; what plugins are written against is in `autoprune.plugin`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from autoprune.errors import (
+    AutopruneError,
+    DataError,
+    NoFeasibleTrialError,
+    PluginError,
+    SpecError,
+    StructureError,
+    StudyError,
+    TrialError,
+)
+
+if TYPE_CHECKING:
+    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.hookspecs import hookimpl
+    from autoprune.search import SearchResult, resume, search
+    from autoprune.structure import discover, load_pruned
+
+__all__ = [
+    "AutopruneError",
+    "DataError",
+    "NoFeasibleTrialError",
+    "PluginError",
+    "SearchResult",
+    "SpecError",
+    "StructureError",
+    "StudyError",
+    "TrialError",
+    "discover",
+    "hookimpl",
+    "load_pruned",
+    "load_spec",
+    "resume",
+    "search",
+]
+
+# Looked up on first use, so that `import autoprune` costs neither torch nor optuna.
+_LAZY = {
+    "SearchResult": "autoprune.search",
+    "discover": "autoprune.structure",
+    "hookimpl": "autoprune.plugin.hookspecs",
+    "load_pruned": "autoprune.structure",
+    "load_spec": "autoprune.plugin.binding",
+    "resume": "autoprune.search",
+    "search": "autoprune.search",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

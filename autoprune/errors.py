@@ -1,0 +1,83 @@
+"""Every error autoprune raises on purpose.
+
+* AutopruneError
+  * SpecError            the spec (or a command-line argument) is wrong; carries every mistake at once
+  * PluginError          a plugin cannot be loaded, clashes with another or breaks its contract
+  * StructureError       the model cannot be traced, or a cut cannot be made
+  * DataError            a model's or data source's files are missing or malformed
+  * StudyError           a study cannot be created, found or continued
+  * TrialError           one trial failed; the study records the reason and goes on
+  * NoFeasibleTrialError the study ended without one feasible trial
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong with a spec, where it stands and how to mend it."""
+
+    path: tuple[str | int, ...]
+    """Keys from the root of the document, e.g. ``("search", "sampler", "use")``."""
+    message: str
+    file: str = "<spec>"
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        dotted = ".".join(str(part) for part in self.path) or "spec"
+        return f"{self.file}:{self.line}:{self.column}: {dotted}: {self.message}"
+
+
+class AutopruneError(Exception):
+    """Base of all errors a user or plugin author can cause; shown as one clear message, without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SpecError(AutopruneError):
+    """The spec is wrong. ``mistakes`` holds every mistake found, in the order of the file."""
+
+    exit_code = 2
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes, key=lambda p: (p.line, p.column)))
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class PluginError(AutopruneError):
+    """A plugin cannot be loaded, clashes with another one or breaks its contract."""
+
+    exit_code = 3
+
+
+class StructureError(AutopruneError):
+    """The model cannot be traced, or a cut cannot be made."""
+
+    exit_code = 2
+
+
+class DataError(AutopruneError):
+    """The files that a model or data source names are missing or malformed."""
+
+    exit_code = 2
+
+
+class StudyError(AutopruneError):
+    """A study cannot be created, found or continued."""
+
+    exit_code = 2
+
+
+class TrialError(AutopruneError):
+    """One trial failed. The study records the reason and goes on."""
+
+
+class NoFeasibleTrialError(AutopruneError):
+    """The study ended without one feasible trial."""
+
+    exit_code = 4

@@ -1,0 +1,99 @@
+"""What the host hands to a component besides its own options.
+
+The host owns what every plugin would otherwise repeat: copies, ``eval()``, device, seeds, caches, checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from autoprune.plugin.data import Data, SplitName
+from autoprune.plugin.values import Costs, Group
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from autoprune.plugin.components import Scorer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """For model and data sources."""
+
+    folder: Path
+    """Folder of the spec: relative paths start here, and import paths are looked up here first."""
+    cache: Path
+    """Folder for what is worth keeping between searches (a model trained on the spot)."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Common to scorers, strategies, recoveries and evaluators."""
+
+    device: torch.device
+    seed: int
+    data: Data
+    cache: MutableMapping[Hashable, Any] = field(default_factory=dict, repr=False)
+    """Lives as long as the model that the context speaks of; use it through `memo`."""
+
+    def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """``compute()``, once per key: for what all groups or trials share (gradients, batches on the device)."""
+        if key not in self.cache:
+            self.cache[key] = compute()
+        return cast(T, self.cache[key])
+
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """A fresh random generator, seeded for this trial."""
+        import torch
+
+        return torch.Generator(device).manual_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreContext(Context):
+    """For scorers."""
+
+    model: nn.Module
+    """Predicts from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be used."""
+    network: nn.Module
+    """The bare network inside ``model``: its parameters carry the names that slices speak of."""
+
+    def tensor(self, name: str) -> Tensor:
+        """The parameter or buffer of that name, detached."""
+        tensors: dict[str, Tensor] = self.memo(
+            "tensors", lambda: {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        )
+        return tensors[name].detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneContext(Context):
+    """For strategies and recoveries."""
+
+    groups: tuple[Group, ...]
+    scores: Callable[[Scorer], Mapping[str, Tensor]]
+    """Importance of every unit of every group by that scorer, (U,) per group; computed once per study."""
+    cut: Callable[[Mapping[str, Tensor]], nn.Module]
+    """Kept unit indices per group (a group left out stays whole) to a smaller copy of the dense network."""
+    predictor: Callable[[nn.Module], nn.Module]
+    """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationContext(Context):
+    """For evaluators."""
+
+    split: SplitName
+    """``validation`` during the search, ``test`` when the front is measured again."""
+    dense: nn.Module
+    """The dense model, in ``eval()``, for what is measured in turn with it."""
+    costs: Costs
+    """Exact arithmetic of the candidate."""
+    dense_costs: Costs

@@ -1,0 +1,118 @@
+"""What observers see: the study, its trials and the front. All of it is data and goes to JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from autoprune.plugin.values import Direction, Measured
+from autoprune.spec import Spec
+
+TrialState = Literal["complete", "failed", "rejected"]
+Origin = Literal["dense", "ladder", "sampler"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialResult(_Record):
+    """One finished trial."""
+
+    number: int
+    state: TrialState
+    origin: Origin
+    ratios: dict[str, float]
+    """Asked ratio per group."""
+    achieved: dict[str, float]
+    """Ratio per group after rounding to whole units."""
+    scorer: str
+    strategy: str
+    metrics: dict[str, Measured]
+    """Everything measured on the validation split; for a rejected trial the exact arithmetic only."""
+    violations: dict[str, float] = {}
+    """Per constraint how far it is broken, ≤ 0 where it holds."""
+    durations_s: dict[str, float] = {}
+    """Wall-clock seconds per stage: score, cut, recover, each evaluator."""
+    reason: str | None = None
+    """Why it failed or was rejected."""
+    model: Path | None = None
+    """Folder of the saved model, while the trial is on the front."""
+    seed: int
+    started: datetime
+    finished: datetime
+
+    @property
+    def feasible(self) -> bool:
+        """Complete and within every constraint."""
+        return self.state == "complete" and all(v <= 0 for v in self.violations.values())
+
+
+class FrontPoint(_Record):
+    """One member of the Pareto front."""
+
+    trial: TrialResult
+    test: dict[str, Measured] = {}
+    """Measured again on the test split; empty while the search runs."""
+
+
+class Front(_Record):
+    """The feasible trials that no other feasible trial dominates, best first objective first."""
+
+    points: tuple[FrontPoint, ...]
+    objectives: dict[str, Direction]
+    hypervolume: float
+    """On the validation values, against ``reference``; 0 for an empty front."""
+    reference: dict[str, float]
+    """Reference point of the hypervolume: 0 for what is maximised, 1.1 × the dense model's value for what is
+    minimised."""
+
+
+class GroupSummary(_Record):
+    """One group of the search space."""
+
+    name: str
+    units: int
+    granularity: str
+    layers: tuple[str, ...]
+    low: float
+    high: float
+    """Bounds of its ratio; both 0 for a group that is kept."""
+
+
+class StudyInfo(_Record):
+    """A study, as observers see it."""
+
+    name: str
+    folder: Path
+    """Holds the journal, the spec, the saved models and what trackers need to continue."""
+    spec: Spec
+    spec_text: str
+    trials: int
+    """The asked number of trials."""
+    objectives: dict[str, Direction]
+    constraints: dict[str, str]
+    units: dict[str, str]
+    """Unit of every metric."""
+    groups: tuple[GroupSummary, ...]
+    environment: dict[str, str]
+    """Versions, device, seed and spec hash."""
+    finished: tuple[TrialResult, ...] = ()
+    """Trials of an earlier session, when the study is resumed."""
+
+
+class StudyOutcome(_Record):
+    """How a study ended."""
+
+    trials: tuple[TrialResult, ...]
+    front: Front
+    interrupted: bool = False
+    """Ended by Ctrl-C or the time limit, before the asked number of trials."""
+
+
+Facts = Mapping[str, str]
+"""What an observer wants the user to be told, e.g. ``run_id`` and ``url``."""

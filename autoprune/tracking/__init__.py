@@ -1,0 +1,1 @@
+"""The MLflow tracker, an observer plugin."""

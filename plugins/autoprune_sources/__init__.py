@@ -1,0 +1,13 @@
+"""First-party sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoprune.plugin import Component, hookimpl
+
+
+@hookimpl
+def autoprune_components() -> Iterable[type[Component]]:
+    """The sources of this package."""
+    return ()
