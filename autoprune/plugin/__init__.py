@@ -23,7 +23,7 @@ from autoprune.plugin.results import (
     StudyOutcome,
     TrialResult,
 )
-from autoprune.plugin.values import Candidate, Cost, Costs, Group, Measured, Metric, PrunedModel, Slice
+from autoprune.plugin.values import Candidate, Cost, Costs, Group, Measured, Metric, PrunedModel, Role, Slice
 
 __all__ = [
     "Batch",
@@ -49,6 +49,7 @@ __all__ = [
     "PruneContext",
     "PrunedModel",
     "Recovery",
+    "Role",
     "Sampler",
     "ScoreContext",
     "Scorer",

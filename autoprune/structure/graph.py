@@ -1,0 +1,91 @@
+"""A model's exported graph: the operators it runs, with its parameters and buffers as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind
+
+from autoprune.errors import StructureError
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What `trace` finds."""
+
+    graph: fx.GraphModule
+    tensors: dict[str, Tensor]
+    """Every parameter and buffer that the graph reads, by name."""
+    names: dict[str, str]
+    """Placeholder of the graph to the name of the parameter or buffer that it stands for."""
+    constants: dict[str, Tensor]
+    """Placeholder to a constant that the model's code makes."""
+    batch: int
+    """Samples in the example."""
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in ``eval()``; afterwards every module's mode is what it was."""
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Traced:
+    """Export a model in ``eval()``.
+
+    Args:
+        network: The model; left as it was.
+        inputs: Positional example inputs, each of shape (N, …).
+
+    Raises:
+        StructureError: ``torch.export`` cannot trace it.
+    """
+    try:
+        with evaluating(network), torch.no_grad():
+            program = torch.export.export(network, tuple(inputs), strict=False)
+    except Exception as error:  # torch.export raises dozens of types, some of them private
+        cause = (str(error).strip().splitlines() or [""])[0]
+        raise StructureError(
+            f"torch.export cannot trace {type(network).__name__}: {type(error).__name__}: {cause}"
+        ) from error
+    named = {
+        **dict(network.named_parameters(remove_duplicate=False)),
+        **dict(network.named_buffers(remove_duplicate=False)),
+    }
+    names: dict[str, str] = {}
+    constants: dict[str, Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in named:
+            names[spec.arg.name] = spec.target
+        elif spec.kind in (InputKind.CONSTANT_TENSOR, InputKind.BUFFER):
+            constant = program.constants.get(spec.target or "")
+            if isinstance(constant, Tensor):
+                constants[spec.arg.name] = constant
+    # One name per tensor: tied weights are one tensor under several names.
+    canonical: dict[int, str] = {}
+    names = {place: canonical.setdefault(id(named[name]), name) for place, name in names.items()}
+    return Traced(
+        graph=program.graph_module,
+        tensors={name: named[name].detach() for name in names.values()},
+        names=names,
+        constants=constants,
+        batch=int(inputs[0].shape[0]),
+    )
+
+
+def module_of(node: fx.Node) -> str:
+    """Name of the innermost module whose code made that node; empty for the model itself."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()))[0] if stack else ""
+    return str(path)

@@ -1,0 +1,330 @@
+"""Runs the exported graph on labels and gathers what is tied to what."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from autoprune.plugin import Role
+from autoprune.structure.graph import Traced, module_of
+from autoprune.structure.labels import Labels, constant, narrowed, varying
+from autoprune.structure.rules import RULES
+from autoprune.structure.ties import Ties
+
+MOVES = frozenset(
+    f"aten::{name}"
+    for name in (
+        "view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T swapaxes movedim moveaxis flatten "
+        "unflatten squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile flip cat concat "
+        "stack pixel_shuffle pixel_unshuffle channel_shuffle"
+    ).split()
+)
+"""Operators that only move entries about: they run unchanged on labels."""
+
+SAME = frozenset(
+    f"aten::{name}"
+    for name in (
+        "clone contiguous detach detach_ alias dropout dropout_ feature_dropout alpha_dropout _to_copy to type_as "
+        "lift_fresh_copy"
+    ).split()
+)
+"""Operators whose output is their first input."""
+
+ELEMENTWISE = frozenset(
+    f"aten::{name}" for name in "hardswish log_sigmoid masked_fill where rsub __and__ __or__ true_divide rrelu".split()
+)
+"""Operators that act entry by entry without the tag that says so."""
+
+FRESH = frozenset(f"aten::{name}_like" for name in "zeros ones full empty rand randn".split()) | frozenset(
+    f"aten::new_{name}" for name in "zeros ones full empty".split()
+)
+"""Operators that read no more than the shape of their input."""
+
+_ROLES: tuple[Role, ...] = ("output", "input", "vector")
+
+
+@dataclass(frozen=True)
+class AtomRange:
+    """The atoms of one dimension of one parameter or buffer: ``first + index``."""
+
+    tensor: str
+    dim: int
+    first: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """Multiply-accumulates of one operator: ``factor`` × the number of kept labels of each vector."""
+
+    factor: int
+    vectors: tuple[Tensor, ...]
+
+
+@dataclass
+class Labeling:
+    """What the run found."""
+
+    ranges: list[AtomRange] = field(default_factory=list)
+    ties: Ties = field(default_factory=Ties)
+    roles: dict[Role, list[Tensor]] = field(default_factory=lambda: {role: [] for role in _ROLES})
+    """Atoms by what they do in a layer, in the order of the graph."""
+    products: list[Product] = field(default_factory=list)
+    whole_groups: set[str] = field(default_factory=set)
+    """Modules (grouped convolutions, group norms) that lose whole groups."""
+    splits: dict[str, int] = field(default_factory=dict)
+    """Nodes that spread one dimension of units over several, with the number of ways to cut the result."""
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    """Operators without a rule that touched units, with the modules that call them."""
+    atoms: int = 1
+
+
+class Labeler(fx.Interpreter):
+    """Pushes labels through the graph."""
+
+    def __init__(self, traced: Traced, choices: Mapping[str, int]) -> None:
+        """Number the atoms of every parameter and buffer.
+
+        Args:
+            traced: The exported model.
+            choices: Which dimension carries the units after a node that spreads them over several.
+        """
+        super().__init__(traced.graph)
+        self.found = Labeling()
+        self._traced = traced
+        self._choices = choices
+        self._parameters: dict[str, Labels] = {}
+        for name, tensor in traced.tensors.items():
+            planes = []
+            for dim, size in enumerate(tensor.shape):
+                if size > 1:
+                    self.found.ranges.append(AtomRange(name, dim, self.found.atoms, size))
+                    atoms = torch.arange(self.found.atoms, self.found.atoms + size)
+                    view = [size if d == dim else 1 for d in range(tensor.ndim)]
+                    planes.append(atoms.view(view).expand(tensor.shape))
+                    self.found.atoms += size
+            zeros = torch.zeros((), dtype=torch.int64).expand(tensor.shape)
+            self._parameters[name] = Labels(tuple(planes) or (zeros,), parameter=True)
+
+    @property
+    def ties(self) -> Ties:
+        """What is tied so far."""
+        return self.found.ties
+
+    def label(self) -> Labeling:
+        """Run the graph."""
+        self.run(enable_io_processing=False)
+        return self.found
+
+    # What rules call.
+
+    def claim(self, atoms: Tensor, role: Role) -> Tensor:
+        """Note what those atoms do; returns them."""
+        self.found.roles[role].append(atoms.reshape(-1))
+        return atoms
+
+    def macs(self, factor: int, *vectors: Tensor) -> None:
+        """Note the multiply-accumulates of an operator over the whole batch."""
+        self.found.products.append(Product(factor, vectors))
+
+    def by_whole_groups(self, node: fx.Node, groups: int, size: int) -> bool:
+        """Whether ``groups`` blocks of ``size`` channels lose whole blocks, or the same channels in every block.
+
+        Whichever leaves more units to choose from.
+        """
+        whole = groups >= size
+        if whole:
+            self.found.whole_groups.add(module_of(node))
+        return whole
+
+    def moved(self, node: fx.Node, x: Labels, planes: Sequence[Tensor]) -> Labels:
+        """Labels after entries moved; an activation is cut along one dimension, so the others are tied."""
+        if x.parameter:
+            return Labels(tuple(planes), parameter=True)
+        plane = narrowed(planes[0])
+        dims = varying(plane)
+        if len(dims) > 1:
+            ways = dims[:1] if "pixel_shuffle" in str(node.target) else dims[::-1]
+            self.found.splits[node.name] = len(ways)
+            keep = ways[self._choices.get(node.name, 0)]
+            for dim in dims:
+                if dim != keep:
+                    first = plane.narrow(dim, 0, 1)
+                    self.ties.tie(plane, first)
+                    plane = first
+        return Labels((plane.expand(planes[0].shape),))
+
+    def constants(self, node: fx.Node) -> Any:
+        """Constant labels in the shape of the node's output."""
+        return map_arg_values(node.meta.get("val"))
+
+    def elementwise(self, operands: Sequence[Labels], shape: torch.Size) -> Labels:
+        """Ties broadcast operands entry by entry."""
+        aligned = [Labels(tuple(_aligned(p, len(shape)) for p in x.planes), x.parameter) for x in operands]
+        activations = [x.plane for x in aligned if not x.parameter]
+        parameters = [x for x in aligned if x.parameter]
+        if not activations:
+            return self._elementwise_parameters(parameters, shape)
+        result = activations[0]
+        for other in activations[1:]:
+            result = self._merge(result, other, shape)
+        for parameter in parameters:
+            dims = varying(result)
+            for plane in parameter.planes:
+                if dims and varying(plane) == dims:
+                    self.claim(narrowed(plane), "vector")
+                    result = self._merge(result, plane, shape)
+                else:
+                    self.ties.pin(plane, f"used whole by {self.ties.where}")
+            if any(parameter.shape[dim] != 1 for dim in dims) and not any(varying(p) == dims for p in parameter.planes):
+                self.ties.pin(result, f"mixed with a whole parameter by {self.ties.where}")
+        return Labels((result.expand(shape),))
+
+    def _merge(self, a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
+        along_a, along_b = varying(a), varying(b)
+        if not along_a and along_b:
+            return self._merge(b, a, shape)
+        if along_a and along_b and along_a != along_b:
+            for plane in (a, b):
+                self.ties.pin(plane, f"{self.ties.where} spreads them over each other")
+            return torch.zeros((), dtype=torch.int64).expand(shape)
+        if along_a and not along_b:
+            label = narrowed(b)
+            if label.any():
+                self.ties.pin(label, f"its one value acts on many units in {self.ties.where}")
+                return a
+            if all(b.shape[dim] == 1 for dim in along_a):
+                return a
+        self.ties.tie(narrowed(a), narrowed(b))
+        return a if narrowed(a).any() else b
+
+    def _elementwise_parameters(self, parameters: Sequence[Labels], shape: torch.Size) -> Labels:
+        planes: dict[tuple[int, ...], Tensor] = {}
+        for parameter in parameters:
+            for plane in parameter.planes:
+                dims = varying(plane)
+                if dims in planes:
+                    self.ties.tie(narrowed(planes[dims]), narrowed(plane))
+                planes.setdefault(dims, plane.expand(shape))
+        if len(planes) > 1:
+            planes.pop((), None)
+        return Labels(tuple(planes.values()), parameter=True)
+
+    # The interpreter.
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Labels of one node's output."""
+        if n.op == "placeholder":
+            if n.name in self._traced.names:
+                return self._parameters[self._traced.names[n.name]]
+            return self.constants(n)
+        if n.op == "get_attr":
+            return constant(value.shape) if isinstance(value := self.fetch_attr(str(n.target)), Tensor) else value
+        args: Any = map_arg(n.args, lambda used: self.env[used])
+        if n.op == "output":
+            self._pin_all(args, "it is an output of the model")
+            return None
+        if n.target is operator.getitem:
+            return args[0][args[1]]
+        self.ties.where = f"{n.target} in {module_of(n) or 'the model'}"
+        return self._operator(n, _positional(n, args, self.env))
+
+    def _operator(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        schema = getattr(node.target, "_schema", None)
+        name = schema.name.removesuffix("_") if schema else str(node.target)
+        if name in FRESH or name == "aten::_assert_tensor_metadata" or not _tensors(args):
+            return self.constants(node)
+        if name in SAME:
+            return args[0]
+        if name in MOVES:
+            return self._move(node, name, args)
+        if name in RULES:
+            result = RULES[name](self, node, args)
+            if result is not None:
+                return result
+        if name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
+            value = node.meta["val"]
+            if isinstance(value, Tensor):
+                return self.elementwise(_tensors(args), value.shape)
+        labels = _tensors(args)
+        if any(plane.any() for x in labels for plane in x.planes):
+            self.found.unknown.setdefault(name, []).append(module_of(node))
+        self._pin_all(args, f"{name} in {module_of(node) or 'the model'} has no rule")
+        return self.constants(node)
+
+    def _move(self, node: fx.Node, name: str, args: tuple[Any, ...]) -> Any:
+        shape = node.meta["val"].shape
+        x = args[0]
+        if isinstance(x, Labels):
+            if name.endswith(("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten")):
+                planes = [plane.reshape(shape) for plane in x.planes]
+            elif name.endswith(("expand", "expand_as", "broadcast_to")):
+                planes = [plane.expand(shape) for plane in x.planes]
+            else:
+                planes = [node.target(plane, *args[1:], **node.kwargs) for plane in x.planes]  # type: ignore[operator]
+            return self.moved(node, x, planes)
+        activations = [part for part in x if not part.parameter]
+        dims = {dim for part in activations for dim in varying(part.plane)}
+        planes = []
+        for part in x:
+            # Of a parameter among activations (a class token), the plane that varies as they do.
+            fit = [plane for plane in part.planes if set(varying(plane)) <= dims] if part.parameter else [part.plane]
+            chosen = fit[-1] if fit and dims else torch.zeros(part.shape, dtype=torch.int64)
+            for plane in part.planes:
+                if part.parameter and plane is not chosen:
+                    self.ties.pin(plane, f"used whole by {self.ties.where}")
+            if part.parameter:
+                self.claim(narrowed(chosen), "vector")
+            planes.append(chosen)
+        moved = node.target(planes, *args[1:])  # type: ignore[operator]
+        return self.moved(node, Labels((moved,)), [moved])
+
+    def _pin_all(self, values: Any, reason: str) -> None:
+        for labels in _tensors(values):
+            for plane in labels.planes:
+                self.ties.pin(plane, reason)
+
+
+def map_arg_values(value: Any) -> Any:
+    """Constant labels for a (nested) example value; what is no tensor passes through."""
+    if isinstance(value, Tensor):
+        return constant(value.shape)
+    if isinstance(value, list | tuple):
+        return tuple(map_arg_values(item) for item in value)
+    return value
+
+
+def _aligned(plane: Tensor, ndim: int) -> Tensor:
+    return plane.reshape(*[1] * (ndim - plane.ndim), *plane.shape)
+
+
+def _tensors(values: Any) -> list[Labels]:
+    if isinstance(values, Labels):
+        return [values]
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return [labels for value in values for labels in _tensors(value)]
+    return []
+
+
+def _positional(node: fx.Node, args: Any, env: Mapping[fx.Node, Any]) -> tuple[Any, ...]:
+    """The operator's positional arguments, defaults and keywords filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return (*args, *map_arg(node.kwargs, lambda used: env[used]).values())
+    kwargs = map_arg(node.kwargs, lambda used: env[used])
+    filled = list(args)
+    for argument in schema.arguments[len(args) :]:
+        if argument.kwarg_only:
+            if isinstance(kwargs.get(argument.name), Labels):
+                filled.append(kwargs[argument.name])
+            continue
+        filled.append(kwargs.get(argument.name, argument.default_value))
+    return tuple(filled)

@@ -1,0 +1,365 @@
+"""How operators couple units: about fifteen rules; whatever only moves entries about runs unchanged on the labels.
+
+A rule gets the `Labeler`, the node and its arguments (tensors replaced by `Labels`) and returns the labels of the
+node's output. What has no rule makes the units it touches stay, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from autoprune.structure.labels import Labels, along, axis, constant, narrowed, varies, varying, vector
+
+if TYPE_CHECKING:
+    from autoprune.structure.labeler import Labeler
+
+Rule = Callable[["Labeler", fx.Node, tuple[Any, ...]], Any]
+RULES: dict[str, Rule] = {}
+"""Rules by the operator's name without overload (``aten::conv2d``)."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for those operators."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update({f"aten::{name}": function for name in names})
+        return function
+
+    return register
+
+
+def output_shape(node: fx.Node) -> torch.Size:
+    """Shape of the node's only output."""
+    shape: torch.Size = node.meta["val"].shape
+    return shape
+
+
+# Convolution and linear: input labels are tied to the weight's input dimension, its output dimension goes on.
+
+
+@rule("conv1d", "conv2d", "conv3d")
+def convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Weight of shape (out, in / groups, *kernel)."""
+    x, weight = args[0], args[1]
+    groups = args[6]
+    spatial = len(weight.shape) - 2
+    channel = len(x.shape) - spatial - 1
+    read = vector(x.plane, channel, lab.ties)
+    made, inner = lab.claim(axis(weight, 0), "output"), axis(weight, 1)
+    if groups == 1:
+        lab.ties.tie(read, lab.claim(inner, "input"))
+    elif lab.by_whole_groups(node, groups, len(read) // groups):
+        _tie_blocks(lab, read, made, groups)
+    else:
+        lab.ties.tie(read.view(groups, -1), lab.claim(inner, "input"))
+        lab.ties.tie(made.view(groups, -1), made.view(groups, -1)[:1])
+    _bias(lab, args, 2, made)
+    shape = output_shape(node)
+    kernel = torch.Size(weight.shape[2:]).numel()
+    positions = torch.Size([*shape[:channel], *shape[channel + 1 :]]).numel()
+    lab.macs(kernel * positions, made, inner)
+    return along(made, channel, shape)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def transposed_convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Weight of shape (in, out / groups, *kernel)."""
+    x, weight = args[0], args[1]
+    groups = args[6]
+    spatial = len(weight.shape) - 2
+    channel = len(x.shape) - spatial - 1
+    read = vector(x.plane, channel, lab.ties)
+    rows, inner = lab.claim(axis(weight, 0), "input"), axis(weight, 1)
+    lab.ties.tie(read, rows)
+    if groups == 1:
+        made = lab.claim(inner, "output")
+    elif lab.by_whole_groups(node, groups, len(read) // groups):
+        block = rows.view(groups, -1)
+        lab.ties.tie(block, block[:, :1])
+        made = block[:, :1].expand(groups, weight.shape[1]).reshape(-1)
+    else:
+        lab.ties.tie(rows.view(groups, -1), rows.view(groups, -1)[:1])
+        made = lab.claim(inner, "output").repeat(groups)
+    _bias(lab, args, 2, made)
+    shape = output_shape(node)
+    kernel = torch.Size(weight.shape[2:]).numel()
+    positions = torch.Size([*x.shape[:channel], *x.shape[channel + 1 :]]).numel()
+    lab.macs(kernel * positions, rows, inner)
+    return along(made, channel, shape)
+
+
+def _tie_blocks(lab: Labeler, read: Tensor, made: Tensor, groups: int) -> None:
+    """A grouped convolution loses whole groups: all that a group reads goes with all that it makes."""
+    blocks = torch.cat([read.view(groups, -1), made.view(groups, -1)], dim=1)
+    lab.ties.tie(blocks, made.view(groups, -1)[:, :1])
+
+
+def _bias(lab: Labeler, args: tuple[Any, ...], position: int, made: Tensor) -> None:
+    if args[position] is not None:
+        lab.ties.tie(made, lab.claim(axis(args[position], 0), "vector"))
+
+
+@rule("linear")
+def linear(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Weight of shape (out, in); any number of leading dimensions."""
+    x, weight = args[0], args[1]
+    made, inner = lab.claim(axis(weight, 0), "output"), lab.claim(axis(weight, 1), "input")
+    lab.ties.tie(vector(x.plane, -1, lab.ties), inner)
+    _bias(lab, args, 2, made)
+    shape = output_shape(node)
+    lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
+    return along(made, len(shape) - 1, shape)
+
+
+@rule("addmm", "mm", "matmul")
+def matrix_product(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels | None:
+    """Activation (…, in) times parameter (in, out), which may be a transposed weight."""
+    bias, x, weight = args if len(args) == 3 else (None, *args)
+    if len(weight.shape) != 2 or not weight.parameter or x.parameter:
+        return None
+    made, inner = lab.claim(axis(weight, 1), "output"), lab.claim(axis(weight, 0), "input")
+    lab.ties.tie(vector(x.plane, -1, lab.ties), inner)
+    if bias is not None:
+        lab.ties.tie(made, lab.claim(axis(bias, -1), "vector"))
+    shape = output_shape(node)
+    lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
+    return along(made, len(shape) - 1, shape)
+
+
+@rule("embedding")
+def embedding(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Weight of shape (vocabulary, width); vocabulary rows are no units."""
+    shape = output_shape(node)
+    return along(lab.claim(axis(args[0], 1), "output"), len(shape) - 1, shape)
+
+
+# Norms: channels go together with their scale, shift and running statistics.
+
+
+@rule("batch_norm", "instance_norm")
+def channel_norm(lab: Labeler, _: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C, …) with weight, bias, running mean and variance of shape (C,)."""
+    x = args[0]
+    channels = vector(x.plane, 1, lab.ties)
+    for tensor in args[1:5]:
+        if tensor is not None:
+            lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
+    return along(channels, 1, x.shape)
+
+
+@rule("group_norm")
+def group_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C, …) normalised over each of ``groups`` blocks of channels."""
+    x, groups = args[0], args[1]
+    channels = vector(x.plane, 1, lab.ties)
+    affine = [tensor for tensor in args[2:4] if tensor is not None]
+    for tensor in affine:
+        lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
+    blocks = channels.view(groups, -1)
+    if groups > 1 and lab.by_whole_groups(node, groups, blocks.shape[1]):
+        lab.ties.tie(blocks, blocks[:, :1])
+    elif not affine:
+        lab.ties.pin(channels, "a group norm without scale averages over them")
+    else:
+        lab.ties.tie(blocks, blocks[:1])
+    return along(channels, 1, x.shape)
+
+
+@rule("layer_norm", "rms_norm")
+def layer_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Normalised over the last ``len(normalized_shape)`` dimensions."""
+    x, shape = args[0], args[1]
+    first = len(x.shape) - len(shape)
+    dims = [dim for dim in varying(x.plane) if dim >= first]
+    affine = [tensor for tensor in args[2:4] if isinstance(tensor, Labels)]
+    if len(dims) > 1 or (dims and not affine):
+        lab.ties.pin(x.plane, f"{node.target} averages over them" + ("" if affine else " and has no scale"))
+        return constant(x.shape)
+    for tensor in affine:
+        for dim in range(len(shape)):
+            atoms = axis(tensor, dim)
+            if [first + dim] == dims:
+                lab.ties.tie(vector(x.plane, dims[0], lab.ties), lab.claim(atoms, "vector"))
+    return x  # type: ignore[no-any-return]
+
+
+@rule("prelu", "_prelu_kernel")
+def prelu(lab: Labeler, _: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C, …) with one slope for all channels or one for each."""
+    x, slope = args[0], args[1]
+    if torch.Size(slope.shape).numel() > 1:
+        lab.ties.tie(vector(x.plane, 1, lab.ties), lab.claim(slope.planes[0].reshape(-1), "vector"))
+    return x  # type: ignore[no-any-return]
+
+
+# Pooling and resizing: channels pass through.
+
+
+@rule(
+    *(f"{pool}_pool{d}d" for pool in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3)),
+    "max_pool2d_with_indices",
+    *(f"upsample_nearest{d}d" for d in (1, 2, 3)),
+    *(f"upsample_{mode}" for mode in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d")),
+    *(f"_upsample_{mode}" for mode in ("nearest_exact1d", "nearest_exact2d", "bilinear2d_aa", "bicubic2d_aa")),
+    *(f"{mode}_pad{d}d" for mode in ("reflection", "replication") for d in (1, 2, 3)),
+    "grid_sampler",
+)  # fmt: skip
+def channelwise(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """(…, C, *space) to (…, C, *space')."""
+    x = args[0]
+    values = node.meta["val"]
+    digits = [int(c) for c in str(node.target) if c in "123"]
+    channel = len(x.shape) - (digits[0] if digits else 2) - 1
+    channels = vector(x.plane, channel, lab.ties)
+    if isinstance(values, Sequence):
+        return tuple(along(channels, channel, value.shape) for value in values)
+    return along(channels, channel, values.shape)
+
+
+@rule("pad", "constant_pad_nd")
+def pad(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Padded entries are constants; other modes repeat entries along dimensions that do not vary."""
+    x, amounts = args[0], args[1]
+    mode = args[2] if isinstance(args[2], str) else "constant"
+    if mode == "constant":
+        return lab.moved(node, x, [torch.nn.functional.pad(plane, list(amounts)) for plane in x.planes])
+    padded = [len(x.shape) - 1 - i // 2 for i, amount in enumerate(amounts) if amount]
+    for dim in padded:
+        if varies(x.plane, dim):
+            lab.ties.pin(x.plane, f"{mode} padding repeats them")
+            return constant(output_shape(node))
+    plane = narrowed(x.plane)
+    return Labels((plane.expand(output_shape(node)),))
+
+
+# Reductions and what normalises along a dimension: fine along dimensions that do not vary.
+
+
+@rule(
+    *"mean sum prod amax amin max min var std logsumexp argmax argmin any all linalg_vector_norm norm".split()
+)  # fmt: skip
+def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Reduced over ``dim`` (all dimensions if left out)."""
+    x = args[0]
+    values = node.meta["val"]
+    position = 2 if "norm" in str(node.target) else 1
+    dims = args[position] if len(args) > position else None
+    if isinstance(dims, Labels) or len(x.planes) > 1:
+        return None
+    chosen = (
+        list(range(len(x.shape))) if dims is None or dims == [] else [dims] if isinstance(dims, int) else list(dims)
+    )
+    chosen = [dim % len(x.shape) for dim in chosen] if len(x.shape) else []
+    if any(varies(x.plane, dim) for dim in chosen):
+        lab.ties.pin(x.plane, f"{_short(node)} runs over them")
+        return lab.constants(node)
+    plane = x.plane
+    for dim in chosen:
+        plane = plane.narrow(dim, 0, 1)
+    shape = values[0].shape if isinstance(values, Sequence) else values.shape
+    if plane.ndim != len(shape):
+        for dim in sorted(chosen, reverse=True):
+            plane = plane.squeeze(dim)
+    labels = Labels((plane,))
+    return tuple(labels for _ in values) if isinstance(values, Sequence) else labels
+
+
+@rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "glu", "sort", "topk")
+def along_dimension(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Mixes entries along one dimension."""
+    x = args[0]
+    name = _short(node)
+    if name in ("sort", "topk"):
+        dim = args[1] if name == "sort" else args[2]
+        if isinstance(dim, int) and not isinstance(dim, bool) and not varies(x.plane, dim):
+            plane = narrowed(x.plane)
+            return tuple(Labels((plane.expand(value.shape),)) for value in node.meta["val"])
+        return None
+    dim = args[1]
+    if name == "glu":
+        first, second = (Labels((part,)) for part in x.plane.chunk(2, dim))
+        return lab.elementwise([first, second], output_shape(node))
+    if varies(x.plane, dim):
+        lab.ties.pin(x.plane, f"{name} runs over them")
+        return constant(output_shape(node))
+    return x
+
+
+# Operators that cut a dimension in parts.
+
+
+@rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
+def parts(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Equal parts of a dimension that varies lose the same indices; unequal ones stay whole."""
+    x = args[0]
+    dim = args[2] % len(x.shape)
+    sizes = [value.shape[dim] for value in node.meta["val"]]
+    planes = [plane.split(sizes, dim) for plane in x.planes]
+    if len(x.planes) == 1 and varies(x.plane, dim):
+        if len(set(sizes)) > 1:
+            lab.ties.pin(x.plane, "they are split in unequal parts")
+        else:
+            for part in planes[0][1:]:
+                lab.ties.tie(narrowed(part), narrowed(planes[0][0]))
+    return tuple(Labels(split, x.parameter) for split in zip(*planes, strict=True))
+
+
+@rule("slice")
+def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Part of a dimension that varies: the dimension is read as equal parts of that size, or stays whole."""
+    x, dim, start, _, step = args
+    dim %= len(x.shape)
+    size, start = x.shape[dim], start or 0
+    start = max(start + size, 0) if start < 0 else min(start, size)
+    taken = output_shape(node)[dim]
+    if taken != size and len(x.planes) == 1 and varies(x.plane, dim):
+        if step == 1 and taken and size % taken == 0 and start % taken == 0:
+            blocks = vector(x.plane, dim, lab.ties).view(-1, taken)
+            lab.ties.tie(blocks, blocks[:1])
+        else:
+            lab.ties.pin(x.plane, "the code takes a fixed slice of them")
+    end = start + (taken - 1) * step + 1 if taken else start
+    index = (*[slice(None)] * dim, slice(start, end, step))
+    return Labels(tuple(plane[index] for plane in x.planes), x.parameter)
+
+
+@rule("select", "index_select", "gather", "index", "roll", "unbind", "take_along_dim")
+def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Entries at fixed places of a dimension: it must not vary."""
+    x = args[0]
+    name = _short(node)
+    if name == "index":
+        dims = [dim for dim, index in enumerate(args[1]) if index is not None]
+    elif name == "roll":
+        dims = list(args[2]) or list(range(len(x.shape)))
+    else:
+        dims = [args[1]]
+    if len(x.planes) > 1 or any(varies(x.plane, dim) for dim in dims):
+        for plane in x.planes:
+            lab.ties.pin(plane, f"{name} picks them by number")
+        return lab.constants(node)
+    if name == "select":
+        return Labels((x.plane.select(args[1], args[2]),))
+    if name == "unbind":
+        return tuple(Labels((part,)) for part in x.plane.unbind(dims[0]))
+    if name == "index" and any(dim != dims[0] + i for i, dim in enumerate(dims)):
+        return None
+    shape = output_shape(node)
+    if name == "index":
+        # Indexed dimensions are replaced, in place, by those of the index; the rest keeps its labels.
+        kept = x.plane
+        for dim in dims:
+            kept = kept.narrow(dim, 0, 1)
+        new = len(shape) - (len(x.shape) - len(dims))
+        kept = kept.reshape(*kept.shape[: dims[0]], *[1] * new, *kept.shape[dims[-1] + 1 :])
+        return Labels((kept.expand(shape),))
+    return Labels((narrowed(x.plane).expand(shape),))
+
+
+def _short(node: fx.Node) -> str:
+    """Name of the operator: ``mean`` of ``aten.mean.dim``."""
+    return str(node.target).split(".")[1]

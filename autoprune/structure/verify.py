@@ -1,0 +1,98 @@
+"""Propose, then verify: what is offered was cut once, and the result compared with the masked original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.plugin import Group
+from autoprune.structure.graph import Traced, evaluating
+from autoprune.structure.labeler import Labeler, Labeling
+from autoprune.structure.structure import Structure, build
+
+TOLERANCE = 1e-4
+"""Largest deviation from the masked original, relative to the largest output (float32)."""
+
+
+def verified(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found: Labeling) -> Structure:
+    """The structure with every group that does not verify refused.
+
+    All groups are cut at once first. Only if that fails is each tried alone; where the graph spreads units over two
+    dimensions, the other way to cut them is tried before a group is given up.
+    """
+    with evaluating(network):
+        best, refused = _attempt(network, inputs, traced, found)
+        choices: dict[str, int] = {}
+        for node, ways in found.splits.items():
+            for way in range(1, ways if refused else 0):
+                other = Labeler(traced, {**choices, node: way}).label()
+                structure, failing = _attempt(network, inputs, traced, other)
+                if _offered(structure) > _offered(best):
+                    best, refused, choices = structure, failing, {**choices, node: way}
+        return best
+
+
+def _offered(structure: Structure) -> int:
+    return sum(group.units for group in structure.groups)
+
+
+def _attempt(
+    network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found: Labeling
+) -> tuple[Structure, dict[str, str]]:
+    proposed = build(network, traced, found, {})
+    refused = {g.name: "its layer has one unit" for g in proposed.groups if g.units < 2}
+    structure = build(network, traced, found, refused)
+    if not structure.groups or deviation(structure, network, inputs, structure.groups) is None:
+        return structure, refused
+    refused |= {
+        group.name: reason
+        for group in structure.groups
+        if (reason := deviation(structure, network, inputs, [group])) is not None
+    }
+    sound = build(network, traced, found, refused)
+    together: list[Group] = []
+    if sound.groups and deviation(sound, network, inputs, sound.groups) is not None:
+        for group in sound.groups:
+            reason = deviation(sound, network, inputs, [*together, group])
+            if reason is None:
+                together.append(group)
+            else:
+                refused[group.name] = f"together with other groups: {reason}"
+        sound = build(network, traced, found, refused)
+    return sound, refused
+
+
+def deviation(
+    structure: Structure, network: nn.Module, inputs: Sequence[Tensor], groups: Sequence[Group]
+) -> str | None:
+    """Why cutting some units of those groups differs from the masked original; None when it does not."""
+    generator = torch.Generator().manual_seed(0)
+    kept = {}
+    for group in groups:
+        stays = max(1, group.units - max(1, group.units // 3))
+        kept[group.name] = torch.randperm(group.units, generator=generator)[:stays].sort().values
+    with torch.no_grad():
+        try:
+            masked = structure.masked(network, kept)(*inputs)
+            small = structure.cut(network, kept)(*inputs)
+        except Exception as error:  # noqa: BLE001  the model's own code may raise anything on sizes it cannot have
+            cause = (str(error).strip().splitlines() or [""])[0]
+            return f"the cut model does not run: {type(error).__name__}: {cause}"
+    return _difference(masked, small)
+
+
+def _difference(expected: Any, actual: Any) -> str | None:
+    left = [leaf for leaf in pytree.tree_leaves(expected) if isinstance(leaf, Tensor)]
+    right = [leaf for leaf in pytree.tree_leaves(actual) if isinstance(leaf, Tensor)]
+    if [leaf.shape for leaf in left] != [leaf.shape for leaf in right]:
+        return "the cut model's outputs have other shapes"
+    for a, b in zip(left, right, strict=True):
+        scale = max(1.0, float(a.abs().max())) if a.numel() else 1.0
+        worst = float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+        if not worst <= TOLERANCE * scale:
+            return f"the cut model differs from the masked one by {worst:.2g} at outputs of size {scale:.2g}"
+    return None
