@@ -83,7 +83,7 @@ class Group:
     """Name of the first layer that makes the units, e.g. ``layer1.0.conv1``."""
     units: int
     granularity: str
-    """``channel`` or ``neuron``."""
+    """``channel``, ``neuron``, ``head`` or ``hidden unit``."""
     layers: tuple[str, ...]
     """Names of the layers that make the units (several where a residual add couples them)."""
     slices: tuple[Slice, ...] = field(repr=False)

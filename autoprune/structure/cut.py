@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
+from autoprune.structure.attention import CutMultiheadAttention
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
         module = result.get_submodule(name)
         for attribute, value in attributes.items():
             setattr(module, attribute, value)
+        if type(module) is nn.MultiheadAttention:
+            module.__class__ = CutMultiheadAttention
     return result
 
 
@@ -100,6 +103,11 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 # Sizes that modules keep as attributes: the sliced shapes tell the new ones.
 
 Resize = Callable[[nn.Module, Mapping[str, torch.Size], bool], dict[str, Any]]
+
+
+def keeps_sizes(module: nn.Module) -> bool:
+    """Whether `resized` knows the attributes of such a module."""
+    return any(isinstance(module, kinds) for kinds, _ in _RESIZE)
 
 
 def resized(module: nn.Module, shapes: Mapping[str, torch.Size], whole_groups: bool) -> dict[str, Any]:
@@ -158,6 +166,27 @@ def _prelu(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]
     return {"num_parameters": shapes["weight"][0]}
 
 
+def _recurrent(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+    inputs = shapes["weight_ih_l0"][1]
+    if "weight_hr_l0" in shapes:
+        projected, hidden = shapes["weight_hr_l0"]
+        return {"input_size": inputs, "hidden_size": hidden, "proj_size": projected}
+    return {"input_size": inputs, "hidden_size": shapes["weight_hh_l0"][1]}
+
+
+def _attention(module: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+    packed = shapes.get("in_proj_weight")
+    rows = packed[0] // 3 if packed is not None else shapes["q_proj_weight"][0]
+    width = packed[1] if packed is not None else shapes["q_proj_weight"][1]
+    sizes = {"embed_dim": width, "num_heads": rows // module.head_dim}
+    if packed is not None:
+        sizes |= {"kdim": width, "vdim": width}
+    else:
+        sizes |= {"kdim": shapes["k_proj_weight"][1], "vdim": shapes["v_proj_weight"][1]}
+    # Keeps nn.TransformerEncoderLayer off its fused path, which knows no such sizes.
+    return {**sizes, "_qkv_same_embed_dim": False}
+
+
 _RESIZE: tuple[tuple[type | tuple[type, ...], Resize], ...] = (
     (nn.modules.conv._ConvNd, _convolution),
     (nn.Linear, _linear),
@@ -166,4 +195,6 @@ _RESIZE: tuple[tuple[type | tuple[type, ...], Resize], ...] = (
     ((nn.LayerNorm, nn.RMSNorm), _layer_norm),
     (nn.Embedding, _embedding),
     (nn.PReLU, _prelu),
+    (nn.RNNBase, _recurrent),
+    (nn.MultiheadAttention, _attention),
 )

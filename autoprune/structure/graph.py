@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Traced:
         StructureError: ``torch.export`` cannot trace it.
     """
     try:
-        with evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
             program = torch.export.export(network, tuple(inputs), strict=False)
     except Exception as error:  # torch.export raises dozens of types, some of them private
         cause = (str(error).strip().splitlines() or [""])[0]

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from autoprune.plugin import Role
+from autoprune.structure import rules_sequence as _  # noqa: F401  registers its rules
 from autoprune.structure.graph import Traced, module_of
 from autoprune.structure.labels import Labels, constant, narrowed, varying
 from autoprune.structure.rules import RULES
@@ -67,6 +68,14 @@ class Product:
     vectors: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Size:
+    """A size that the code of a module names: how many labels a dimension of units has there."""
+
+    module: str
+    labels: Tensor
+
+
 @dataclass
 class Labeling:
     """What the run found."""
@@ -80,6 +89,10 @@ class Labeling:
     """Modules (grouped convolutions, group norms) that lose whole groups."""
     splits: dict[str, int] = field(default_factory=dict)
     """Nodes that spread one dimension of units over several, with the number of ways to cut the result."""
+    sizes: list[Size] = field(default_factory=list)
+    """Of what is reshaped, expanded, split or sliced."""
+    kinds: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Granularity to labels of units that are of that kind, where the operator tells: ``head``, ``hidden unit``."""
     unknown: dict[str, list[str]] = field(default_factory=dict)
     """Operators without a rule that touched units, with the modules that call them."""
     atoms: int = 1
@@ -129,6 +142,10 @@ class Labeler(fx.Interpreter):
         self.found.roles[role].append(atoms.reshape(-1))
         return atoms
 
+    def kind(self, granularity: str, labels: Tensor) -> None:
+        """Note what the units of those labels are."""
+        self.found.kinds.setdefault(granularity, []).append(labels)
+
     def macs(self, factor: int, *vectors: Tensor) -> None:
         """Note the multiply-accumulates of an operator over the whole batch."""
         self.found.products.append(Product(factor, vectors))
@@ -150,15 +167,23 @@ class Labeler(fx.Interpreter):
         plane = narrowed(planes[0])
         dims = varying(plane)
         if len(dims) > 1:
-            ways = dims[:1] if "pixel_shuffle" in str(node.target) else dims[::-1]
+            ways = _ways(node, x.plane, plane.shape, dims)
             self.found.splits[node.name] = len(ways)
             keep = ways[self._choices.get(node.name, 0)]
+            self.named(node, x.plane)
             for dim in dims:
                 if dim != keep:
                     first = plane.narrow(dim, 0, 1)
                     self.ties.tie(plane, first)
                     plane = first
+        self.named(node, plane)
         return Labels((plane.expand(planes[0].shape),))
+
+    def named(self, node: fx.Node, plane: Tensor) -> None:
+        """Note the sizes that the code of the node's module may hold as attributes."""
+        for dim in varying(plane):
+            labels = plane.movedim(dim, 0).reshape(plane.shape[dim], -1)[:, 0]
+            self.found.sizes.append(Size(module_of(node), labels))
 
     def constants(self, node: fx.Node) -> Any:
         """Constant labels in the shape of the node's output."""
@@ -236,8 +261,7 @@ class Labeler(fx.Interpreter):
         return self._operator(n, _positional(n, args, self.env))
 
     def _operator(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
-        schema = getattr(node.target, "_schema", None)
-        name = schema.name.removesuffix("_") if schema else str(node.target)
+        name = _name(node) or str(node.target)
         if name in FRESH or name == "aten::_assert_tensor_metadata" or not _tensors(args):
             return self.constants(node)
         if name in SAME:
@@ -283,7 +307,8 @@ class Labeler(fx.Interpreter):
                 self.claim(narrowed(chosen), "vector")
             planes.append(chosen)
         moved = node.target(planes, *args[1:])  # type: ignore[operator]
-        return self.moved(node, Labels((moved,)), [moved])
+        units = next((plane for plane in planes if varying(plane)), planes[0])
+        return self.moved(node, Labels((units,)), [moved])
 
     def _pin_all(self, values: Any, reason: str) -> None:
         for labels in _tensors(values):
@@ -298,6 +323,35 @@ def map_arg_values(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map_arg_values(item) for item in value)
     return value
+
+
+def _ways(node: fx.Node, source: Tensor, shape: torch.Size, dims: Sequence[int]) -> list[int]:
+    """Dimensions that may carry the units after a node spread them over ``dims``, the likeliest first.
+
+    Of a last dimension split in heads, the heads; of channels split for a shuffle, the channels of a block. A
+    dimension of two or three whose entries are then picked is a pair or triple of like things (query, key, value).
+    """
+    if "pixel_shuffle" in _name(node):
+        return [dims[0]]
+    if _name(node) in ("aten::cat", "aten::concat", "aten::stack"):
+        return [dim for dim in dims if dim in varying(source)] or list(dims)
+    last, picked = source.ndim - 1 in varying(source), _picked(node)
+    return sorted(dims, key=lambda dim: (shape[dim] <= 3 and picked, dim if last else -dim))
+
+
+def _picked(node: fx.Node) -> bool:
+    """Whether entries of what the node makes are picked by number, after no more than moving about."""
+    for user in node.users:
+        name = _name(user)
+        if name in ("aten::select", "aten::unbind") or (name in MOVES | SAME and _picked(user)):
+            return True
+    return False
+
+
+def _name(node: fx.Node) -> str:
+    """Name of the operator without overload; empty for what is none."""
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.removesuffix("_") if schema else ""
 
 
 def _aligned(plane: Tensor, ndim: int) -> Tensor:

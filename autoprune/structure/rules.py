@@ -115,21 +115,6 @@ def linear(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     return along(made, len(shape) - 1, shape)
 
 
-@rule("addmm", "mm", "matmul")
-def matrix_product(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels | None:
-    """Activation (…, in) times parameter (in, out), which may be a transposed weight."""
-    bias, x, weight = args if len(args) == 3 else (None, *args)
-    if len(weight.shape) != 2 or not weight.parameter or x.parameter:
-        return None
-    made, inner = lab.claim(axis(weight, 1), "output"), lab.claim(axis(weight, 0), "input")
-    lab.ties.tie(vector(x.plane, -1, lab.ties), inner)
-    if bias is not None:
-        lab.ties.tie(made, lab.claim(axis(bias, -1), "vector"))
-    shape = output_shape(node)
-    lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
-    return along(made, len(shape) - 1, shape)
-
-
 @rule("embedding")
 def embedding(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Weight of shape (vocabulary, width); vocabulary rows are no units."""
@@ -248,7 +233,7 @@ def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     values = node.meta["val"]
     position = 2 if "norm" in str(node.target) else 1
     dims = args[position] if len(args) > position else None
-    if isinstance(dims, Labels) or len(x.planes) > 1:
+    if isinstance(dims, Labels) or x.parameter:
         return None
     chosen = (
         list(range(len(x.shape))) if dims is None or dims == [] else [dims] if isinstance(dims, int) else list(dims)
@@ -299,7 +284,8 @@ def parts(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     dim = args[2] % len(x.shape)
     sizes = [value.shape[dim] for value in node.meta["val"]]
     planes = [plane.split(sizes, dim) for plane in x.planes]
-    if len(x.planes) == 1 and varies(x.plane, dim):
+    if not x.parameter and varies(x.plane, dim):
+        lab.named(node, planes[0][0])
         if len(set(sizes)) > 1:
             lab.ties.pin(x.plane, "they are split in unequal parts")
         else:
@@ -316,7 +302,7 @@ def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     size, start = x.shape[dim], start or 0
     start = max(start + size, 0) if start < 0 else min(start, size)
     taken = output_shape(node)[dim]
-    if taken != size and len(x.planes) == 1 and varies(x.plane, dim):
+    if taken != size and not x.parameter and varies(x.plane, dim):
         if step == 1 and taken and size % taken == 0 and start % taken == 0:
             blocks = vector(x.plane, dim, lab.ties).view(-1, taken)
             lab.ties.tie(blocks, blocks[:1])
@@ -338,26 +324,32 @@ def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
         dims = list(args[2]) or list(range(len(x.shape)))
     else:
         dims = [args[1]]
-    if len(x.planes) > 1 or any(varies(x.plane, dim) for dim in dims):
+    if any(varies(plane, dim) for plane in x.planes for dim in dims):
         for plane in x.planes:
             lab.ties.pin(plane, f"{name} picks them by number")
         return lab.constants(node)
     if name == "select":
-        return Labels((x.plane.select(args[1], args[2]),))
+        return Labels(tuple(plane.select(args[1], args[2]) for plane in x.planes), x.parameter)
+    if x.parameter:
+        return None
     if name == "unbind":
         return tuple(Labels((part,)) for part in x.plane.unbind(dims[0]))
     if name == "index" and any(dim != dims[0] + i for i, dim in enumerate(dims)):
         return None
     shape = output_shape(node)
     if name == "index":
-        # Indexed dimensions are replaced, in place, by those of the index; the rest keeps its labels.
-        kept = x.plane
-        for dim in dims:
-            kept = kept.narrow(dim, 0, 1)
-        new = len(shape) - (len(x.shape) - len(dims))
-        kept = kept.reshape(*kept.shape[: dims[0]], *[1] * new, *kept.shape[dims[-1] + 1 :])
-        return Labels((kept.expand(shape),))
+        return _indexed(x, dims, shape)
     return Labels((narrowed(x.plane).expand(shape),))
+
+
+def _indexed(x: Labels, dims: Sequence[int], shape: torch.Size) -> Labels:
+    """Indexed dimensions are replaced, in place, by those of the index; the rest keeps its labels."""
+    kept = x.plane
+    for dim in dims:
+        kept = kept.narrow(dim, 0, 1)
+    new = len(shape) - (len(x.shape) - len(dims))
+    kept = kept.reshape(*kept.shape[: dims[0]], *[1] * new, *kept.shape[dims[-1] + 1 :])
+    return Labels((kept.expand(shape),))
 
 
 def _short(node: fx.Node) -> str:

@@ -34,6 +34,8 @@ class Structure:
     tensors are one object: a layer's rows, its norm and its readers' columns."""
     _shapes: Mapping[str, Mapping[str, torch.Size]] = field(repr=False)
     """Module that owns cut tensors to the shapes of its own tensors."""
+    _sizes: Mapping[tuple[str, str], Tensor] = field(repr=False)
+    """Module and attribute that holds a size to the units of the dimension that it counts; -1 where none is."""
     _aliases: Mapping[str, tuple[str, ...]] = field(repr=False)
     """Every name of a cut tensor: tied weights have several."""
 
@@ -67,7 +69,12 @@ class Structure:
                 # Index -1, no unit, reads the last entry, which is always kept.
                 indices[id(units)] = keep[units].nonzero().view(-1)
             tensors.setdefault(name, {})[dim] = indices[id(units)]
-        return Plan(tensors, self._attributes(network, tensors))
+        attributes = self._attributes(network, tensors)
+        for (module, attribute), units in self._sizes.items():
+            size = int(keep[units].sum())
+            if size != len(units):
+                attributes.setdefault(module, {})[attribute] = size
+        return Plan(tensors, attributes)
 
     def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
         changes: dict[str, dict[str, object]] = {}
@@ -96,24 +103,40 @@ class Structure:
         return self._costs(cut_units or {})
 
 
-def build(network: nn.Module, traced: Traced, found: Labeling, refused: Mapping[str, str]) -> Structure:
-    """Structure of a labelled graph, less the groups in ``refused`` (name to reason)."""
+def build(
+    network: nn.Module,
+    traced: Traced,
+    found: Labeling,
+    refused: Mapping[str, str],
+    sizes: Mapping[tuple[str, str], Tensor],
+) -> Structure:
+    """Structure of a labelled graph.
+
+    Args:
+        network: The dense network.
+        traced: Its graph.
+        found: What labels found.
+        refused: Groups that are not offered, name to reason.
+        sizes: Module and attribute that holds a size, to the labels of the dimension that it counts.
+    """
     groups, uncut = find_groups(found, traced.tensors)
     refusals = tuple(Uncut(layer, g.units, refused[g.name]) for g in groups if g.name in refused for layer in g.layers)
     offered = tuple(group for group in groups if group.name not in refused)
-    units: dict[tuple[str, int], Tensor] = {}
+    first = {(span.tensor, span.dim): (span.first, span.size) for span in found.ranges}
+    unit_of_atom = torch.full((found.atoms,), -1)
     offset = 0
     for group in offered:
         numbers = torch.arange(offset, offset + group.units).unsqueeze(1)
         for part in group.slices:
-            key = (part.parameter, part.dim)
-            if key not in units:
-                units[key] = torch.full((traced.tensors[part.parameter].shape[part.dim],), -1)
-            units[key][part.index] = numbers.expand_as(part.index)
+            unit_of_atom[first[part.parameter, part.dim][0] + part.index] = numbers.expand_as(part.index)
         offset += group.units
-    aliases = _aliases(network, {name for name, _ in units})
+    units: dict[tuple[str, int], Tensor] = {}
     shared: dict[bytes, Tensor] = {}
-    units = {key: shared.setdefault(tensor.numpy().tobytes(), tensor) for key, tensor in units.items()}
+    for key in dict.fromkeys((part.parameter, part.dim) for group in offered for part in group.slices):
+        start, size = first[key]
+        of_key = unit_of_atom[start : start + size].clone()
+        units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
+    aliases = _aliases(network, {name for name, _ in units})
     return Structure(
         groups=offered,
         uncut=uncut + refusals,
@@ -122,6 +145,7 @@ def build(network: nn.Module, traced: Traced, found: Labeling, refused: Mapping[
         _whole_groups=frozenset(found.whole_groups),
         _units=units,
         _shapes=_shapes(network, {alias for name, _ in units for alias in aliases[name]}),
+        _sizes={key: unit_of_atom[labels] for key, labels in sizes.items()},
         _aliases=aliases,
     )
 

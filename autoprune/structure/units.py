@@ -77,6 +77,12 @@ def _groups(
         first = min((order[number], number) for number, _ in item[0] if number in order)
         return first[0], item[1][0][first[1]][0]
 
+    kinds = {
+        unit: kind
+        for kind, labels in found.kinds.items()
+        for atoms in labels
+        for unit in torch.unique(root[atoms]).tolist()
+    }
     groups: list[Group] = []
     taken: dict[str, int] = defaultdict(int)
     for footprint_key, members in sorted(by_footprint.items(), key=position):
@@ -89,7 +95,9 @@ def _groups(
         layers = tuple(dict.fromkeys(layer_of(tensor) for _, tensor in makers))
         taken[layers[0]] += 1
         suffix = f"#{taken[layers[0]]}" if taken[layers[0]] > 1 else ""
-        granularity = "channel" if tensors[makers[0][1]].ndim > 2 else "neuron"
+        number, entries = next(iter(members[0].items()))
+        unit = int(root[found.ranges[number].first + entries[0]])
+        granularity = kinds.get(unit, "channel" if tensors[makers[0][1]].ndim > 2 else "neuron")
         groups.append(Group(layers[0] + suffix, len(members), granularity, layers, tuple(slices)))
     return tuple(groups)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.plugin import Group
+from autoprune.structure.cut import keeps_sizes
 from autoprune.structure.graph import Traced, evaluating
 from autoprune.structure.labeler import Labeler, Labeling
 from autoprune.structure.structure import Structure, build
@@ -18,22 +20,45 @@ TOLERANCE = 1e-4
 """Largest deviation from the masked original, relative to the largest output (float32)."""
 
 
+Sizes = Mapping[tuple[str, str], Tensor]
+
+
 def verified(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found: Labeling) -> Structure:
     """The structure with every group that does not verify refused.
 
-    All groups are cut at once first. Only if that fails is each tried alone; where the graph spreads units over two
-    dimensions, the other way to cut them is tried before a group is given up.
+    All groups are cut at once first. Only if that fails is each tried alone, and before a group is given up: other
+    readings of the attributes that may hold a size (with four heads of size four, which is it that changes?), and
+    where the graph spreads units over two dimensions, the other way to cut them.
     """
     with evaluating(network):
-        best, refused = _attempt(network, inputs, traced, found)
+        sizes = _sizes(network, found)
+        best, refused = _attempt(network, inputs, traced, found, sizes)
+        for attribute in sorted({attribute for _, attribute in sizes} if refused else ()):
+            fewer = {key: labels for key, labels in sizes.items() if key[1] != attribute}
+            structure, failing = _attempt(network, inputs, traced, found, fewer)
+            if _offered(structure) > _offered(best):
+                best, refused, sizes = structure, failing, fewer
         choices: dict[str, int] = {}
         for node, ways in found.splits.items():
             for way in range(1, ways if refused else 0):
                 other = Labeler(traced, {**choices, node: way}).label()
-                structure, failing = _attempt(network, inputs, traced, other)
+                structure, failing = _attempt(network, inputs, traced, other, _sizes(network, other))
                 if _offered(structure) > _offered(best):
                     best, refused, choices = structure, failing, {**choices, node: way}
         return best
+
+
+def _sizes(network: nn.Module, found: Labeling) -> dict[tuple[str, str], Tensor]:
+    """Integer attributes of modules whose code reshapes or splits units, that equal one of the sizes there."""
+    sizes: dict[tuple[str, str], Tensor] = {}
+    for size in found.sizes:
+        module = network.get_submodule(size.module)
+        if keeps_sizes(module):
+            continue
+        for attribute, value in vars(module).items():
+            if type(value) is int and value == len(size.labels):
+                sizes.setdefault((size.module, attribute), size.labels)
+    return sizes
 
 
 def _offered(structure: Structure) -> int:
@@ -41,11 +66,11 @@ def _offered(structure: Structure) -> int:
 
 
 def _attempt(
-    network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found: Labeling
+    network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found: Labeling, sizes: Sizes
 ) -> tuple[Structure, dict[str, str]]:
-    proposed = build(network, traced, found, {})
+    proposed = build(network, traced, found, {}, sizes)
     refused = {g.name: "its layer has one unit" for g in proposed.groups if g.units < 2}
-    structure = build(network, traced, found, refused)
+    structure = build(network, traced, found, refused, sizes)
     if not structure.groups or deviation(structure, network, inputs, structure.groups) is None:
         return structure, refused
     refused |= {
@@ -53,7 +78,7 @@ def _attempt(
         for group in structure.groups
         if (reason := deviation(structure, network, inputs, [group])) is not None
     }
-    sound = build(network, traced, found, refused)
+    sound = build(network, traced, found, refused, sizes)
     together: list[Group] = []
     if sound.groups and deviation(sound, network, inputs, sound.groups) is not None:
         for group in sound.groups:
@@ -62,7 +87,7 @@ def _attempt(
                 together.append(group)
             else:
                 refused[group.name] = f"together with other groups: {reason}"
-        sound = build(network, traced, found, refused)
+        sound = build(network, traced, found, refused, sizes)
     return sound, refused
 
 
@@ -75,7 +100,8 @@ def deviation(
     for group in groups:
         stays = max(1, group.units - max(1, group.units // 3))
         kept[group.name] = torch.randperm(group.units, generator=generator)[:stays].sort().values
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own
         try:
             masked = structure.masked(network, kept)(*inputs)
             small = structure.cut(network, kept)(*inputs)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from autoprune.structure import Structure, discover
+
+from .sequence_nets import (
+    Attention,
+    DecoderLayers,
+    Encoder,
+    EncoderLayers,
+    GroupedQuery,
+    PackedAttention,
+    Projected,
+    Recurrent,
+)
 
 
 def cbr(i: int, o: int, k: int = 3, *, groups: int = 1, stride: int = 1) -> nn.Sequential:
@@ -384,6 +398,8 @@ class Case:
     cut: dict[str, int]
     """Units of each group that must be offered, by the group's name."""
     inputs: tuple[tuple[int, ...], ...] = ((3, 16, 16),)
+    tokens: int | None = None
+    """Size of the vocabulary, for nets that read tokens."""
 
 
 CASES: dict[str, Case] = {
@@ -409,6 +425,24 @@ CASES: dict[str, Case] = {
     "unknown": Case(Unknown, {"a.0": 10, "c.0": 6}),
     "conv1d": Case(Conv1d, {"a": 10, "b": 8}, ((2, 40),)),
     "conv3d": Case(Conv3d, {"a": 6, "b": 8}, ((1, 6, 8, 8),)),
+    "recurrent": Case(Recurrent, {"embedding": 10, "lstm": 6, "gru": 5}, ((7,),), 20),
+    "projected": Case(Projected, {"embedding": 10, "lstm": 6}, ((7,),), 20),
+    "attention": Case(partial(Encoder, Attention), {"embedding": 12, "attention.q": 4, "gate": 16}, ((7,),), 20),
+    "packed": Case(partial(Encoder, PackedAttention), {"embedding": 12, "attention.qkv": 4, "gate": 16}, ((7,),), 20),
+    "grouped-query": Case(partial(Encoder, GroupedQuery), {"embedding": 12, "attention.q": 3, "gate": 16}, ((7,),), 20),
+    "encoder-layers": Case(
+        EncoderLayers,
+        {"embedding": 12}
+        | {f"layers.layers.{i}.{name}": n for i in range(2) for name, n in (("self_attn", 4), ("linear1", 16))},
+        ((7,),),
+        20,
+    ),
+    "decoder-layers": Case(
+        DecoderLayers,
+        {"embedding": 12, "layer.self_attn": 4, "layer.multihead_attn": 4, "layer.linear1": 16},
+        ((7,),),
+        20,
+    ),
     "two-inputs": Case(TwoInputs, {"image.0": 8, "vector.0": 8}, ((3, 16, 16), (7,))),
 }
 
@@ -433,4 +467,14 @@ def perturb(net: nn.Module, seed: int = 0) -> nn.Module:
 
 def example(case: Case, samples: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
+    if case.tokens is not None:
+        return tuple(torch.randint(case.tokens, (samples, *shape), generator=generator) for shape in case.inputs)
     return tuple(torch.randn(samples, *shape, generator=generator) for shape in case.inputs)
+
+
+@cache
+def discovered(name: str) -> tuple[nn.Module, Structure]:
+    """A net and its structure, found once; tests leave both alone."""
+    torch.manual_seed(0)
+    net = perturb(CASES[name].make())
+    return net, discover(net, example(CASES[name]))

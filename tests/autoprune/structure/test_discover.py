@@ -11,12 +11,11 @@ from autoprune.errors import StructureError
 from autoprune.structure import Structure, discover
 from autoprune.structure.ties import Ties
 
-from .nets import CASES, example, perturb
+from .nets import CASES, discovered, example, perturb
 
 
 def structure_of(name: str) -> Structure:
-    case = CASES[name]
-    return discover(perturb(case.make()), example(case))
+    return discovered(name)[1]
 
 
 def reasons(structure: Structure, layer: str) -> str:
@@ -117,8 +116,7 @@ def test_frozen_parameters_are_cut_too() -> None:
     ],
 )
 def test_impossible_cuts_are_refused(kept: dict[str, Tensor], message: str) -> None:
-    net = perturb(CASES["vgg"].make())
-    structure = discover(net, example(CASES["vgg"]))
+    net, structure = discovered("vgg")
     with pytest.raises(StructureError, match=message):
         structure.cut(net, kept)
 

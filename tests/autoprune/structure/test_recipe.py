@@ -14,15 +14,13 @@ from autoprune.errors import StructureError
 from autoprune.plugin import Normalization, SourceContext
 from autoprune.structure import Structure, discover, load_pruned, save_pruned
 
-from .nets import CASES, example, perturb
+from .nets import CASES, discovered, example
 from .test_parity import candidate
 from .toy_source import Toy
 
 
 def saved(name: str, folder: Path) -> tuple[nn.Module, nn.Module, Structure]:
-    torch.manual_seed(1)
-    net = perturb(CASES[name].make())
-    structure = discover(net, example(CASES[name]))
+    net, structure = discovered(name)
     kept = candidate(structure, 0)
     plan = structure.plan(net, kept)
     small = structure.cut(net, kept)
@@ -39,6 +37,9 @@ def saved(name: str, folder: Path) -> tuple[nn.Module, nn.Module, Structure]:
         normalization=Normalization((0.5,), (0.2,)),
     )
     return net, small, structure
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 
 @pytest.mark.parametrize("name", CASES)
