@@ -17,6 +17,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 
+def dotted(path: Sequence[str | int]) -> str:
+    """A path as a user writes it in ``--set``: ``search_space.groups."layer1.*".high``."""
+    return ".".join(f'"{part}"' if set(str(part)) & set(".= ") else str(part) for part in path)
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One thing that is wrong with a spec, where it stands and how to mend it."""
@@ -29,8 +34,8 @@ class Mistake:
     column: int = 1
 
     def __str__(self) -> str:
-        dotted = ".".join(str(part) for part in self.path) or "spec"
-        return f"{self.file}:{self.line}:{self.column}: {dotted}: {self.message}"
+        line = f"{self.file}:{self.line}:{self.column}: {dotted(self.path) or 'spec'}: {self.message}"
+        return " ".join(line.splitlines())
 
 
 class AutopruneError(Exception):

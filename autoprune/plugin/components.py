@@ -11,10 +11,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationInfo, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from autoprune.plugin.values import Candidate, Measured, Metric, PrunedModel
+from autoprune.spec.fields import Strict
 
 if TYPE_CHECKING:
     import optuna
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from autoprune.plugin.values import Costs, Group
 
 
-class Component(BaseModel):
+class Component(Strict):
     """Base of everything that a spec names with ``use``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str]
     """What it is to the spec (``scorer``); set by the contracts below."""
@@ -136,8 +135,11 @@ class Evaluator(Component):
     kind = "evaluator"
 
     metrics: ClassVar[tuple[Metric, ...]]
-    label: str = ""
-    """Told behind the metric names (``robust_accuracy_fgsm``) where two evaluators would make the same one."""
+    label: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description="Told behind the metric names (robust_accuracy_fgsm), so that two evaluators make no metric twice.",
+    )
 
     def produces(self) -> tuple[Metric, ...]:
         """The metrics under the names that objectives use."""
@@ -159,6 +161,10 @@ class Evaluator(Component):
             ctx: The split to use and what it takes besides.
         """
 
+    def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
+        """Why it cannot measure a model on that data; None when it can."""
+        return None
+
     def final(self) -> Evaluator:
         """The stricter version that measures the front on the test split (more samples, a stronger attack)."""
         return self
@@ -171,7 +177,7 @@ class ExactEvaluator(Evaluator):
     def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:
         """Every one of ``metrics``, by its name without the label."""
 
-    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:  # noqa: ARG002  needs the arithmetic alone
         """`compute` on the candidate."""
         return dict(self.compute(ctx.costs, ctx.dense_costs))
 

@@ -39,18 +39,21 @@ class Context:
 
     device: torch.device
     seed: int
+    """Of the study for scorers and evaluators, so that all candidates meet the same noise; of the trial for strategies
+    and recoveries."""
     data: Data
     cache: MutableMapping[Hashable, Any] = field(default_factory=dict, repr=False)
-    """Lives as long as the model that the context speaks of; use it through `memo`."""
+    """Lives as long as the study's process (a scorer's: as long as its copy of the model), so nothing that belongs to
+    one candidate may go in. Use it through `memo`."""
 
     def memo(self, key: Hashable, compute: Callable[[], T]) -> T:
         """``compute()``, once per key: for what all groups or trials share (gradients, batches on the device)."""
         if key not in self.cache:
             self.cache[key] = compute()
-        return cast(T, self.cache[key])
+        return cast("T", self.cache[key])
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh random generator, seeded for this trial."""
+        """A fresh random generator, seeded by ``seed``."""
         import torch
 
         return torch.Generator(device).manual_seed(self.seed)

@@ -60,7 +60,7 @@ class Split:
 
         count = self.length if samples is None else min(samples, self.length)
         order = torch.arange(count) if generator is None else torch.randperm(self.length, generator=generator)[:count]
-        for index in order.split(size):
+        for index in order.split(size):  # type: ignore[no-untyped-call]
             inputs, targets = self.fetch(index)
             yield tuple(t.to(device) for t in inputs), targets.to(device)
 

@@ -110,6 +110,8 @@ class StudyOutcome(_Record):
 
     trials: tuple[TrialResult, ...]
     front: Front
+    dense_test: dict[str, Measured] = {}
+    """The dense model on the test split, to compare the front with; empty where it was not measured."""
     interrupted: bool = False
     """Ended by Ctrl-C or the time limit, before the asked number of trials."""
 

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
-    WithJsonSchema,
+    Tag,
+    ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from autoprune.spec.document import Document
+from autoprune.spec.fields import Bound, BoundField, Duration, Reference, References, Strict, matching
+
+__all__ = ["Bound", "Direction", "GroupRange", "RatioRange", "Search", "SearchSpace", "Spec", "Tracking"]
 
 Direction = Literal["minimize", "maximize"]
 
-
-def _named(value: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(value.get("use"), str):
-        raise ValueError("name a component: {use: …}")
-    return value
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_DEVICE = r"auto|cpu|cuda(:\d+)?"
 
 
-Reference = Annotated[dict[str, Any], AfterValidator(_named)]
-"""``{use: name, …options}``: a registered component and its options, checked against the component's class."""
+class _Section(Strict):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+def _refused(mistakes: Sequence[tuple[tuple[str, ...], str]]) -> ValidationError:
+    """Mistakes that take several keys to see, each at the key to blame."""
+    lines: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("refused", "{message}", {"message": message}), "loc": loc, "input": None}
+        for loc, message in mistakes
+    ]
+    return ValidationError.from_exception_data("Spec", lines)
 
 
 class RatioRange(_Section):
@@ -45,79 +50,54 @@ class RatioRange(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
         return self
 
 
 class GroupRange(_Section):
     """Bounds for the groups that a pattern matches; what is left out comes from ``search_space.ratio``."""
 
-    low: float | None = Field(default=None, ge=0.0, lt=1.0)
-    high: float | None = Field(default=None, ge=0.0, lt=1.0)
+    low: float | None = Field(default=None, ge=0.0, lt=1.0, description="Smallest fraction of units that goes.")
+    high: float | None = Field(default=None, ge=0.0, lt=1.0, description="Largest fraction of units that goes.")
+
+
+def _group_bounds(value: object) -> object:
+    if not isinstance(value, str | Mapping | GroupRange):
+        raise ValueError("write bounds such as {high: 0.5}, or keep")
+    return value
+
+
+GroupBounds = Annotated[
+    Annotated[GroupRange, Tag("<range>")] | Annotated[Literal["keep"], Tag("<keep>")],
+    Discriminator(lambda value: "<keep>" if isinstance(value, str) else "<range>"),
+    BeforeValidator(_group_bounds),
+]
 
 
 class SearchSpace(_Section):
     """Which units may go, and how many of them."""
 
     use: Literal["channels"] = Field(default="channels", description="Granularity of what is cut.")
-    ratio: RatioRange = RatioRange()
-    groups: dict[str, GroupRange | Literal["keep"]] = Field(
+    ratio: RatioRange = Field(default=RatioRange(), description="Bounds of every group's pruning ratio.")
+    groups: dict[str, GroupBounds] = Field(
         default={},
         description="Layer-name patterns (* and ?) to their own bounds, or `keep`; the last match counts.",
     )
 
-
-_DURATION = re.compile(r"(?:(?P<hours>\d+(?:\.\d+)?)h)?(?:(?P<minutes>\d+(?:\.\d+)?)m)?(?:(?P<seconds>\d+(?:\.\d+)?)s)?")
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
-    if match is None:
-        raise ValueError("write a duration as 90s, 30m or 1h30m")
-    return timedelta(**{unit: float(number) for unit, number in match.groupdict().items() if number})
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    WithJsonSchema({"type": "string", "pattern": "^([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?$"}),
-]
-
-_BOUND = re.compile(r"\s*(<=|>=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
-
-
-class Bound(BaseModel):
-    """A constraint on one metric, written ``">= 0.80"`` or ``"<= 1e6"``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    relation: Literal["<=", ">="]
-    value: float
-
-    def violation(self, measured: float) -> float:
-        """How far the bound is broken; ≤ 0 where it holds."""
-        return measured - self.value if self.relation == "<=" else self.value - measured
-
-    def __str__(self) -> str:
-        return f"{self.relation} {self.value:g}"
-
-
-def _bound(value: object) -> object:
-    if isinstance(value, Bound | dict):
-        return value
-    match = _BOUND.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('write a bound as ">= 0.80" or "<= 1e6"')
-    return {"relation": match[1], "value": float(match[2])}
-
-
-BoundField = Annotated[
-    Bound,
-    BeforeValidator(_bound),
-    WithJsonSchema({"type": "string", "pattern": "^\\s*(<=|>=)\\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\\s*$"}),
-]
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        mistakes = []
+        for pattern, group in self.groups.items():
+            if isinstance(group, GroupRange):
+                low = self.ratio.low if group.low is None else group.low
+                high = self.ratio.high if group.high is None else group.high
+                if low > high:
+                    partial = group.low is None or group.high is None
+                    source = "; what is left out comes from search_space.ratio" if partial else ""
+                    mistakes.append((("groups", pattern), f"low {low:g} is above high {high:g}{source}"))
+        if mistakes:
+            raise _refused(mistakes)
+        return self
 
 
 class Search(_Section):
@@ -127,16 +107,30 @@ class Search(_Section):
     trials: int = Field(default=100, ge=1, description="Trials in all, the dense model and the ladder included.")
     ladder: int = Field(default=5, ge=0, description="Uniform ratios tried right after the dense model.")
     timeout: Duration | None = Field(default=None, description="Ask for no further trial after so long (30m, 1h).")
-    trial_timeout: Duration | None = Field(default=None, description="A trial that takes longer fails (needs workers ≥ 2).")
-    seed: int = Field(default=0, ge=0, description="Seeds the sampler, the scorers, the recovery and the attacks.")
+    trial_timeout: Duration | None = Field(
+        default=None, description="A trial that takes longer fails (needs workers: 2 or more)."
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Seeds the sampler, the scorers, the recovery and the attacks."
+    )
     workers: int = Field(default=1, ge=1, description="Processes that run trials side by side.")
-    storage: str | None = Field(default=None, description="An Optuna storage URL; a journal file in the study's folder if left out.")
+    storage: str | None = Field(
+        default=None, description="An Optuna storage URL; a journal file in the study's folder if left out."
+    )
+
+    @model_validator(mode="after")
+    def _stoppable(self) -> Self:
+        if self.trial_timeout is not None and self.workers < 2:
+            raise _refused([(("trial_timeout",), "needs search.workers: 2 or more, to stop a trial from outside")])
+        return self
 
 
 class Tracking(_Section):
     """Where every trial and the front are recorded."""
 
-    uri: str | None = Field(default=None, description="MLflow tracking URI; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if left out.")
+    uri: str | None = Field(
+        default=None, description="MLflow tracking URI; $MLFLOW_TRACKING_URI or sqlite:///mlflow.db if left out."
+    )
     experiment: str | None = Field(default=None, description="MLflow experiment; the spec's name if left out.")
     enabled: bool = Field(default=True, description="Switches tracking off.")
 
@@ -144,23 +138,45 @@ class Tracking(_Section):
 class Spec(_Section):
     """A whole search. Relative paths are relative to the folder of the spec's file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Names the study.")
+    name: Annotated[
+        str, matching(_NAME, "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'")
+    ] = Field(max_length=100, description="Names the study.", json_schema_extra={"pattern": f"^{_NAME}$"})
     model: Reference = Field(description="Where the dense model comes from.")
     data: Reference = Field(description="Where the data comes from.")
-    search_space: SearchSpace = SearchSpace()
-    scorer: Reference | list[Reference] = Field(default={"use": "l1"}, description="Ranks units; of a list, the search chooses.")
-    strategy: Reference | list[Reference] = Field(default={"use": "one-shot"}, description="Turns ratios into a pruned model; of a list, the search chooses.")
+    search_space: SearchSpace = Field(default=SearchSpace(), description="Which units may go, and how many of them.")
+    scorer: References = Field(default={"use": "l1"}, description="Ranks units; of a list, the search chooses.")
+    strategy: References = Field(
+        default={"use": "one-shot"},
+        description="Turns ratios into a pruned model; of a list, the search chooses.",
+    )
     evaluators: list[Reference] = Field(min_length=1, description="What is measured in every trial.")
     objectives: dict[str, Direction] = Field(min_length=1, description="Metrics to minimize or maximize.")
     constraints: dict[str, BoundField] = Field(default={}, description='Bounds on metrics, as ">= 0.80".')
-    search: Search = Search()
-    tracking: Tracking = Tracking()
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA where there is one.")
-    output: str | None = Field(default=None, description="Folder of the study; runs/<name>-<number> in the current folder if left out.")
+    search: Search = Field(default=Search(), description="How long, by which algorithm and where the search runs.")
+    tracking: Tracking = Field(default=Tracking(), description="Where every trial and the front are recorded.")
+    device: Annotated[str, matching(_DEVICE, "must be auto, cpu, cuda or cuda:0, cuda:1, …")] = Field(
+        default="auto",
+        description="Where models run (auto, cpu, cuda, cuda:1); auto takes CUDA where there is one.",
+        json_schema_extra={"pattern": f"^({_DEVICE})$"},
+    )
+    output: str | None = Field(
+        default=None, description="Folder of the study; runs/<name>-<number> in the current folder if left out."
+    )
 
     _document: Document = PrivateAttr(default_factory=Document)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember the document, which `parse` hands over as the validation context."""
+        if isinstance(context, Document):
+            self._document = context
 
     @property
     def document(self) -> Document:
         """The file behind the spec: its text and where each key stands."""
         return self._document
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, whatever file they come from."""
+        return isinstance(other, Spec) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,13 +1,17 @@
-"""First-party evaluators."""
+"""First-party evaluators: quality, exact size, latency and robustness of a pruned model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
+from autoprune_evaluators.exact import Macs, Params, Size
+from autoprune_evaluators.forward import Accuracy, Loss
+from autoprune_evaluators.latency import Latency
+from autoprune_evaluators.robustness import Fgsm, Pgd
 
 
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
-    return ()
+    return (Params, Macs, Size, Latency, Accuracy, Loss, Fgsm, Pgd)

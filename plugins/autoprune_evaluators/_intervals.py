@@ -1,0 +1,39 @@
+"""95 % intervals."""
+
+from __future__ import annotations
+
+import math
+
+from autoprune.plugin import Measured
+
+_Z = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution."""
+
+
+def proportion(successes: int, samples: int) -> Measured:
+    """A share of successes with Wilson's score interval.
+
+    Unlike the normal approximation it stays within [0, 1] and has a width at 0 and at 1. Wilson, *Probable inference,
+    the law of succession, and statistical inference*, JASA 22 (1927); Brown et al., Statistical Science 16 (2001).
+    """
+    share, z2 = successes / samples, _Z * _Z
+    scale = 1 + z2 / samples
+    middle = (share + z2 / (2 * samples)) / scale
+    half = _Z / scale * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples * samples))
+    # At 0 and at 1 one end is the value itself; rounding must not push it past.
+    low, high = max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    return Measured(value=share, low=low, high=high, samples=samples)
+
+
+def mean(value: float, *, deviation: float, samples: int) -> Measured:
+    """A mean with the normal approximation of its interval.
+
+    Args:
+        value: The mean.
+        deviation: The samples' standard deviation, with Bessel's correction; unused for one sample.
+        samples: Number of samples.
+    """
+    if samples < 2:
+        return Measured(value=value, samples=samples)
+    half = _Z * deviation / math.sqrt(samples)
+    return Measured(value=value, low=value - half, high=value + half, samples=samples)

@@ -1,0 +1,101 @@
+"""Everything in the README runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from autoprune.plugin.binding import load_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def block(language: str, *, holding: str) -> str:
+    [found] = [text for name, text in BLOCKS if name == language and holding in text]
+    return found
+
+
+def run(*arguments: str, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_first_block_sets_up_and_searches_the_embedded_default() -> None:
+    language, first = BLOCKS[0]
+    command = first.strip()
+    assert language == "sh"
+    assert "\n" not in command
+    install, search = command.split(" && ", 1)[1].rsplit(" && ", 1)
+    assert install == ".venv/bin/pip install -c constraints.txt ."
+    spec = load_spec(ROOT / search.removeprefix(".venv/bin/autoprune search "))
+    assert spec.model == {"use": "digits-cnn"}
+    assert spec.search.trials >= 24
+
+
+def test_second_block_is_what_ci_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    [program] = re.findall(r"awk '(.*?)' README.md", script)
+    done = subprocess.run(["awk", program, str(ROOT / "README.md")], capture_output=True, text=True, check=True)
+    assert done.stdout == BLOCKS[1][1]
+
+
+def test_the_spec_is_valid(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(block("yaml", holding="cifar10-resnet20"), encoding="utf-8")
+    assert load_spec(spec).objectives["robust_accuracy"] == "maximize"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands of the README ran, in their order."""
+    folder = tmp_path_factory.mktemp("readme")
+    for line in block("sh", holding="autoprune init").splitlines():
+        command = line.partition("#")[0].split()
+        assert command[0] == "autoprune"
+        run("-m", "autoprune.cli", *command[1:], folder=folder)
+    return folder
+
+
+def test_the_commands_run(workplace: Path) -> None:
+    done = run("-m", "autoprune.cli", "report", "runs/digits-1", "--json", folder=workplace)
+    assert sum(json.loads(done.stdout)["trials"].values()) == 10
+
+
+def test_the_notebook_runs(workplace: Path) -> None:
+    spec = workplace / "spec.yaml"
+    spec.write_text(spec.read_text(encoding="utf-8").replace("trials: 24", "trials: 4"), encoding="utf-8")
+    done = run("-c", block("python", holding="autoprune.search("), folder=workplace)
+    assert "robust_accuracy" in done.stdout
+
+
+def test_the_plugin_works(tmp_path: Path) -> None:
+    site, project = tmp_path / "site", tomllib.loads(block("toml", holding="autoprune-farthest"))
+    info = site / "autoprune_farthest-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "autoprune_farthest.py").write_text(block("python", holding="autoprune_farthest.py"), encoding="utf-8")
+    name, version = project["project"]["name"], project["project"]["version"]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    [(entry, module)] = project["project"]["entry-points"]["autoprune"].items()
+    (info / "entry_points.txt").write_text(f"[autoprune]\n{entry} = {module}\n", encoding="utf-8")
+
+    shown = run("-m", "autoprune.cli", "plugins", "show", "farthest", "--json", folder=tmp_path, path=site)
+    assert "power" in shown.stdout
+    run("-m", "autoprune.cli", "init", "spec.yaml", folder=tmp_path, path=site)
+    settings = ["scorer={use: farthest, power: 2}", "search.trials=3", "tracking.enabled=false"]
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    done = run("-m", "autoprune.cli", "search", "spec.yaml", "--json", *overrides, folder=tmp_path, path=site)
+    assert json.loads(done.stdout)["trials"] == {"complete": 3, "failed": 0, "rejected": 0}

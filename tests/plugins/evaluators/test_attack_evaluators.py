@@ -1,0 +1,435 @@
+"""PGD and FGSM: against Foolbox and ART, within their ball, with fixed noise, leaving no trace on the model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from autoprune import DataError
+from autoprune.plugin import Cost, Normalization, Split
+from autoprune_evaluators import Accuracy, Fgsm, Pgd
+from autoprune_evaluators._attack import L2, Attack, Ball, Linf, withstood
+from autoprune_evaluators._samples import hits
+
+if TYPE_CHECKING:
+    from conftest import Case
+
+with warnings.catch_warnings():
+    # Foolbox 3.3.4 imports scipy.ndimage.filters, which scipy 1.8 deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import foolbox
+
+FOOLBOX = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}
+BALLS: Mapping[str, type[Linf | L2]] = {"linf": Linf, "l2": L2}
+
+
+def right_ones(case: Case, count: int = 32) -> tuple[Tensor, Tensor]:
+    """Images that the model predicts right, of the first ``count``."""
+    (images,), targets = case.data.validation.fetch(torch.arange(count))
+    with torch.no_grad():
+        right = hits(case.model(images), targets)
+    return images[right], targets[right]
+
+
+def by_foolbox(case: Case, images: Tensor, targets: Tensor, *, norm: str, epsilon: float, **options: Any) -> Tensor:
+    """Foolbox's adversarial images, with its own preprocessing of the bare network."""
+    normalization = case.data.normalization
+    assert normalization is not None
+    preprocessing = {"mean": list(normalization.mean), "std": list(normalization.std), "axis": -3}
+    model = foolbox.PyTorchModel(case.model.network, bounds=(0, 1), device="cpu", preprocessing=preprocessing)
+    attack = FOOLBOX[norm](random_start=False, **options)
+    return attack.run(model, images, foolbox.criteria.Misclassification(targets), epsilon=epsilon)
+
+
+def withstanding(case: Case, images: Tensor, targets: Tensor) -> Tensor:
+    with torch.no_grad():
+        return hits(case.model(images), targets)
+
+
+def few(case: Case, count: int = 32) -> Case:
+    """The first ``count`` samples are the whole split, so that every evaluator sees the same."""
+    inputs, targets = case.data.validation.fetch(torch.arange(count))
+    return case.with_data(validation=Split.of_tensors(inputs, targets))
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 2 / 255), ("linf", 0.1), ("l2", 0.25)])
+def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsilon: float) -> None:
+    images, targets = right_ones(case)
+    attack = Attack(BALLS[norm](epsilon), steps=1, step_size=epsilon, bounds=(0, 1))
+    ours, standing = attack.perturb(case.model, (images,), targets, torch.zeros_like(images))
+    theirs = by_foolbox(case, images, targets, norm=norm, epsilon=epsilon, steps=1, abs_stepsize=epsilon)
+    assert (ours - theirs).abs().max() < 1e-5
+    assert standing.tolist() == withstanding(case, theirs, targets).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", "2/255"), ("l2", "0.25")])
+def test_fgsm_measures_what_foolbox_does(case: Case, norm: Any, epsilon: str) -> None:
+    evaluator = Fgsm(epsilon=epsilon, norm=norm)
+    images, targets = right_ones(case)
+    theirs = by_foolbox(
+        case, images, targets, norm=norm, epsilon=evaluator.epsilon, steps=1, abs_stepsize=evaluator.epsilon
+    )
+    measured = few(case).measure(evaluator)["robust_accuracy"]
+    assert measured.value == int(withstanding(case, theirs, targets).sum()) / 32
+    assert measured.samples == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "epsilon"),
+    [
+        ("digits", "linf", 0.05), ("digits", "linf", 0.15), ("digits", "l2", 0.5),
+        ("cifar", "linf", 1 / 255), ("cifar", "l2", 0.1),
+    ],
+)  # fmt: skip
+def test_pgd_measures_what_foolbox_does(request: pytest.FixtureRequest, name: str, norm: Any, epsilon: float) -> None:
+    case: Case = request.getfixturevalue(name)
+    images, targets = right_ones(case)
+    theirs = by_foolbox(case, images, targets, norm=norm, epsilon=epsilon, steps=10, abs_stepsize=epsilon / 4)
+    expected = int(withstanding(case, theirs, targets).sum())
+    measured = few(case).measure(Pgd(epsilon=epsilon, norm=norm, random_start=False))["robust_accuracy"]
+    # Foolbox looks at the last iterate alone; an iterate that was adversarial before counts for us.
+    assert expected - 1 <= measured.value * 32 <= expected
+    assert 0 < measured.value < few(case).measure(Accuracy())["accuracy"].value
+
+
+def test_pgd_measures_what_art_does(digits: Case) -> None:
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    images, targets = right_ones(digits, 128)
+    loss = nn.CrossEntropyLoss()
+    model = PyTorchClassifier(digits.model, loss, tuple(images.shape[1:]), 10, clip_values=(0, 1), device_type="cpu")
+    attack = ProjectedGradientDescentPyTorch(
+        model, norm="inf", eps=0.1, eps_step=0.02, max_iter=10, num_random_init=0, verbose=False
+    )
+    theirs = torch.from_numpy(attack.generate(images.numpy(), targets.numpy()))
+    expected = int(withstanding(digits, theirs, targets).sum())
+    ours = few(digits, 128).measure(Pgd(epsilon=0.1, step_size=0.02, random_start=False))["robust_accuracy"]
+    assert abs(ours.value * 128 - expected) <= 2
+    for parameter in digits.model.parameters():
+        parameter.grad = None
+
+
+def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
+    """A fault seen in the wild: epsilon on the normalised image is a four to five times weaker attack."""
+    epsilon, case = 2 / 255, few(cifar)
+    ours = case.measure(Pgd(epsilon=epsilon, random_start=False))["robust_accuracy"].value
+    images, targets = right_ones(cifar)
+    theirs = by_foolbox(cifar, images, targets, norm="linf", epsilon=epsilon, steps=10, abs_stepsize=epsilon / 4)
+    assert abs(ours - float(withstanding(cifar, theirs, targets).sum()) / 32) <= 1 / 32
+
+    (normalized,) = cifar.model.normalized((images,))
+    low, high = float(normalized.min()), float(normalized.max())
+    bare = foolbox.PyTorchModel(cifar.model.network, bounds=(low, high), device="cpu")
+    attack = foolbox.attacks.LinfPGD(random_start=False, steps=10, abs_stepsize=epsilon / 4)
+    wrong = attack.run(bare, normalized, foolbox.criteria.Misclassification(targets), epsilon=epsilon)
+    with torch.no_grad():
+        faulty = float(hits(cifar.model.network(wrong), targets).sum()) / 32
+    assert faulty > ours + 0.2
+
+
+class Linear(nn.Module):
+    """A random classifier of tiny images."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight
+
+
+class Recorder(nn.Module):
+    """Keeps every input it gets and passes it on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inputs.append(x.detach().clone())
+        return self.model(x)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    norm=st.sampled_from(["linf", "l2"]),
+    epsilon=st.floats(1e-4, 2.0),
+    steps=st.integers(1, 4),
+    step_size=st.floats(1e-4, 5.0),
+    restarts=st.integers(1, 2),
+    random_start=st.booleans(),
+    low=st.sampled_from([0.0, -1.0]),
+)
+def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
+    seed: int, norm: str, epsilon: float, steps: int, step_size: float, restarts: int, random_start: bool, low: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Bounds themselves are legal values, and common ones: black and white.
+    images = (torch.rand(6, 2, 3, 3, generator=generator) * 1.5 - 0.25).clamp(0, 1) * (1 - low) + low
+    recorder = Recorder(Linear(torch.randn(18, 3, generator=generator)))
+    targets = recorder.model(images).argmax(1)
+    attack = Attack(BALLS[norm](epsilon), steps=steps, step_size=step_size, bounds=(low, 1.0))
+    kept, total = withstood(
+        recorder, [((images,), targets)], attack, restarts=restarts, random_start=random_start, seed=seed
+    )
+    assert total == 6
+    assert 0 <= kept <= total
+    clean, *attacked = recorder.inputs
+    assert torch.equal(clean, images)
+    assert attacked
+    for inputs in attacked:
+        assert len(inputs)
+        assert inputs.min() >= low
+        assert inputs.max() <= 1.0
+        # Which image an input came from is not recorded: one of them must be near enough.
+        away = (inputs[:, None] - images[None]).flatten(2)
+        distance = away.abs().amax(2) if norm == "linf" else away.norm(dim=2)
+        assert (distance.amin(1) <= epsilon * (1 + 1e-5) + 1e-6).all()
+
+
+@pytest.mark.parametrize("ball", [Linf(0.5), L2(0.5)])
+def test_noise_fills_the_ball_evenly(ball: Ball) -> None:
+    noise = ball.noise(torch.zeros(4000, 1, 1, 2), torch.Generator().manual_seed(0)).flatten(1)
+    size = noise.abs().amax(1) if isinstance(ball, Linf) else noise.norm(dim=1)
+    assert size.max() <= 0.5 + 1e-6
+    # In two dimensions a quarter of either ball is within half its size.
+    assert float((size < 0.25).float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert noise.mean(0).abs().max() < 0.02
+
+
+def test_a_gradient_of_zero_moves_nothing() -> None:
+    for ball in (Linf(0.1), L2(0.1)):
+        assert torch.equal(ball.steepest(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_every_model_of_a_study_starts_from_the_same_noise(digits: Case) -> None:
+    starts = []
+    for seed, spoilt in ((1, 0), (2, 20)):  # two trials; the second one's model is wrong on some samples
+        (images,), targets = digits.data.validation.fetch(torch.arange(40))
+        targets[:spoilt] = (targets[:spoilt] + 1) % 10
+        case = digits.with_data(validation=Split.of_tensors((images,), targets))
+        recorder = Recorder(digits.model)
+        case.measure(Pgd(epsilon=0.1, steps=1, batch_size=20), recorder, seed=seed)
+        # Per batch: clean, start, end.
+        starts.append(recorder.inputs[-2])
+    assert torch.equal(*starts)
+
+
+def test_a_value_can_be_had_again_and_depends_on_the_options_seed_alone(digits: Case) -> None:
+    evaluator = Pgd(epsilon=0.1, samples=100)
+    first = digits.measure(evaluator, seed=1)
+    assert digits.measure(evaluator, seed=2) == first
+
+    def noise(seed: int) -> Tensor:
+        recorder = Recorder(digits.model)
+        digits.measure(Pgd(epsilon=0.1, samples=100, steps=1, seed=seed), recorder)
+        return recorder.inputs[1]
+
+    assert torch.equal(noise(0), noise(0))
+    assert not torch.equal(noise(0), noise(1))
+
+
+def test_images_that_fell_are_not_attacked_again(digits: Case) -> None:
+    recorder = Recorder(digits.model)
+    digits.measure(Pgd(epsilon=0.2, steps=3, restarts=2, samples=50), recorder)
+    sizes = [len(inputs) for inputs in recorder.inputs]
+    assert sizes[0] == 50
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0]
+
+
+def test_restarts_begin_at_noise_even_if_the_first_run_does_not(digits: Case) -> None:
+    recorder = Recorder(digits.model)
+    digits.measure(Pgd(epsilon=1e-4, steps=1, restarts=3, random_start=False, samples=10), recorder)
+    clean, first, _, second, _, third, _ = recorder.inputs
+    assert all(any(torch.equal(image, other) for other in clean) for image in first)
+    for start in (second, third):
+        assert not any(torch.equal(image, other) for image in start for other in clean)
+    assert not torch.equal(second, third)
+
+
+def test_what_is_wrong_already_is_not_robust(digits: Case) -> None:
+    clean = digits.measure(Accuracy())["accuracy"]
+    assert clean.value < 1
+    tiny = digits.measure(Pgd(epsilon=1e-9, samples=None))["robust_accuracy"]
+    assert tiny.value == clean.value
+    assert tiny.samples == 400
+
+
+def test_no_sample_predicted_right_is_no_error(digits: Case) -> None:
+    (images,), _ = digits.data.validation.fetch(torch.arange(20))
+    with torch.no_grad():
+        wrong = (digits.model(images).argmax(1) + 1) % 10
+    case = digits.with_data(validation=Split.of_tensors((images,), wrong))
+    recorder = Recorder(digits.model)
+    assert case.measure(Pgd(epsilon=0.1, restarts=2), recorder)["robust_accuracy"].value == 0
+    assert [len(inputs) for inputs in recorder.inputs] == [20]
+
+
+def test_attacks_get_stronger(digits: Case) -> None:
+    """With epsilon, from FGSM to PGD, and from the search's version to the final one."""
+
+    def robust(evaluator: Fgsm | Pgd) -> float:
+        return digits.measure(evaluator)["robust_accuracy"].value
+
+    assert robust(Pgd(epsilon=0.05)) > robust(Pgd(epsilon=0.1)) > robust(Pgd(epsilon=0.3))
+    assert robust(Fgsm(epsilon=0.1)) > robust(Pgd(epsilon=0.1)) >= robust(Pgd(epsilon=0.1).final())
+
+
+def test_final_versions() -> None:
+    final = Pgd(epsilon="8/255", steps=10).final()
+    assert (final.steps, final.restarts, final.epsilon) == (20, 2, 8 / 255)
+    assert Fgsm(epsilon=0.1).final() == Fgsm(epsilon=0.1)
+
+
+def test_parameters_keep_their_flags_and_get_no_gradient(digits: Case) -> None:
+    parameters = dict(digits.model.named_parameters())
+    frozen = next(iter(parameters))
+    parameters[frozen].requires_grad_(False)
+    marker = torch.ones_like(parameters["network.7.bias"])
+    parameters["network.7.bias"].grad = marker
+    try:
+        with torch.no_grad():
+            digits.measure(Pgd(epsilon=0.1, steps=2))
+            digits.measure(Fgsm(epsilon=0.1))
+        assert {name for name, p in parameters.items() if not p.requires_grad} == {frozen}
+        assert [name for name, p in parameters.items() if p.grad is not None] == ["network.7.bias"]
+        assert torch.equal(marker, torch.ones_like(marker))
+    finally:
+        parameters[frozen].requires_grad_(True)
+        parameters["network.7.bias"].grad = None
+
+
+def test_no_gradient_of_a_parameter_is_computed() -> None:
+    class Asked(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            asked.append(self.weight.requires_grad)
+            return super().forward(x)
+
+    asked: list[bool] = []
+    batch = (torch.rand(2, 4),), torch.zeros(2, dtype=torch.int64)
+    withstood(
+        Asked(torch.zeros(4, 2)), [batch], Attack(Linf(0.1), 1, 0.1, (0, 1)), restarts=1, random_start=True, seed=0
+    )
+    assert asked
+    assert not any(asked)
+
+
+def test_flags_come_back_after_a_crash() -> None:
+    class Crashes(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    model = Crashes(torch.zeros(4, 2))
+    batch = (torch.zeros(1, 4),), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        withstood(model, [batch], Attack(Linf(0.1), 1, 0.1, (0, 1)), restarts=1, random_start=True, seed=0)
+    assert model.weight.requires_grad
+
+
+def test_only_the_first_input_is_attacked() -> None:
+    class Gated(Linear):
+        def forward(self, x: Tensor, gate: Tensor) -> Tensor:  # type: ignore[override]
+            seen.append(gate)
+            return super().forward(x) * gate[:, None]
+
+    seen: list[Tensor] = []
+    generator = torch.Generator().manual_seed(0)
+    model = Gated(torch.randn(4, 3, generator=generator))
+    images, gates = torch.rand(8, 4, generator=generator), torch.arange(1.0, 9.0)
+    targets = super(Gated, model).forward(images).argmax(1)
+    attack = Attack(Linf(0.02), 3, 0.01, (0, 1))
+    withstood(model, [((images, gates), targets)], attack, restarts=1, random_start=True, seed=0)
+    assert all(set(gate.tolist()) <= set(gates.tolist()) for gate in seen)
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(0.1)])
+def test_a_gradient_of_nan_is_not_taken_for_a_success(ball: Ball) -> None:
+    class Rooted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x.sum(1) + 1, (x * 0).sum(1).sqrt()], 1)
+
+    attack = Attack(ball, 3, 0.05, (0, 1))
+    batch = (torch.full((2, 4), 0.5),), torch.zeros(2, dtype=torch.int64)
+    assert withstood(Rooted(), [batch], attack, restarts=1, random_start=False, seed=0) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("2/255", 2 / 255), (" 8 / 255 ", 8 / 255), ("0.5/255", 0.5 / 255), ("1e-2", 0.01), (0.03, 0.03), (1, 1.0)],
+)
+def test_epsilon_is_a_number_or_a_fraction(written: Any, meant: float) -> None:
+    for evaluator in (Pgd, Fgsm):
+        component = evaluator.model_validate({"use": evaluator.name, "epsilon": written})
+        assert component.epsilon == meant
+        assert evaluator.model_validate(component.reference()) == component
+
+
+@pytest.mark.parametrize(
+    "written",
+    [0, -0.1, "0", "-2/255", "2/0", "2/", "/255", "1/2/3", "two", "", "nan", ".inf", float("inf"), True, None],
+)
+def test_an_impossible_epsilon_is_refused(written: Any) -> None:
+    for evaluator in (Pgd, Fgsm):
+        with pytest.raises(ValidationError, match="epsilon"):
+            evaluator.model_validate({"epsilon": written})
+    with pytest.raises(ValidationError, match="epsilon"):
+        Pgd.model_validate({})
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm": "l1"}, {"steps": 0}, {"step_size": "0/255"}, {"restarts": 0}, {"samples": 0}, {"step": 3}]
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        Pgd.model_validate({"epsilon": 0.1, **options})
+
+
+def test_the_schema_takes_both_ways_to_write_epsilon() -> None:
+    import jsonschema
+
+    schema = TypeAdapter(Pgd).json_schema()
+    for good in ("2/255", " 8 / 255", "0.5/255", "1e-3", 0.03, 1):
+        jsonschema.validate({"epsilon": good}, schema)
+    for bad in ("two", "2/255/3", 0, -1, [1]):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"epsilon": bad}, schema)
+
+
+@pytest.mark.parametrize("evaluator", [Pgd(epsilon="2/255"), Fgsm(epsilon="2/255")])
+def test_data_without_bounds_is_refused(digits: Case, evaluator: Pgd | Fgsm) -> None:
+    assert evaluator.refuses(digits.data) is None
+    tokens = digits.with_data(bounds=None, normalization=Normalization((0.0,), (1.0,)))
+    assert "bounds" in (evaluator.refuses(tokens.data) or "")
+    with pytest.raises(DataError, match="bounds"):
+        tokens.measure(evaluator)
+
+
+def test_an_epsilon_in_grey_levels_is_refused(digits: Case) -> None:
+    reason = Pgd(epsilon=2).refuses(digits.data)
+    assert reason is not None
+    assert "2/255" in reason
+    assert Pgd(epsilon=2).refuses(digits.with_data(bounds=(0.0, 255.0)).data) is None
+    assert Pgd(epsilon=2, norm="l2").refuses(digits.data) is None
+
+
+def test_inputs_outside_their_bounds_are_refused(digits: Case) -> None:
+    with pytest.raises(DataError, match=r"0 to 0\.5"):
+        digits.with_data(bounds=(0.0, 0.5)).measure(Pgd(epsilon=0.1))
+
+
+def test_metric_and_label() -> None:
+    (metric,) = Pgd(epsilon=0.1, label="strong").produces()
+    assert (metric.name, metric.direction, metric.cost) == ("robust_accuracy_strong", "maximize", Cost.ATTACK)

@@ -1,0 +1,33 @@
+"""The package as the host finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from autoprune.plugin import Evaluator
+from autoprune.plugin.host import PluginHost
+
+
+def test_the_host_finds_every_evaluator() -> None:
+    found = PluginHost().components(Evaluator)
+    assert {"accuracy", "loss", "params", "macs", "size", "latency", "pgd", "fgsm"} <= found.keys()
+
+
+def test_each_metric_carries_its_unit_and_each_option_its_description() -> None:
+    import autoprune_evaluators
+
+    for component in autoprune_evaluators.autoprune_components():
+        assert issubclass(component, Evaluator)
+        assert component.__doc__
+        assert all(metric.unit and metric.description for metric in component.metrics)
+        undescribed = [name for name, field in component.model_fields.items() if not field.description]
+        assert set(undescribed) <= {"label"}
+
+
+def test_checking_a_spec_needs_no_torch() -> None:
+    code = (
+        "import sys, autoprune_evaluators as e; e.Pgd(epsilon='2/255'); e.Latency(); "
+        "assert not {'torch', 'numpy', 'sklearn'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,141 @@
+"""Accuracy and loss against scikit-learn, and which samples they use."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor, nn
+
+from autoprune.plugin import Batch, Split
+from autoprune_evaluators import Accuracy, Loss, Pgd, _samples
+
+if TYPE_CHECKING:
+    from conftest import Case
+
+
+def outputs(case: Case) -> tuple[Tensor, Tensor]:
+    (images,), targets = case.data.validation.fetch(torch.arange(len(case.data.validation)))
+    with torch.no_grad():
+        return case.model(images), targets
+
+
+def test_accuracy_is_scikit_learns(case: Case) -> None:
+    logits, targets = outputs(case)
+    measured = case.measure(Accuracy())["accuracy"]
+    assert measured.value == pytest.approx(accuracy_score(targets, logits.argmax(1)))
+    assert measured.samples == len(targets)
+    reference = stats.binomtest(round(measured.value * len(targets)), len(targets)).proportion_ci(method="wilson")
+    assert (measured.low, measured.high) == pytest.approx((reference.low, reference.high))
+
+
+def test_loss_is_scikit_learns(case: Case) -> None:
+    logits, targets = outputs(case)
+    measured = case.measure(Loss())["loss"]
+    assert measured.value == pytest.approx(log_loss(targets, logits.double().softmax(1), labels=range(10)), rel=1e-5)
+    each = -logits.double().log_softmax(1).gather(1, targets[:, None]).squeeze(1).numpy()
+    interval = stats.norm.interval(0.95, loc=each.mean(), scale=stats.sem(each))
+    assert (measured.low, measured.high) == pytest.approx(interval, rel=1e-5)
+
+
+@pytest.mark.parametrize("evaluator", [Accuracy, Loss])
+def test_batch_size_changes_nothing(digits: Case, evaluator: type[Accuracy | Loss]) -> None:
+    (whole,) = digits.measure(evaluator(samples=100)).values()
+    (odd,) = digits.measure(evaluator(samples=100, batch_size=7)).values()
+    assert odd.value == pytest.approx(whole.value, rel=1e-6)
+    assert odd.samples == whole.samples == 100
+
+
+def test_final_takes_the_whole_split(digits: Case) -> None:
+    for evaluator in (Accuracy(samples=10), Loss(samples=10)):
+        (few,), (all_,) = digits.measure(evaluator).values(), digits.measure(evaluator.final(), split="test").values()
+        assert (few.samples, all_.samples) == (10, 400)
+
+
+def test_it_uses_the_split_of_the_context(digits: Case) -> None:
+    shifted = Split.of_tensors((torch.zeros(20, 1, 8, 8),), torch.arange(20) % 10)
+    assert digits.with_data(test=shifted).measure(Accuracy(), split="test")["accuracy"].value == 0.1
+
+
+def test_more_samples_than_there_are_is_the_whole_split(digits: Case) -> None:
+    assert digits.measure(Accuracy(samples=10_000)) == digits.measure(Accuracy())
+
+
+def test_samples_of_a_sorted_split_are_of_all_classes_and_always_the_same(digits: Case) -> None:
+    (images,), targets = digits.data.test.fetch(torch.arange(400))
+    order = targets.argsort()
+    case = digits.with_data(validation=Split.of_tensors((images[order],), targets[order]))
+    seen = [torch.cat([t for _, t in Accuracy(samples=60)._batches(case.context(seed=seed))]) for seed in (1, 2)]
+    assert len(seen[0].unique()) == 10
+    assert torch.equal(*seen)
+
+
+def counting(split: Split) -> tuple[Split, list[int]]:
+    fetched: list[int] = []
+
+    def fetch(index: Tensor) -> Batch:
+        fetched.append(len(index))
+        return split.fetch(index)
+
+    return replace(split, fetch=fetch), fetched
+
+
+def test_batches_are_fetched_once_per_study(digits: Case) -> None:
+    split, fetched = counting(digits.data.validation)
+    case, cache = digits.with_data(validation=split), {}
+    first = case.measure(Accuracy(samples=200, batch_size=50), cache=cache)
+    assert sum(fetched) >= 200
+    fetched.clear()
+    assert case.measure(Accuracy(samples=200, batch_size=50), cache=cache) == first
+    assert sum(fetched) <= 1  # one sample tells the size
+    case.measure(Accuracy(samples=100, batch_size=50), cache=cache)
+    assert sum(fetched) >= 100
+
+
+def test_what_is_too_big_for_the_device_is_not_kept(digits: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digits.measure(Accuracy())
+    monkeypatch.setattr(_samples, "_KEPT_BYTES", 1000)
+    cache: dict[object, object] = {}
+    assert digits.measure(Accuracy(), cache=cache) == expected
+    assert not cache
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_batches_fetched_for_accuracy_serve_an_attack(digits: Case, inference: bool) -> None:
+    cache: dict[object, object] = {}
+    with torch.inference_mode(inference):
+        digits.measure(Accuracy(samples=64, batch_size=32), cache=cache)
+    kept = len(cache)
+    attacked = digits.measure(Pgd(epsilon=0.1, samples=64, batch_size=32, steps=2), cache=cache)
+    assert len(cache) == kept
+    assert attacked == digits.measure(Pgd(epsilon=0.1, samples=64, batch_size=32, steps=2))
+
+
+def test_an_output_with_nan_is_wrong() -> None:
+    logits = torch.tensor([[float("nan"), float("nan")], [1.0, 0.0], [float("nan"), 1.0], [-torch.inf, 0.0]])
+    assert _samples.hits(logits, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("evaluator", [Accuracy(), Loss(), Pgd(epsilon=0.1, steps=2)])
+def test_the_model_is_left_as_it_was(digits: Case, evaluator: Accuracy | Loss | Pgd) -> None:
+    model = copy.deepcopy(digits.model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    digits.measure(evaluator, model)
+    assert not any(module.training for module in model.modules())
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_batch_norm_left_in_train_mode_would_show(digits: Case) -> None:
+    """Evaluators rely on the host's ``eval()``: in train mode the values differ, and measuring changes the model."""
+    model = copy.deepcopy(digits.model)
+    statistics = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = statistics[0].running_mean.clone()
+    trained = digits.measure(Loss(batch_size=16), model.train())["loss"].value
+    assert trained != pytest.approx(digits.measure(Loss())["loss"].value, rel=1e-3)
+    assert not torch.equal(before, statistics[0].running_mean)

@@ -1,0 +1,113 @@
+"""Latency: what is timed, in which order, and that a slower network has a larger ratio. No time is asserted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.plugin import Normalization, Split
+from autoprune.search.predictor import Predictor
+from autoprune_evaluators import Latency, latency
+from autoprune_evaluators.latency import _in_turn, _quartiles
+
+if TYPE_CHECKING:
+    from conftest import Case
+
+QUICK = Latency(repeats=6, seconds=0.0, warmup=1)
+
+
+class Watched(nn.Module):
+    """Records each call's input and name, and may take its time."""
+
+    def __init__(self, name: str, calls: list[tuple[str, Tensor]], *, sleep: float = 0.0) -> None:
+        super().__init__()
+        self.label, self.calls, self.sleep = name, calls, sleep
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append((self.label, x))
+        self.inference = torch.is_inference_mode_enabled()
+        time.sleep(self.sleep)
+        return x.flatten(1)[:, :10]
+
+
+def test_the_two_networks_take_turns_on_the_same_normalised_batch(digits: Case) -> None:
+    calls: list[tuple[str, Tensor]] = []
+    normalization = Normalization((0.5,), (0.25,))
+    pruned, dense = (Predictor(Watched(name, calls), normalization).eval() for name in ("pruned", "dense"))
+    digits.measure(QUICK, pruned, dense=dense)
+    (images,), _ = digits.data.validation.fetch(torch.arange(64))
+    (_, caught), *timed = calls
+    assert torch.equal(caught, (images - 0.5) / 0.25)
+    assert all(batch is caught for _, batch in timed)
+    names = [name for name, _ in timed]
+    assert names[:2] == ["pruned", "dense"]  # warm-up
+    assert names[2:] == ["pruned", "dense", "dense", "pruned"] * 3
+    assert pruned.network.inference
+
+
+def test_order_alternates_and_pairs_match() -> None:
+    clock = itertools.count(1)
+    ones, others = _in_turn(lambda: float(next(clock)), lambda: float(next(clock)), repeats=3, seconds=0)
+    assert (ones, others) == ([1, 4, 5, 8], [2, 3, 6, 7])
+
+
+def test_it_goes_on_for_the_asked_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    ones, others = _in_turn(lambda: 1.0, lambda: 2.0, repeats=2, seconds=3.5)
+    assert (len(ones), len(others)) == (8, 8)  # the clock is read before the first round and after each
+
+
+def test_a_slower_network_has_a_larger_ratio(digits: Case) -> None:
+    slow, quick = (Predictor(Watched("", [], sleep=sleep)).eval() for sleep in (0.05, 0.001))
+    found = digits.measure(QUICK, slow, dense=quick)
+    assert found["latency_ms"].value >= 50
+    assert found["latency_ratio"].value > 2
+    assert digits.measure(QUICK, quick, dense=slow)["latency_ratio"].value < 0.5
+
+
+def test_the_dense_model_against_itself(digits: Case) -> None:
+    found = digits.measure(Latency(repeats=10, seconds=0.2))
+    for measured in found.values():
+        assert measured.low is not None
+        assert measured.high is not None
+        assert 0 < measured.low <= measured.value <= measured.high < math.inf
+        assert measured.samples is not None
+        assert measured.samples >= 10
+    assert found["latency_ms"].samples == found["latency_ratio"].samples
+    assert 0.2 < found["latency_ratio"].value < 5
+
+
+def test_a_batch_is_full_even_if_the_split_is_smaller(digits: Case) -> None:
+    inputs, targets = digits.data.validation.fetch(torch.arange(3))
+    calls: list[tuple[str, Tensor]] = []
+    predictor = Predictor(Watched("", calls)).eval()
+    digits.with_data(validation=Split.of_tensors(inputs, targets)).measure(
+        Latency(batch_size=8, repeats=2, seconds=0), predictor
+    )
+    batch = calls[0][1]
+    assert len(batch) == 8
+    assert torch.equal(batch, inputs[0][torch.arange(8) % 3])
+
+
+def test_the_network_keeps_no_hook(digits: Case) -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("does not run")
+
+    predictor = Predictor(Breaks()).eval()
+    with pytest.raises(RuntimeError, match="does not run"):
+        digits.measure(QUICK, predictor)
+    assert not predictor.network._forward_pre_hooks
+
+
+def test_quartiles() -> None:
+    measured = _quartiles([4.0, 1.0, 2.0, 3.0, 5.0])
+    assert (measured.low, measured.value, measured.high, measured.samples) == (2.0, 3.0, 4.0, 5)
