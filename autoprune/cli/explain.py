@@ -1,0 +1,148 @@
+"""``explain``: what a search would cut, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoprune.cli.options import AsJson, Overrides, SpecPath
+from autoprune.cli.reply import Reply, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from autoprune.plugin import TrialResult
+    from autoprune.search.problem import Problem
+
+
+def explain(
+    spec: SpecPath,
+    overrides: Overrides = None,
+    timing: Annotated[bool, typer.Option(help="Run two trials, to estimate what the search takes.")] = True,
+    _json: AsJson = False,
+) -> Reply:
+    """Print what a search would cut, and what it takes.
+
+    The groups, what stays whole and why, and an estimate of the time.
+    """
+    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.host import PluginHost
+
+    host = PluginHost()
+    checked = load_spec(spec, overrides=overrides or (), host=host)
+    from autoprune.search.problem import resolve  # torch, which a wrong spec need not wait for
+
+    problem = resolve(checked, host)
+    document: dict[str, Any] = {
+        "spec": str(spec),
+        "device": str(problem.device),
+        "samples": {name: len(problem.data.split(name)) for name in ("train", "validation", "test")},
+        "dense": asdict(problem.structure.costs()),
+        "groups": list(_groups(problem)),
+        "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
+        "metrics": [
+            {"name": m.name, "unit": m.unit, "cost": m.cost.name.lower(), "role": _role(problem, m.name)}
+            for m in problem.components.metrics.values()
+        ],
+        "trials": problem.spec.search.trials,
+        "estimate": _estimate(problem) if timing else None,
+    }
+    return Reply(document, tuple(_texts(document)))
+
+
+def _groups(problem: Problem) -> Iterator[dict[str, Any]]:
+    structure = problem.structure
+    dense = structure.costs()
+    for bounded in problem.space.groups:
+        group = bounded.group
+        fewest, most = bounded.cuts
+        # The last unit cannot go, so a group is worth what all but one cost, scaled up to all.
+        least = structure.costs({group.name: group.units - 1})
+        scale = group.units / max(group.units - 1, 1)
+        yield {
+            "name": group.name,
+            "granularity": group.granularity,
+            "units": group.units,
+            "layers": list(group.layers),
+            "low": bounded.low,
+            "high": bounded.high,
+            "cut_units": [fewest, most],
+            "params": round((dense.params - least.params) * scale),
+            "macs": round((dense.macs - least.macs) * scale),
+        }
+
+
+def _role(problem: Problem, name: str) -> str:
+    spec = problem.spec
+    bound = f"constraint {spec.constraints[name]}" if name in spec.constraints else ""
+    return ", ".join(part for part in (spec.objectives.get(name, ""), bound) if part) or "measured only"
+
+
+def _estimate(problem: Problem) -> dict[str, Any]:
+    """Seconds per stage of the dense trial and of one that cuts, and of the whole search at that speed."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from autoprune.search.space import Proposal
+    from autoprune.search.trial import Runner
+
+    (_, dense), (_, half), _ = problem.space.first(2)
+    with TemporaryDirectory(prefix="autoprune-") as folder:
+        runner = Runner(problem, Path(folder))
+        first = runner.run(Proposal(number=0, origin="dense", params=dense))
+        second = runner.run(Proposal(number=1, origin="ladder", params=half))
+    trials, workers = problem.spec.search.trials, problem.spec.search.workers
+    seconds = _seconds(first) + _seconds(second)
+    # Scores are computed once; every trial after these two takes what cutting took without them.
+    seconds += max(trials - 2, 0) * (_seconds(second) - second.durations_s.get("score", 0.0)) / workers
+    return {
+        "dense_s": first.durations_s,
+        "pruned_s": second.durations_s,
+        "search_s": seconds,
+        "failures": [trial.reason for trial in (first, second) if trial.state == "failed"],
+    }
+
+
+def _seconds(trial: TrialResult) -> float:
+    return sum(trial.durations_s.values())
+
+
+def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    dense, samples = document["dense"], document["samples"]
+    yield f"dense model: {dense['params']:,} parameters, {dense['macs']:,} MACs, {dense['bytes']:,} bytes"
+    yield f"data: {samples['train']:,} train, {samples['validation']:,} validation, {samples['test']:,} test samples"
+    yield f"device: {document['device']}\n"
+    groups = table("group", "#units", "ratio", "#params", "#MACs", "cut together", title="groups")
+    for group in document["groups"]:
+        held = (f"{group[key] / max(dense[key], 1):.1%}" for key in ("params", "macs"))
+        ratio = f"{group['low']:g} to {group['high']:g}" if group["cut_units"] != [0, 0] else "kept"
+        together = ", ".join(layer for layer in group["layers"] if layer != group["name"])
+        groups.add_row(group["name"], f"{group['units']} {group['granularity']}s", ratio, *held, together)
+    yield groups
+    if document["uncut"]:
+        uncut = table("layer", "#units", "why", title="stays whole")
+        for each in document["uncut"]:
+            uncut.add_row(each["layer"], str(each["units"]), each["reason"])
+        yield uncut
+    metrics = table("metric", "unit", "cost", "in the search", title="metrics")
+    for metric in document["metrics"]:
+        metrics.add_row(metric["name"], metric["unit"], metric["cost"], metric["role"])
+    yield metrics
+    if (estimate := document["estimate"]) is not None:
+        stages = table("stage", "#dense, s", "#pruned, s", title="one trial")
+        for stage in dict.fromkeys([*estimate["dense_s"], *estimate["pruned_s"]]):
+            times = (estimate[key].get(stage) for key in ("dense_s", "pruned_s"))
+            stages.add_row(stage, *("" if seconds is None else f"{seconds:.3f}" for seconds in times))
+        yield stages
+        yield from (f"a trial failed: {reason}" for reason in estimate["failures"])
+        yield f"{document['trials']} trials take about {_duration(estimate['search_s'])}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"

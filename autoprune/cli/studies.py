@@ -1,0 +1,140 @@
+"""``search``, ``resume`` and ``report``."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoprune.cli.options import AsJson, Overrides, SpecPath
+from autoprune.cli.reply import INTERRUPTED, Reply, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from autoprune.plugin.host import PluginHost
+    from autoprune.search import SearchResult
+
+
+def search(
+    spec: SpecPath,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the study, over the spec's output.")
+    ] = None,
+    as_json: AsJson = False,
+) -> Reply:
+    """Search, and print the Pareto front."""
+    import json
+
+    from autoprune.cli.progress import progress
+    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.host import PluginHost
+
+    host = PluginHost()
+    folder = () if output is None else (f"output={json.dumps(str(output.absolute()))}",)
+    checked = load_spec(spec, overrides=(*(overrides or ()), *folder), host=host)
+    with progress(live=not as_json) as observer:
+        from autoprune.search import search as run  # torch and optuna: the display is up by now
+
+        result = run(checked, host=host, observers=[observer])
+    return _reply(result)
+
+
+def resume(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials in all; as asked before if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> Reply:
+    """Continue an interrupted or killed study, or extend it."""
+    from autoprune.cli.progress import progress
+    from autoprune.plugin.host import PluginHost
+
+    host = PluginHost()
+    folder = study if study.is_dir() else _latest(study, host)
+    with progress(live=not as_json) as observer:
+        from autoprune.search import resume as run
+
+        result = run(folder, trials=trials, host=host, observers=[observer])
+    return _reply(result)
+
+
+def report(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    _json: AsJson = False,
+) -> Reply:
+    """Write the report of a study into its folder.
+
+    Prints the front as it stands; nothing is measured.
+    """
+    from autoprune.plugin.host import PluginHost
+    from autoprune.search.reading import read_study
+
+    host = PluginHost()
+    reply = _reply(read_study(study if study.is_dir() else _latest(study, host), host=host))
+    return replace(reply, exit_code=0)  # the report is done, however the search ended
+
+
+def _reply(result: SearchResult) -> Reply:
+    from autoprune.report import verdict, write_report
+
+    folder = _short(result.study.folder)
+    written = write_report(result.study.folder, result.study, result.outcome)
+    done, asked = len(result.outcome.trials), result.study.trials
+    text = [verdict(result.study, result.outcome), f"study: {folder}", f"report: {_short(written)}"]
+    text += [f"{name}: {result.facts[name]}" for name in ("url", "hint") if name in result.facts]
+    shown = (*((_front(result),) if result.front.points else ()), *text)
+    document = result.to_json() | {"report": str(written)}
+    if result.outcome.interrupted:
+        hint = f"{done} of {asked} trials are done; go on with: autoprune resume {shlex.quote(str(folder))}"
+        return Reply(document, shown, INTERRUPTED, (hint,))
+    return Reply(document, shown)
+
+
+def _front(result: SearchResult) -> Table:
+    """The dense model and the front, validation beside test."""
+    from autoprune.report import front_table, heading, number
+
+    names = {name: result.study.units[name] for name in result.front.objectives}
+    columns = [f"#{heading(name, unit)}{where}" for name, unit in names.items() for where in ("", ", test")]
+    rows = table("#trial", "", *columns, "#cut", title=f"front of {result.study.name}")
+    for row in front_table(result.outcome):
+        cells = []
+        for name, unit in names.items():
+            for key in (name, f"test_{name}"):
+                value = row.get(key)
+                cells.append("" if value is None else number(float(value), unit))
+        rows.add_row(str(row["trial"]), str(row["origin"]), *cells, f"{row['mean_ratio']:.0%}")
+    return rows
+
+
+def _latest(spec: Path, host: PluginHost) -> Path:
+    """Folder of the latest study that a spec was searched in.
+
+    Raises:
+        StudyError: There is none.
+    """
+    from autoprune.errors import StudyError
+    from autoprune.plugin.binding import load_spec
+
+    if not spec.exists():
+        raise StudyError(f"there is no study or spec at {spec}")
+    checked = load_spec(spec, host=host)
+    if checked.output is not None:
+        return checked.document.folder / checked.output
+    runs = [f for f in Path("runs").glob(f"{checked.name}-*") if f.name.removeprefix(f"{checked.name}-").isdecimal()]
+    if not runs:
+        raise StudyError(
+            f"{spec} was not searched from here: there is no runs/{checked.name}-*; name the study's folder"
+        )
+    return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-")))
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where it is inside."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,147 @@
+"""The real command in real processes, with the built-in plugins and the digits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoprune.cli.run import run
+
+SPEC = """\
+name: digits
+model: {use: digits-cnn}
+data: {use: digits}
+scorer: [{use: l1}, {use: taylor, batches: 4}]
+strategy: {use: one-shot, recover: {use: bn-recalibration, samples: 256}}
+evaluators: [{use: macs}, {use: params}, {use: accuracy}, {use: fgsm, epsilon: 0.1, samples: 64}]
+objectives: {accuracy: maximize, macs: minimize, robust_accuracy: maximize}
+constraints: {accuracy: ">= 0.2"}
+search: {trials: 8, ladder: 3, seed: 1}
+device: cpu
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Stdout, which must be one JSON document."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with a spec, and the command run in it."""
+
+    folder: Path
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.yaml"
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Begin a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "autoprune.cli", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: object, code: int = 0) -> Ended:
+        """Run a command that is to end with that code."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=240)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err
+        return Ended(process.returncode, out, err)
+
+    def call(self, *arguments: object, code: int = 0) -> Ended:
+        """The same as `run`, but in this process, which has torch already."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setenv("XDG_CACHE_HOME", self.environment["XDG_CACHE_HOME"])
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                ended = Ended(run([str(argument) for argument in arguments]), out.getvalue(), err.getvalue())
+        assert ended.code == code, f"exit code {ended.code}\n{ended.out}\n{ended.err}"
+        assert "Traceback" not in ended.err
+        return ended
+
+    def trials_in_optuna(self, study: Path) -> dict[int, str]:
+        """State per number of every trial in the journal."""
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        storage = JournalStorage(JournalFileBackend(str(study / "journal.log")))
+        (summary,) = optuna.get_all_study_summaries(storage)
+        trials = optuna.load_study(study_name=summary.study_name, storage=storage).get_trials(deepcopy=False)
+        assert [trial.number for trial in trials] == list(range(len(trials)))
+        return {trial.number: trial.state.name for trial in trials}
+
+    def trials_in_mlflow(self) -> dict[str, list[int]]:
+        """Numbers of the trials' runs, by their parent's run id."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from mlflow import MlflowClient
+
+            client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            runs = client.search_runs(experiments, max_results=1000)
+        found: dict[str, list[int]] = {}
+        for each in runs:
+            assert each.info.status != "RUNNING", each.data.tags
+            if parent := each.data.tags.get("mlflow.parentRunId"):
+                found.setdefault(parent, []).append(int(each.data.tags["autoprune.trial"]))
+        return {parent: sorted(numbers) for parent, numbers in found.items()}
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    said = ""
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, f"the process ended before it said {text!r}:\n{said}"
+        said += line
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of every command: one cache for the session, so that the digits' model is trained once."""
+    ours = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    left_out = {"MLFLOW_TRACKING_URI", "FORCE_COLOR", "AUTOPRUNE_DEBUG"}
+    return {name: value for name, value in os.environ.items() if name not in left_out} | ours
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, environment: dict[str, str]) -> Workspace:
+    made = Workspace(tmp_path, environment)
+    made.spec.write_text(SPEC)
+    return made
+
+
+@pytest.fixture
+def read_until() -> Callable[[subprocess.Popen[str], str], None]:
+    """Reads a process's stderr until it has said that."""
+    return _read_until

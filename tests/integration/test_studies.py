@@ -1,0 +1,134 @@
+"""``search``, ``resume`` and ``report``: whole studies, also interrupted and killed ones."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import time
+
+import pytest
+import torch
+
+import autoprune
+
+SLOW = "strategy={use: one-shot, recover: {use: fine-tune, epochs: 20}}"
+"""Makes a trial take a second or more."""
+UNTRACKED = ("--set", "tracking.enabled=false")
+
+
+def test_search_then_resume_then_report(workspace) -> None:
+    searched = workspace.run("search", "spec.yaml", "--json")
+    first = searched.document
+    assert first["study"] == "digits-1"
+    assert sum(first["trials"].values()) == 8
+    assert first["objectives"] == {"accuracy": "maximize", "macs": "minimize", "robust_accuracy": "maximize"}
+    assert first["hypervolume"] > 0
+    assert not first["interrupted"]
+    assert len(first["front"]) >= 3
+    for point in first["front"]:
+        assert point["metrics"].keys() == point["test"].keys() >= first["objectives"].keys()
+        network = autoprune.load_pruned(point["model"])
+        assert isinstance(network, torch.nn.Module)
+        assert sum(p.numel() for p in network.parameters()) == point["metrics"]["params"]
+    told = [line for line in searched.err.splitlines() if line.startswith("trial ")]
+    assert len(told) == 8
+    study = workspace.folder / "runs" / "digits-1"
+    assert (study / "report.md").read_text().startswith("# digits-1")
+    assert workspace.trials_in_mlflow() == {first["run_id"]: list(range(8))}
+
+    more = workspace.call("resume", "spec.yaml", "--trials", 11, "--json").document
+    assert more["folder"] == first["folder"]
+    assert more["run_id"] == first["run_id"]
+    assert sum(more["trials"].values()) == 11
+    assert more["hypervolume"] >= first["hypervolume"]
+    assert workspace.trials_in_mlflow() == {first["run_id"]: list(range(11))}
+    assert len(workspace.trials_in_optuna(study)) == 11
+
+    reported = workspace.call("report", study, "--json").document
+    assert {key: reported[key] for key in ("front", "hypervolume", "trials")} == {
+        key: more[key] for key in ("front", "hypervolume", "trials")
+    }
+    shown = workspace.call("report", "runs/digits-1").out
+    assert "front of digits-1" in shown
+    assert "report: runs/digits-1/report.md" in shown
+
+
+def test_each_search_has_its_own_folder_and_output_names_one(workspace) -> None:
+    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=2", "--json")
+    assert [workspace.call(*quick).document["study"] for _ in range(2)] == ["digits-1", "digits-2"]
+    named = workspace.call(*quick, "--output", "my studies/one").document
+    assert named["folder"] == str(workspace.folder / "my studies" / "one")
+    again = workspace.call(*quick, "--output", "my studies/one", code=2)
+    assert "holds a study" in again.err
+
+
+def test_the_same_seed_finds_the_same_front(workspace) -> None:
+    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=5", "--json")
+    one, other = (workspace.call(*quick).document["front"] for _ in range(2))
+    for point in (*one, *other):
+        del point["model"]
+    assert one == other
+
+
+def test_ctrl_c_ends_in_good_order_and_says_how_to_go_on(workspace, read_until) -> None:
+    process = workspace.start("search", "spec.yaml", *UNTRACKED, "--set", SLOW, "--set", "search.trials=50", "--json")
+    with process:
+        read_until(process, "trial 1 ")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    document = json.loads(out)
+    assert document["interrupted"]
+    done = sum(document["trials"].values())
+    assert 2 <= done < 50
+    hint = err.splitlines()[-1]
+    command = shlex.split(hint.partition("go on with: ")[2])
+    assert command[:2] == ["autoprune", "resume"]
+    assert workspace.call("report", command[2], "--json").document["interrupted"]
+    resumed = workspace.call(*command[1:], "--trials", done + 2, "--json").document
+    assert sum(resumed["trials"].values()) == done + 2
+
+
+def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, read_until) -> None:
+    study = workspace.folder / "runs" / "digits-1"
+    process = workspace.start("search", "spec.yaml", "--set", SLOW)
+    with process:
+        read_until(process, "trial 2 ")
+        time.sleep(0.3)
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    states = workspace.trials_in_optuna(study)
+    before = [number for number, state in states.items() if state not in ("RUNNING", "WAITING")]
+    assert [state for state in states.values() if state == "RUNNING"], "the kill came between two trials"
+
+    with workspace.start("resume", study) as process:  # and once more, soon after the start
+        read_until(process, "of them done")
+        time.sleep(0.3)
+        process.kill()
+        process.communicate()
+
+    document = workspace.run("resume", study, "--json").document
+    assert sum(document["trials"].values()) == 8
+    after = workspace.trials_in_optuna(study)
+    assert len(after) == 8
+    assert not {"RUNNING", "WAITING"} & set(after.values())
+    assert {number: after[number] for number in before} == {number: states[number] for number in before}
+    assert workspace.trials_in_mlflow() == {document["run_id"]: list(range(8))}
+
+
+def test_no_feasible_trial_is_code_4(workspace) -> None:
+    impossible = ("--set", 'constraints={macs: "<= 1"}', "--set", "search.trials=3")
+    ended = workspace.call("search", "spec.yaml", *UNTRACKED, *impossible, "--json", code=4)
+    assert ended.document["error"]["type"] == "NoFeasibleTrialError"
+    assert "rejected" in ended.document["error"]["message"]
+
+
+@pytest.mark.parametrize("command", ["search", "explain"])
+def test_data_that_is_missing_is_told_in_one_line(command: str, workspace) -> None:
+    ended = workspace.call(command, "spec.yaml", "--set", "data={use: parquet, path: nowhere}", code=2)
+    assert ended.err.count("\n") == 1
+    assert "nowhere" in ended.err
+    assert not (workspace.folder / "runs").exists()
