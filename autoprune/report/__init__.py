@@ -1,0 +1,21 @@
+"""Tables, text and figures of a study: pure functions of what observers see."""
+
+from autoprune.report._words import heading, number
+from autoprune.report.figures import front_figure, ratios_figure
+from autoprune.report.files import report_files, write_report
+from autoprune.report.tables import front_table, trials_table
+from autoprune.report.text import markdown, point_verdict, verdict
+
+__all__ = [
+    "front_figure",
+    "front_table",
+    "heading",
+    "markdown",
+    "number",
+    "point_verdict",
+    "ratios_figure",
+    "report_files",
+    "trials_table",
+    "verdict",
+    "write_report",
+]

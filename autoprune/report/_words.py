@@ -1,0 +1,74 @@
+"""How metrics and their values are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.values import Measured
+
+NO_VALUE = "-"
+_SUFFIXES = {"ms": "_ms", "MB": "_mb", "fraction of dense": "_ratio"}
+
+
+def label(name: str, unit: str) -> str:
+    """The metric's name as a reader says it, without its unit: ``latency_ms`` is ``latency``."""
+    suffix = _SUFFIXES.get(unit)
+    return (name.removesuffix(suffix) if suffix else name).replace("_", " ")
+
+
+def heading(name: str, unit: str) -> str:
+    """The metric's name with its unit, for a column or an axis."""
+    return label(name, unit) if unit in ("", "fraction") else f"{label(name, unit)} ({unit})"
+
+
+def percent(fraction: float) -> str:
+    """``0.961`` as ``96.1 %``."""
+    return f"{100 * fraction:.1f} %"
+
+
+def number(value: float, unit: str) -> str:
+    """The value in a table: fractions as per cent, large counts with k, M or G."""
+    if not math.isfinite(value):
+        return NO_VALUE
+    if unit.startswith("fraction"):
+        return percent(value)
+    for least, size, prefix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:.1f} {prefix}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def spread(measured: Measured | None, unit: str) -> str:
+    """The value with its interval: ``94.1 % (92.8 to 95.2)``."""
+    if measured is None:
+        return NO_VALUE
+    text = number(measured.value, unit)
+    if measured.low is None or measured.high is None:
+        return text
+    low, high = (number(end, unit).removesuffix(" %") for end in (measured.low, measured.high))
+    return f"{text} ({low} to {high})"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def dense_trial(outcome: StudyOutcome) -> TrialResult | None:
+    """The trial of the dense model, where it completed."""
+    return next((t for t in outcome.trials if t.origin == "dense" and t.state == "complete"), None)
+
+
+def metric_names(objectives: Iterable[str], trials: Iterable[TrialResult]) -> list[str]:
+    """The objectives first, then every other metric in the order it first appears."""
+    names = dict.fromkeys(objectives)
+    for trial in trials:
+        names.update(dict.fromkeys(trial.metrics))
+    return list(names)
+
+
+def searched_groups(study: StudyInfo) -> list[str]:
+    """The groups whose ratio was searched, in the order of the network."""
+    return [group.name for group in study.groups if group.high > 0]

@@ -1,0 +1,93 @@
+"""The report as files in the study's folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.values import Measured
+from autoprune.report._words import dense_trial
+from autoprune.report.figures import front_figure, ratios_figure
+from autoprune.report.tables import Row, _finite, front_table, trials_table
+from autoprune.report.text import markdown, verdict
+
+
+def write_report(folder: Path, study: StudyInfo, outcome: StudyOutcome) -> Path:
+    """Write ``report.md``, its figures and the tables behind it.
+
+    Returns:
+        The report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in report_files(study, outcome).items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    return folder / "report.md"
+
+
+def report_files(study: StudyInfo, outcome: StudyOutcome) -> dict[str, str]:
+    """The report's files by name."""
+    files = {
+        "report.md": markdown(study, outcome),
+        "front.csv": _csv(front_table(outcome)),
+        "trials.csv": _csv(trials_table(outcome)),
+        "front.json": json.dumps(_front(study, outcome), indent=2, allow_nan=False) + "\n",
+    }
+    if outcome.front.points:
+        files["front.svg"] = front_figure(study, outcome)
+        files["ratios.svg"] = ratios_figure(study, outcome)
+    return files
+
+
+def _csv(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
+    dense = dense_trial(outcome)
+    return {
+        "study": study.name,
+        "verdict": verdict(study, outcome),
+        "objectives": dict(outcome.front.objectives),
+        "constraints": study.constraints,
+        "units": study.units,
+        "hypervolume": outcome.front.hypervolume,
+        "reference": outcome.front.reference,
+        "interrupted": outcome.interrupted,
+        "dense": _member(dense, outcome.dense_test) if dense else None,
+        "front": [_member(point.trial, point.test) for point in outcome.front.points],
+        "environment": study.environment,
+    }
+
+
+def _member(trial: TrialResult, test: dict[str, Measured]) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "origin": trial.origin,
+        "scorer": trial.scorer,
+        "strategy": trial.strategy,
+        "seed": trial.seed,
+        "metrics": {name: _measured(value) for name, value in trial.metrics.items()},
+        "test": {name: _measured(value) for name, value in test.items()},
+        "ratios": trial.ratios,
+        "achieved": trial.achieved,
+        "model": str(trial.model) if trial.model else None,
+    }
+
+
+def _measured(value: Measured) -> dict[str, float | int | None]:
+    return {
+        "value": _finite(value.value),
+        "low": _finite(value.low),
+        "high": _finite(value.high),
+        "samples": value.samples,
+    }

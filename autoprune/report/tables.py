@@ -1,0 +1,105 @@
+"""A study's front and trials as flat rows, one value a cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+
+from autoprune.plugin.results import StudyOutcome, TrialResult
+from autoprune.plugin.values import Measured
+from autoprune.report._words import dense_trial, metric_names
+
+Cell = str | float | int | bool | None
+Row = dict[str, Cell]
+
+
+def front_table(outcome: StudyOutcome) -> list[Row]:
+    """The dense model, for comparison, then the members of the front.
+
+    Columns: ``trial``, ``origin``, ``on_front``, ``mean_ratio`` (achieved), then per metric ``name``, ``name_low``,
+    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``, ``model``.
+    All rows have the same columns; what was not measured is None.
+    """
+    members = {point.trial.number: point for point in outcome.front.points}
+    trials = [point.trial for point in outcome.front.points]
+    dense = dense_trial(outcome)
+    if dense is not None and dense.number not in members:
+        trials.insert(0, dense)
+    names = metric_names(outcome.front.objectives, trials)
+    rows: list[Row] = []
+    for trial in trials:
+        member = members.get(trial.number)
+        test = member.test if member else outcome.dense_test
+        rows.append(
+            {
+                "trial": trial.number,
+                "origin": trial.origin,
+                "on_front": member is not None,
+                "mean_ratio": mean_ratio(trial),
+                **_cells(names, trial.metrics),
+                **{f"test_{column}": cell for column, cell in _cells(names, test).items()},
+                "scorer": trial.scorer,
+                "strategy": trial.strategy,
+                "model": str(trial.model) if trial.model else None,
+            }
+        )
+    return _without_empty_intervals(rows)
+
+
+def trials_table(outcome: StudyOutcome) -> list[Row]:
+    """Every trial with its asked (``ratio/…``) and achieved (``achieved/…``) ratios, in the order of their numbers."""
+    members = {point.trial.number for point in outcome.front.points}
+    trials = sorted(outcome.trials, key=lambda t: t.number)
+    names = metric_names(outcome.front.objectives, trials)
+    groups = list(dict.fromkeys(group for trial in trials for group in trial.ratios))
+    rows: list[Row] = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "origin": trial.origin,
+            "feasible": trial.feasible,
+            "on_front": trial.number in members,
+            "reason": trial.reason,
+            "scorer": trial.scorer,
+            "strategy": trial.strategy,
+            "seed": trial.seed,
+            "started": trial.started.isoformat(),
+            "finished": trial.finished.isoformat(),
+            "seconds": (trial.finished - trial.started).total_seconds(),
+            **_cells(names, trial.metrics),
+            **{f"ratio/{group}": _finite(trial.ratios.get(group)) for group in groups},
+            **{f"achieved/{group}": _finite(trial.achieved.get(group)) for group in groups},
+        }
+        for trial in trials
+    ]
+    return _without_empty_intervals(rows)
+
+
+def mean_ratio(trial: TrialResult) -> float:
+    """Mean over the groups of the achieved ratio."""
+    return fmean(trial.achieved.values()) if trial.achieved else 0.0
+
+
+def _cells(names: list[str], metrics: Mapping[str, Measured]) -> Row:
+    row: Row = {}
+    for name in names:
+        measured = metrics.get(name)
+        row[name] = _finite(measured.value if measured else None)
+        row[f"{name}_low"] = _finite(measured.low if measured else None)
+        row[f"{name}_high"] = _finite(measured.high if measured else None)
+    return row
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _without_empty_intervals(rows: list[Row]) -> list[Row]:
+    """Drop the interval and test columns that no row fills; exact metrics have no interval."""
+    empty = {
+        column
+        for column in (rows[0] if rows else {})
+        if (column.endswith(("_low", "_high")) or column.startswith("test_")) and all(r[column] is None for r in rows)
+    }
+    return [{column: cell for column, cell in row.items() if column not in empty} for row in rows]

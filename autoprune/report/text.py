@@ -1,0 +1,226 @@
+"""What a study found, in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.values import Direction, Measured
+from autoprune.report._words import (
+    NO_VALUE,
+    dense_trial,
+    heading,
+    label,
+    listed,
+    metric_names,
+    number,
+    percent,
+    searched_groups,
+    spread,
+)
+from autoprune.report.tables import mean_ratio
+
+_WORTH_KEEPING = 0.95
+_MOST_REASONS = 20
+_MOST_COLUMNS = 12
+
+
+def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
+    """One sentence: what the front's best compromise keeps of the dense model, and at what cost.
+
+    The compromise is the cheapest member that keeps 95 % of the dense model on every maximised objective; where there
+    is none, the member that keeps most. Cheap is a small geometric mean of the minimised objectives.
+    """
+    pruned = [point for point in outcome.front.points if point.trial.origin != "dense"]
+    if pruned:
+        return point_verdict(study, outcome, _compromise(study, outcome, pruned))
+    if outcome.front.points:
+        return "No pruned model beats the dense one: it is the front's only member."
+    states = Counter(trial.state for trial in outcome.trials)
+    infeasible = sum(1 for trial in outcome.trials if trial.state == "complete" and not trial.feasible)
+    why = [f"{states['failed']} failed"] if states["failed"] else []
+    why += [f"{states['rejected']} rejected"] if states["rejected"] else []
+    why += [f"{infeasible} broke a constraint"] if infeasible else []
+    return f"No feasible trial among {len(outcome.trials)}" + (f": {listed(why)}." if why else ".")
+
+
+def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
+    """One sentence on one member of the front, on the test split where both it and the dense model were measured."""
+    dense = dense_trial(outcome)
+    dense_test = outcome.dense_test or _test_of(dense, outcome)
+    split = "test" if point.test and (dense_test or dense is None) else "validation"
+    measured = point.test if split == "test" else point.trial.metrics
+    reference = (dense_test if split == "test" else dense.metrics) if dense else {}
+    kept: list[str] = []
+    paid: list[str] = []
+    for name, direction in outcome.front.objectives.items():
+        unit = study.units.get(name, "")
+        if name not in measured:
+            continue
+        share = _share(study, name, measured, reference)
+        if share is None:
+            paid.append(f"{label(name, unit)} {number(measured[name].value, unit)}")
+        elif direction == "maximize":
+            kept.append(f"{percent(share)} of {_whose(kept, paid)} {label(name, unit)}")
+        else:
+            paid.append(f"{percent(share)} of {_whose(kept, paid)} {label(name, unit)}")
+    text = f"Trial {point.trial.number}"
+    if kept:
+        text += f" keeps {listed(kept)}"
+    if paid:
+        text += f" {'at' if kept else 'has'} {listed(paid)}"
+    return f"{text} ({split} split)."
+
+
+def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
+    """The whole report, verdict first; its figures are ``front.svg`` and ``ratios.svg`` beside it."""
+    sections = [
+        f"# {study.name}",
+        f"**{verdict(study, outcome)}**",
+        _summary(study, outcome),
+        *_front(study, outcome),
+        *_ratios(study, outcome),
+        *_unfinished(outcome),
+        "## Environment",
+        _table(["", ""], [[key, value] for key, value in study.environment.items()]),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _compromise(study: StudyInfo, outcome: StudyOutcome, points: Sequence[FrontPoint]) -> FrontPoint:
+    objectives = outcome.front.objectives
+    dense = dense_trial(outcome)
+    best = {name: Measured(value=max(p.trial.metrics[name].value for p in points)) for name in objectives}
+
+    def shares(point: FrontPoint, direction: Direction) -> list[float]:
+        names = [name for name, way in objectives.items() if way == direction]
+        found = [_share(study, name, point.trial.metrics, dense.metrics if dense else best) for name in names]
+        return [share for share in found if share is not None]
+
+    def rank(point: FrontPoint) -> tuple[float, float, int]:
+        kept = min(shares(point, "maximize"), default=1.0)
+        cost = math.prod(shares(point, "minimize"))
+        return max(_WORTH_KEEPING - kept, 0.0), cost, point.trial.number
+
+    return min(points, key=rank)
+
+
+def _test_of(trial: TrialResult | None, outcome: StudyOutcome) -> Mapping[str, Measured]:
+    return next((p.test for p in outcome.front.points if trial and p.trial.number == trial.number), {})
+
+
+def _share(study: StudyInfo, name: str, metrics: Mapping[str, Measured], dense: Mapping[str, Measured]) -> float | None:
+    """The metric's value over the dense model's: as measured (``latency_ratio`` for ``latency_ms``), else divided."""
+    said = label(name, study.units.get(name, ""))
+    for other, unit in study.units.items():
+        if unit == "fraction of dense" and label(other, unit) == said and other in metrics:
+            return metrics[other].value
+    value, whole = metrics[name].value, dense.get(name)
+    return value / whole.value if whole is not None and whole.value > 0 and value >= 0 else None
+
+
+def _whose(kept: list[str], paid: list[str]) -> str:
+    return "its" if kept or paid else "the dense model's"
+
+
+def _summary(study: StudyInfo, outcome: StudyOutcome) -> str:
+    states = Counter(trial.state for trial in outcome.trials)
+    counts = ", ".join(f"{states[s]} {s}" for s in ("complete", "failed", "rejected") if states[s])
+    lines = [f"{len(outcome.trials)} of {study.trials} trials: {counts or 'none'}."]
+    if outcome.interrupted:
+        lines.append("The search was interrupted; resume it to run the rest.")
+    front = outcome.front
+    if front.points:
+        reference = ", ".join(
+            f"{heading(name, study.units.get(name, ''))} {number(value, study.units.get(name, ''))}"
+            for name, value in front.reference.items()
+        )
+        size = f"{len(front.points)} point{'s' if len(front.points) > 1 else ''}"
+        lines.append(f"The front has {size} and hypervolume {front.hypervolume:.4g} (reference: {reference}).")
+    if study.constraints:
+        bounds = ", ".join(f"{name} {bound}" for name, bound in study.constraints.items())
+        lines.append(f"Constraints: {bounds}.")
+    return " ".join(lines)
+
+
+def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
+    points = outcome.front.points
+    if not points:
+        return []
+    dense = dense_trial(outcome)
+    entries = [(f"{p.trial.number}", p.trial, p.test) for p in points]
+    if dense is not None:
+        entries = [e for e in entries if e[1].number != dense.number]
+        test = dict(outcome.dense_test or _test_of(dense, outcome))
+        entries.insert(0, (f"{dense.number} (dense)", dense, test))
+    tested = {name for _, _, test in entries for name in test}
+    columns = ["trial"]
+    for name in outcome.front.objectives:
+        title = heading(name, study.units.get(name, ""))
+        columns += [title, f"{title}, test"] if name in tested else [title]
+    others = [n for n in metric_names((), [p.trial for p in points]) if n not in outcome.front.objectives]
+    columns += [heading(name, study.units.get(name, "")) for name in others] + ["mean ratio"]
+    rows = []
+    for title, trial, test in entries:
+        row = [title]
+        for name in outcome.front.objectives:
+            unit = study.units.get(name, "")
+            row.append(spread(trial.metrics.get(name), unit))
+            if name in tested:
+                row.append(spread(test.get(name), unit))
+        row += [spread(trial.metrics.get(name), study.units.get(name, "")) for name in others]
+        rows.append([*row, percent(mean_ratio(trial))])
+    note = (
+        "Columns without *test* are of the validation split, which guided the search. "
+        "Intervals are of 95 % confidence, quartiles for timings."
+    )
+    return ["## Front", _table(columns, rows), note, "![The Pareto front](front.svg)"]
+
+
+def _ratios(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
+    points = [p for p in outcome.front.points if p.trial.origin != "dense"]
+    groups = searched_groups(study)
+    if not points or not groups:
+        return []
+    shown = points[:_MOST_COLUMNS]
+    units = {group.name: group.units for group in study.groups}
+    rows = [
+        [f"`{group}`", f"{units[group]}", *(_asked_and_achieved(point.trial, group) for point in shown)]
+        for group in groups
+    ]
+    text = "Share of each group's units that went; in brackets what was asked, where whole units made it another."
+    if len(shown) < len(points):
+        text += f" The first {len(shown)} of {len(points)} members; all of them are in `front.json`."
+    table = _table(["group", "units", *(f"trial {p.trial.number}" for p in shown)], rows)
+    return ["## Ratios", text, table, "![Ratios per group](ratios.svg)"]
+
+
+def _asked_and_achieved(trial: TrialResult, group: str) -> str:
+    asked, achieved = trial.ratios.get(group), trial.achieved.get(group)
+    if achieved is None:
+        return NO_VALUE
+    if asked is None or abs(asked - achieved) < 0.0005:
+        return percent(achieved)
+    return f"{percent(achieved)} ({percent(asked)})"
+
+
+def _unfinished(outcome: StudyOutcome) -> list[str]:
+    trials = [trial for trial in outcome.trials if trial.state != "complete"]
+    if not trials:
+        return []
+    rows = [[f"{t.number}", t.state, t.reason or NO_VALUE] for t in trials[:_MOST_REASONS]]
+    parts = ["## Failed and rejected", _table(["trial", "state", "reason"], rows)]
+    if len(trials) > _MOST_REASONS:
+        parts.append(f"{len(trials) - _MOST_REASONS} more are in `trials.csv`.")
+    return parts
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

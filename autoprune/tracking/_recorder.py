@@ -1,0 +1,267 @@
+"""Keeps MLflow in step with one study, whatever happens to MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.report import front_table, point_verdict, report_files, verdict
+from autoprune.tracking import _records as records
+from autoprune.tracking._store import Store, StoredRun, quietly
+from autoprune.tracking._uri import page_base, redacted, tracking_uri, ui_command
+from autoprune.tracking._view import SharedView
+
+log = logging.getLogger("autoprune")
+
+_STATE_FILE = "mlflow.json"
+_PATIENCE = 10
+_MOST_CAUSE = 300
+
+
+@dataclass
+class _Child:
+    """The run of a trial that is recorded completely."""
+
+    run_id: str
+    on_front: bool
+    has_model: bool
+
+
+class Recorder:
+    """Records what the study has and MLflow lacks, at each hook.
+
+    There is one way to record, for a new trial as for those missed while the server was away and those of a killed
+    session: compare and catch up. A failure costs the search little: after an attempt that failed, the next one waits
+    ten times as long as that one took, except at the end of the study.
+    """
+
+    def __init__(self, study: StudyInfo) -> None:
+        self._study = study
+        self._results = {result.number: result for result in study.finished}
+        self._file = study.folder / _STATE_FILE
+        self._uri = tracking_uri(study)
+        self._store: Store | None = None
+        """Open, and in step with what follows; None before the first attempt and after one that failed."""
+        self._experiment = self._parent = ""
+        self._children: dict[int, _Child] = {}
+        self._halves: dict[int, str] = {}
+        """Run ids of the trials whose recording was broken off."""
+        self._concluded = False
+        self._wait_until = 0.0
+        self._warned = False
+
+    def start(self) -> dict[str, str] | None:
+        """Open or create the study's run. Gives what the user should know, or None where MLflow cannot be reached."""
+        if not self._attempt("trials", self._catch_up):
+            return None
+        self._attempt("the spec", lambda store: store.text(self._parent, "spec.yaml", self._study.spec_text))
+        facts = {"run_id": self._parent, "experiment_id": self._experiment, "tracking_uri": redacted(self._uri)}
+        if base := page_base(self._uri):
+            runs = f"{base}/#/experiments/{self._experiment}/runs"
+            view = f"{runs}?{SharedView(self._study, self._parent).query}"
+            if command := ui_command(self._uri):
+                facts["hint"] = f"{command}  # then open {view}"
+            else:
+                facts |= {"url": f"{runs}/{self._parent}?workflowType=machine_learning", "view": view}
+        return facts
+
+    def add(self, result: TrialResult) -> None:
+        """Record a trial."""
+        self._results[result.number] = result
+        if time.monotonic() >= self._wait_until:
+            self._attempt("trials", self._catch_up)
+
+    def finish(self, outcome: StudyOutcome) -> None:
+        """Record what is missing and how the study ended."""
+        self._results = {result.number: result for result in outcome.trials}
+        if not self._attempt("trials", self._catch_up, final=True):
+            return
+        self._attempt("the front", lambda store: self._conclude(store, outcome), final=True)
+        self._attempt("the report", lambda store: self._store_report(store, outcome), final=True)
+        self._attempt("the models", lambda store: self._store_models(store, outcome), final=True)
+
+    def _attempt(self, what: str, step: Callable[[Store], None], *, final: bool = False) -> bool:
+        """Take a step; whatever it raises is told and ends there."""
+        started = time.monotonic()
+        done = False
+        try:
+            with quietly():
+                if self._store is None:
+                    self._store = self._connect()
+                else:
+                    self._store.check()
+                step(self._store)
+            done = True
+        except Exception as error:  # noqa: BLE001 - a tracker must not stop a search, whatever MLflow raises
+            self._wait_until = time.monotonic() + _PATIENCE * (time.monotonic() - started)
+            self._warn(what, error, final=final)
+        finally:
+            if not done:  # also after Ctrl-C: what is half done is found when we connect again
+                self._store = None
+        return done
+
+    def _warn(self, what: str, error: Exception, *, final: bool) -> None:
+        """Once while the study runs; at its end for each thing that is missing in MLflow."""
+        cause = _cause(error)
+        if final:
+            missing = len(self._results.keys() - self._children.keys())
+            what = f"{missing} of {len(self._results)} trials" if what == "trials" else what
+            log.warning(
+                "MLflow at %s lacks %s of study %s; resuming the study records what is missing. %s",
+                redacted(self._uri), what, self._study.name, cause,
+            )  # fmt: skip
+        elif not self._warned:
+            log.warning(
+                "MLflow at %s cannot record %s. The search goes on; what is missing is recorded when MLflow works. %s",
+                redacted(self._uri), what, cause,
+            )  # fmt: skip
+            self._warned = True
+
+    def _connect(self) -> Store:
+        """Find the study's run and its children, and mend what a kill or an outage left behind."""
+        state = self._load_state()
+        self._uri = tracking_uri(self._study, earlier=state.get("tracking_uri"))
+        store = Store(self._uri)
+        self._experiment = store.experiment(self._study.spec.tracking.experiment or self._study.spec.name)
+        tags = records.study_tags(self._study, state["study"])
+        params = records.study_params(self._study)
+        runs = store.runs(self._experiment, "autoprune.study", state["study"])
+        if runs:
+            run = runs[0]
+            self._parent = run.run_id
+            if not self._concluded:
+                store.reopen(self._parent)
+                missing = {name: value for name, value in params.items() if name not in run.params}
+                store.log(self._parent, params=missing, tags=tags)
+        else:
+            self._parent = store.create(self._experiment, self._study.name, start_ms=None, tags=tags)
+            store.log(self._parent, params=params)
+        self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
+        self._children, self._halves = {}, {}
+        for run in store.runs(self._experiment, "mlflow.parentRunId", self._parent):
+            if run.tags.get("autoprune.role") == "trial":
+                self._take_stock(store, run)
+        self._save_view(store)
+        return store
+
+    def _save_view(self, store: Store) -> None:
+        view = SharedView(self._study, self._parent)
+        try:
+            store.tag_experiment(self._experiment, view.tag, view.value)
+            for name in view.outdated(store.experiment_tags(self._experiment)):
+                store.untag_experiment(self._experiment, name)
+        except Exception as error:  # noqa: BLE001 - the view is a convenience that not every server takes
+            log.debug("MLflow did not take the saved view: %s", error)
+
+    def _take_stock(self, store: Store, run: StoredRun) -> None:
+        """Sort a trial's run into the complete, the half-written, and those that should not be there."""
+        number = int(run.tags["autoprune.trial"])
+        if number not in self._results or number in self._children or (number in self._halves and not run.ended):
+            store.delete(run.run_id)  # of a trial that the study does not know, or one more of the same trial
+        elif run.ended:
+            if number in self._halves:
+                store.delete(self._halves.pop(number))
+            on_front = run.tags.get("autoprune.front") == "true"
+            self._children[number] = _Child(run.run_id, on_front, has_model="autoprune.model" in run.tags)
+        else:
+            self._halves[number] = run.run_id
+
+    def _catch_up(self, store: Store) -> None:
+        """Record every trial that lacks a complete run, and who is on the front."""
+        front = records.front_numbers(self._results.values(), self._study.objectives)
+        for number, result in sorted(self._results.items()):
+            child, on_front = self._children.get(number), number in front
+            if child is None:
+                self._record(store, result, on_front=on_front)
+            elif child.on_front != on_front:
+                store.log(child.run_id, tags=records.standing(result, on_front=on_front))
+                child.on_front = on_front
+
+    def _record(self, store: Store, result: TrialResult, *, on_front: bool) -> None:
+        """One run for a trial; the last step is its status, so that a run which has ended is complete."""
+        tags = records.trial_tags(self._study, result, self._parent) | records.standing(result, on_front=on_front)
+        run_id = self._halves.pop(result.number, None)
+        if run_id is None:
+            start = records.milliseconds(result.started)
+            run_id = store.create(self._experiment, f"trial {result.number}", start_ms=start, tags=tags)
+        end = records.milliseconds(result.finished)
+        # The same values at the same moment are stored once: writing a half-written run again is harmless.
+        metrics = records.trial_metrics(self._study, result)
+        store.log(run_id, metrics=metrics, params=records.trial_params(result), at_ms=end)
+        store.end(run_id, records.STATUS[result.state], end_ms=end)
+        self._children[result.number] = _Child(run_id, on_front, has_model=False)
+
+    def _conclude(self, store: Store, outcome: StudyOutcome) -> None:
+        """The front's notes and test values, the study's numbers, its verdict and its status."""
+        members = {point.trial.number: point for point in outcome.front.points}
+        for number, child in self._children.items():
+            if point := members.get(number):
+                sentence = point_verdict(self._study, outcome, point)
+                tags = records.standing(point.trial, on_front=True, sentence=sentence)
+                store.log(child.run_id, tags=tags, metrics=records.test_metrics(point.test))
+            elif child.on_front:
+                store.log(child.run_id, tags=records.standing(self._results[number], on_front=False))
+            child.on_front = number in members
+        tags = {
+            "mlflow.note.content": f"**{verdict(self._study, outcome)}**\n\nMore in `report.md` among the artifacts.",
+            "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),
+        }
+        store.log(self._parent, metrics=records.study_metrics(outcome), tags=tags)
+        store.end(self._parent, "KILLED" if outcome.interrupted else "FINISHED" if members else "FAILED")
+        self._concluded = True
+
+    def _store_report(self, store: Store, outcome: StudyOutcome) -> None:
+        files = {"spec.yaml": self._study.spec_text, **report_files(self._study, outcome)}
+        if rows := front_table(outcome):
+            # What log_table writes; itself it would append to the table of an earlier session.
+            cells = [[float(f"{c:.5g}") if isinstance(c, float) else c for c in row.values()] for row in rows]
+            table = {"columns": list(rows[0]), "data": cells}
+            files["front_table.json"] = json.dumps(table)
+        for name, text in files.items():
+            store.text(self._parent, name, text)
+        tables = [{"path": name, "type": "table"} for name in files if name == "front_table.json"]
+        store.log(self._parent, tags={"mlflow.loggedArtifacts": json.dumps(tables)})
+
+    def _store_models(self, store: Store, outcome: StudyOutcome) -> None:
+        for point in outcome.front.points:
+            child, folder = self._children[point.trial.number], point.trial.model
+            if folder is not None and folder.is_dir() and not child.has_model:
+                store.folder(child.run_id, "model", folder)
+                store.log(child.run_id, tags={"autoprune.model": f"runs:/{child.run_id}/model"})
+                child.has_model = True
+
+    def _load_state(self) -> dict[str, Any]:
+        """The study's mark in MLflow, kept before the first run is made: that run can then always be found again."""
+        try:
+            state: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+            if isinstance(state["study"], str):
+                return state
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            log.debug("%s has no mark of the study yet", self._file)
+        state = {"study": uuid.uuid4().hex}
+        self._save_state(state)
+        return state
+
+    def _save_state(self, state: dict[str, Any]) -> None:
+        if redacted(self._uri) == self._uri:
+            state = {**state, "tracking_uri": self._uri}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        new.replace(self._file)
+
+
+def _cause(error: BaseException) -> str:
+    """What the operating system or SQLite said, which MLflow wraps in several layers; else what MLflow said."""
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    root = next((e for e in reversed(chain) if isinstance(e, OSError | sqlite3.Error)), error)
+    return redacted(" ".join(str(root).split()))[:_MOST_CAUSE] or type(root).__name__

@@ -1,0 +1,212 @@
+"""What MLflow is told about a study and its trials, as plain data within MLflow's limits."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import math
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.values import Measured
+from autoprune.tracking._uri import redacted
+
+MOST_KEY = 250
+MOST_PARAM = 6000
+MOST_TAG = 8000
+
+# Okabe and Ito's palette, as in the report's figures.
+_COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "sampler": "#999999"}
+_ODD_COLOURS = {"failed": "#D55E00", "rejected": "#CC79A7"}
+STATUS = {"complete": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
+
+
+def key(prefix: str, name: str) -> str:
+    """``prefix/name``, with whatever MLflow refuses replaced and a hash to keep different names apart."""
+    whole = f"{prefix}/{name}" if prefix else name
+    path = posixpath.normpath(whole) == whole and not whole.startswith(("/", "."))
+    if path and len(whole) <= MOST_KEY and not re.search(r"[^\w.\- /]", whole):
+        return whole
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    clean = re.sub(r"^\.+|[^\w.\- ]", "_", name)[: MOST_KEY - len(prefix) - 10]
+    return f"{prefix}/{clean}-{digest}" if prefix else f"{clean}-{digest}"
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since the Unix epoch."""
+    return int(moment.timestamp() * 1000)
+
+
+def study_params(study: StudyInfo) -> dict[str, str]:
+    """The spec, one parameter a leaf (``search.sampler.use``). Written once: parameters cannot change."""
+    leaves = {}
+    for path, value in _leaves(study.spec.model_dump(mode="json", exclude_none=True)):
+        if path != "search.trials":  # a resumed study may ask for more
+            leaves[key("", path)] = redacted(str(value))[:MOST_PARAM]
+    return leaves
+
+
+def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:
+    """What marks the study's run, the asked number of trials and the environment of the present session."""
+    objectives = ", ".join(f"{direction} {name}" for name, direction in study.objectives.items())
+    return {
+        **_source(),
+        "autoprune.role": "study",
+        "autoprune.study": mark,
+        "autoprune.trials": str(study.trials),
+        "autoprune.objectives": objectives,
+        "autoprune.folder": str(study.folder),
+        "mlflow.note.content": f"Searching: {study.trials} trials to {objectives}.",
+        **{key("", f"env.{name}"): redacted(value)[:MOST_TAG] for name, value in study.environment.items()},
+    }
+
+
+def study_metrics(outcome: StudyOutcome) -> dict[str, float]:
+    """The study's own numbers: hypervolume, counts and the best of each objective on the front."""
+    states: Counter[str] = Counter(trial.state for trial in outcome.trials)
+    numbers = {
+        "study/hypervolume": outcome.front.hypervolume,
+        "study/front_points": len(outcome.front.points),
+        **{f"study/trials_{state}": states[state] for state in STATUS},
+        "study/trials_infeasible": sum(t.state == "complete" and not t.feasible for t in outcome.trials),
+    }
+    for name, direction in outcome.front.objectives.items():
+        values = [point.trial.metrics[name].value for point in outcome.front.points]
+        if values:
+            numbers[key("best", name)] = max(values) if direction == "maximize" else min(values)
+    return _finite(numbers)
+
+
+def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, str]:
+    """What marks a trial's run, and why it failed or was rejected."""
+    tags = {
+        **_source(),
+        "mlflow.parentRunId": parent,
+        "autoprune.role": "trial",
+        "autoprune.trial": str(result.number),
+        "autoprune.state": result.state,
+        "autoprune.origin": result.origin,
+        "autoprune.feasible": _bool(result.feasible),
+    }
+    if result.reason:
+        tags["autoprune.reason"] = redacted(result.reason)[:MOST_TAG]
+    broken = [f"{name} {study.constraints.get(name, '')}" for name, by in result.violations.items() if by > 0]
+    if broken:
+        tags["autoprune.broken"] = ", ".join(broken)[:MOST_TAG]
+    return tags
+
+
+def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict[str, str]:
+    """The tags that change with the front: membership, colour and note."""
+    if result.state == "failed":
+        lead = f"**Failed:** {result.reason or 'no reason was given'}"
+    elif result.state == "rejected":
+        lead = f"**Rejected before it ran:** {result.reason or 'no reason was given'}"
+    elif not result.feasible:
+        lead = "Breaks a constraint."
+    elif on_front:
+        lead = f"**On the Pareto front.** {sentence}".strip()
+    else:
+        lead = "Dominated."
+    achieved = result.achieved.values()
+    mean = f"{100 * sum(achieved) / len(achieved):.1f} %" if achieved else "none"
+    again = f" {result.reason[:300]}." if result.reason and result.state == "complete" else ""
+    how = f"Units cut, mean over the groups: {mean}. Scorer {result.scorer}, strategy {result.strategy}.{again}"
+    # The dense model stays recognisable, on the front or off it.
+    kind = "front" if on_front and result.origin != "dense" else result.origin
+    return {
+        "autoprune.front": _bool(on_front),
+        "mlflow.runColor": _ODD_COLOURS.get(result.state, _COLOURS[kind]),
+        "mlflow.note.content": redacted(f"{lead[: MOST_TAG - 1000]}\n\n{how[:800]}"),
+    }
+
+
+def trial_params(result: TrialResult) -> dict[str, str]:
+    """Scorer, strategy, seed and the asked ratios (``ratio/<group>``)."""
+    params = {"scorer": result.scorer, "strategy": result.strategy, "seed": str(result.seed)}
+    params.update({key("ratio", group): f"{ratio:.6g}" for group, ratio in result.ratios.items()})
+    return {name: value[:MOST_PARAM] for name, value in params.items() if value}
+
+
+def trial_metrics(study: StudyInfo, result: TrialResult) -> dict[str, float]:
+    """What was measured, in sections, which the charts page shows apart.
+
+    ``objective/``, ``other/`` (all other metrics), ``uncertainty/…_low`` and ``…_high``, ``violation/``,
+    ``achieved/<group>`` and ``seconds/<stage>``.
+    """
+    seconds = {"total": (result.finished - result.started).total_seconds(), **result.durations_s}
+    sections: dict[str, Mapping[str, float]] = {
+        "violation": result.violations,
+        "achieved": result.achieved,
+        "seconds": seconds,
+    }
+    values = {key(section, name): value for section, named in sections.items() for name, value in named.items()}
+    for name, measured in result.metrics.items():
+        values[key("objective" if name in study.objectives else "other", name)] = measured.value
+    return _finite({**values, **_uncertainty(result.metrics)})
+
+
+def test_metrics(test: Mapping[str, Measured]) -> dict[str, float]:
+    """What was measured again on the test split: ``test/…`` and its uncertainty."""
+    return _finite({**{key("test", name): m.value for name, m in test.items()}, **_uncertainty(test, "test_")})
+
+
+def front_numbers(results: Iterable[TrialResult], objectives: Mapping[str, str]) -> set[int]:
+    """Numbers of the feasible trials that no other feasible trial is as good as; of equal ones the first."""
+    front: dict[int, list[float]] = {}
+    for result in sorted(results, key=lambda result: result.number):
+        if not result.feasible or any(name not in result.metrics for name in objectives):
+            continue
+        signs = {name: 1 if direction == "minimize" else -1 for name, direction in objectives.items()}
+        mine = [sign * result.metrics[name].value for name, sign in signs.items()]
+        if not any(_as_good(theirs, mine) for theirs in front.values()):
+            front = {number: theirs for number, theirs in front.items() if not _as_good(mine, theirs)}
+            front[result.number] = mine
+    return set(front)
+
+
+def _as_good(mine: list[float], theirs: list[float]) -> bool:
+    return all(m <= t for m, t in zip(mine, theirs, strict=True))
+
+
+def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str, float]:
+    ends = {}
+    for name, measured in metrics.items():
+        for end, value in (("low", measured.low), ("high", measured.high)):
+            if value is not None:
+                ends[key("uncertainty", f"{prefix}{name}_{end}")] = value
+    return ends
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """NaN is refused by some stores, and an infinity ruins the axes of MLflow's charts."""
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for place, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}.{place}")
+    elif value not in ("", [], {}):
+        yield path, value
+
+
+def _source() -> dict[str, str]:
+    tags = {"mlflow.source.name": "autoprune", "mlflow.source.type": "LOCAL"}
+    try:
+        tags["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for the user
+        return tags
+    return tags
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoprune.spec import Document
+from autoprune.tracking._records import key
+from autoprune.tracking._store import quietly
+from autoprune.tracking._uri import page_base, redacted, tracking_uri
+
+names = st.text(max_size=300) | st.text(alphabet="a./[]-_ 0:层", max_size=300)
+
+
+@pytest.fixture(scope="module")
+def validation():
+    with quietly():
+        import mlflow.utils.validation
+
+        return mlflow.utils.validation
+
+
+@given(name=names, prefix=st.sampled_from(["ratio", "objective", ""]))
+def test_mlflow_takes_every_key(validation, name, prefix):
+    made = key(prefix, name)
+    validation._validate_metric_name(made)
+    validation._validate_param_name(made)
+    assert len(made) <= 250
+    assert made.startswith(prefix)
+
+
+@given(first=names, second=names)
+def test_different_names_get_different_keys(first, second):
+    assert (key("ratio", first) == key("ratio", second)) == (first == second)
+
+
+def test_plain_names_stay_as_they_are():
+    assert key("ratio", "layer1.0.conv1") == "ratio/layer1.0.conv1"
+    assert key("", "search.sampler.use") == "search.sampler.use"
+
+
+@pytest.fixture
+def resolve(synthetic, tmp_path):
+    """The URI of a study whose spec lies in ``specs`` and says that."""
+
+    def resolve(uri=None, **options):
+        study = synthetic.study(tmp_path / "study", uri=uri)
+        study.spec._document = Document(folder=tmp_path / "specs")
+        return tracking_uri(study, **options)
+
+    return resolve
+
+
+def test_a_path_in_the_spec_is_relative_to_the_spec(resolve, tmp_path):
+    assert resolve("sqlite:///db/mlflow.db") == f"sqlite:///{tmp_path}/specs/db/mlflow.db"
+    assert resolve("sqlite:///../m.db?timeout=1") == f"sqlite:///{tmp_path}/m.db?timeout=1"
+    assert resolve("sqlite:////var/m.db") == "sqlite:////var/m.db"
+    assert resolve("sqlite:///:memory:") == "sqlite:///:memory:"
+    assert resolve("https://mlflow.example/team") == "https://mlflow.example/team"
+
+
+def test_the_spec_beats_the_environment_beats_an_earlier_session_beats_the_default(resolve, tmp_path, monkeypatch):
+    here = Path.cwd()
+    earlier = "sqlite:////elsewhere/mlflow.db"
+    assert resolve() == f"sqlite:///{here}/mlflow.db"
+    assert resolve(earlier=earlier) == earlier
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///env.db")
+    assert resolve(earlier=earlier) == f"sqlite:///{here}/env.db"
+    assert resolve("http://spec.example", earlier=earlier) == "http://spec.example"
+
+
+@pytest.mark.parametrize(
+    ("uri", "base"),
+    [
+        ("http://me:secret@host:5000/", "http://host:5000"),
+        ("https://host/mlflow/", "https://host/mlflow"),
+        ("postgresql+psycopg2://me:secret@db/mlflow", "http://127.0.0.1:5000"),
+        ("databricks", None),
+        ("databricks://profile", None),
+    ],
+)
+def test_where_the_pages_are(uri, base):
+    assert page_base(uri) == base
+
+
+def test_passwords_are_taken_out_of_any_text():
+    text = "tried postgresql://me:p%40ss@db/x, then http://u:w@h:1/ and http://h:1/a@b:c"
+    assert redacted(text) == "tried postgresql://me:***@db/x, then http://u:***@h:1/ and http://h:1/a@b:c"

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from autoprune.plugin import Measured
+from autoprune.plugin.host import PluginHost
+from autoprune.report import report_files, verdict
+from autoprune.tracking.health import check_store
+
+
+def test_a_study_is_a_parent_run_with_one_child_per_trial(
+    synthetic, tracker, run_study, assert_complete, uri, tmp_path
+):
+    study = synthetic.study(tmp_path / "study", objectives=3, trials=12, uri=uri, constraints={"accuracy": ">= 0.7"})
+    results = list(synthetic.trials(12, bounds={"accuracy": 0.7}))
+    for place, result in enumerate(results):
+        folder = study.folder / "models" / str(result.number)
+        folder.mkdir(parents=True)
+        (folder / "recipe.json").write_text("{}")
+        (folder / "weights.safetensors").write_bytes(bytes([place]))
+        results[place] = result.model_copy(update={"model": folder})
+    outcome = run_study(study, tuple(results))
+    found = assert_complete(study, uri, outcome)
+
+    parent = found.parent
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "synthetic"
+    assert parent.data.tags["autoprune.role"] == "study"
+    assert parent.data.tags["mlflow.note.content"].startswith(f"**{verdict(study, outcome)}**")
+    assert parent.data.tags["env.torch"] == "2.13.0"
+    assert json.loads(parent.data.tags["autoprune.hypervolume_reference"]) == outcome.front.reference
+    assert parent.data.params["search.sampler.use"] == "nsga2"
+    assert parent.data.params["evaluators.0.use"] == "accuracy"
+    assert parent.data.metrics["study/hypervolume"] == outcome.front.hypervolume
+    assert parent.data.metrics["study/front_points"] == len(outcome.front.points)
+    assert parent.data.metrics["study/trials_failed"] == 1
+    assert parent.data.metrics["study/trials_rejected"] == 1
+    infeasible = [t for t in results if t.state == "complete" and not t.feasible]
+    assert parent.data.metrics["study/trials_infeasible"] == len(infeasible) > 0
+    assert parent.data.metrics["best/latency_ms"] == min(
+        p.trial.metrics["latency_ms"].value for p in outcome.front.points
+    )
+
+    members = {point.trial.number: point for point in outcome.front.points}
+    for result in results:
+        run = found.trials[result.number]
+        tags, metrics = run.data.tags, run.data.metrics
+        assert tags["autoprune.origin"] == result.origin
+        assert tags["autoprune.state"] == result.state
+        assert tags["autoprune.feasible"] == str(result.feasible).lower()
+        assert run.info.start_time == int(result.started.timestamp() * 1000)
+        assert run.data.params["ratio/layer1.0.conv1"] == f"{result.ratios['layer1.0.conv1']:.6g}"
+        assert metrics["achieved/layer1.0.conv1"] == result.achieved["layer1.0.conv1"]
+        assert metrics["seconds/total"] == 1.5
+        if result.state == "complete":
+            assert metrics["uncertainty/accuracy_low"] == result.metrics["accuracy"].low
+            assert metrics["violation/accuracy"] == result.violations["accuracy"]
+        tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        if point := members.get(result.number):
+            assert tested == {f"test/{name}": measured.value for name, measured in point.test.items()}
+            assert tags["mlflow.note.content"].startswith("**On the Pareto front.** Trial")
+            assert tags["autoprune.model"] == f"runs:/{run.info.run_id}/model"
+            assert found.artifacts[run.info.run_id] == {"model"}
+        else:
+            assert not tested
+            assert not found.artifacts[run.info.run_id]
+    assert found.trials[8].data.tags["autoprune.reason"] == results[8].reason
+    assert found.trials[8].data.tags["mlflow.note.content"].startswith("**Failed:** CUDA out of memory")
+    assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected before it ran:** macs")
+    assert found.trials[infeasible[0].number].data.tags["autoprune.broken"] == "accuracy >= 0.7"
+    assert len({found.trials[n].data.tags["mlflow.runColor"] for n in (0, 1, 8, 11)}) == 4
+
+    files = {"spec.yaml": study.spec_text, **report_files(study, outcome)}
+    assert found.artifacts[parent.info.run_id] == {*files, "front_table.json"}
+    folder = Path(urlsplit(parent.info.artifact_uri).path)
+    assert folder.is_relative_to(tmp_path / "mlartifacts"), "artifacts are beside the database"
+    assert {name: (folder / name).read_text() for name in files} == files
+    table = json.loads((folder / "front_table.json").read_text())
+    assert [row[0] for row in table["data"]] == list(members), "the dense model is a member here, and first"
+    assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "front_table.json", "type": "table"}]
+
+
+def test_the_front_is_right_after_every_trial(synthetic, tracker, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri, trials=8)
+    results = tuple(reversed(synthetic.trials(8)))
+    tracker.autoprune_study_started(study)
+    for place, result in enumerate(results, start=1):
+        tracker.autoprune_trial_finished(study, result)
+        front = {p.trial.number for p in synthetic.outcome(study, results[:place]).front.points}
+        runs = stored(study, uri).trials
+        assert {number for number, run in runs.items() if run.data.tags["autoprune.front"] == "true"} == front
+
+
+def test_of_equal_trials_the_first_is_on_the_front(synthetic, tracker, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    first, second = synthetic.trial(1), synthetic.trial(2)
+    tracker.autoprune_study_started(study)
+    tracker.autoprune_trial_finished(study, second.model_copy(update={"metrics": first.metrics}))
+    tracker.autoprune_trial_finished(study, first)
+    fronts = {number: run.data.tags["autoprune.front"] for number, run in stored(study, uri).trials.items()}
+    assert fronts == {1: "true", 2: "false"}
+
+
+def test_nothing_is_printed_logged_or_left_in_the_environment(synthetic, run_study, uri, tmp_path, capfd, caplog):
+    root = logging.getLogger()
+    before = (dict(os.environ), root.handlers[:], root.level, logging.getLogger("mlflow").level)
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    (study.folder / "model").mkdir(parents=True)
+    (study.folder / "model" / "recipe.json").write_text("{}")
+    run_study(study, tuple(t.model_copy(update={"model": study.folder / "model"}) for t in synthetic.trials(3)))
+    assert (dict(os.environ), root.handlers[:], root.level, logging.getLogger("mlflow").level) == before
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("changes", "results", "status"),
+    [({"interrupted": True}, "complete", "KILLED"), ({}, "failed", "FAILED"), ({}, "complete", "FINISHED")],
+)
+def test_the_parents_status_says_how_the_study_ended(
+    synthetic, run_study, stored, uri, tmp_path, changes, results, status
+):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    run_study(study, tuple(synthetic.trial(n, state=results) for n in range(2)), **changes)
+    assert stored(study, uri).parent.info.status == status
+
+
+def test_facts_of_a_database_say_how_to_look(synthetic, tracker, uri, tmp_path):
+    facts = tracker.autoprune_study_started(synthetic.study(tmp_path / "study", uri=uri))
+    assert set(facts) == {"run_id", "experiment_id", "tracking_uri", "hint"}
+    assert facts["hint"].startswith(f"mlflow ui --backend-store-uri '{uri}'  # then open http://127.0.0.1:5000/#/exp")
+    assert "workflowType=machine_learning" in facts["hint"]
+    assert facts["run_id"] == json.loads((tmp_path / "study" / "mlflow.json").read_text())["run_id"]
+
+
+def test_tracking_can_be_switched_off(synthetic, tracker, tmp_path):
+    study = synthetic.study(tmp_path / "study", tracking={"enabled": False})
+    assert tracker.autoprune_study_started(study) is None
+    tracker.autoprune_trial_finished(study, synthetic.trial(0))
+    tracker.autoprune_study_finished(study, synthetic.outcome(study, (synthetic.trial(0),)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_groups_with_odd_names_are_recorded(synthetic, run_study, stored, uri, tmp_path):
+    odd = ("blocks[0].conv", "..", ".", "a//b", "/root", "x" * 400, "x" * 399 + "y", "层.卷积", "a b", "q:r", "")
+    groups = (*odd, *(f"layer{n}" for n in range(240)))
+    study = synthetic.study(tmp_path / "study", uri=uri, groups=groups)
+    results = tuple(synthetic.trial(n, groups=groups) for n in range(2))
+    run_study(study, results)
+    run = stored(study, uri).trials[1]
+    asked = {name: value for name, value in run.data.params.items() if name.startswith("ratio/")}
+    assert len(asked) == len(groups), "names that MLflow would not tell apart stay apart"
+    assert sum(name.startswith("achieved/") for name in run.data.metrics) == len(groups)
+    assert {"ratio/layer7", "ratio/层.卷积", "ratio/a b"} <= set(asked)
+
+
+def test_what_is_not_finite_is_not_recorded(synthetic, run_study, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    odd = {"loss": Measured(value=float("nan")), "snr": Measured(value=float("inf"), low=1.0)}
+    results = tuple(synthetic.trial(n) for n in range(2))
+    results = (results[0], results[1].model_copy(update={"metrics": results[1].metrics | odd}))
+    run_study(study, results)
+    metrics = stored(study, uri).trials[1].data.metrics
+    assert {name for name in metrics if name.startswith("other/")} == {"other/macs", "other/robust_accuracy"}
+    assert "uncertainty/snr_low" in metrics
+
+
+def test_long_texts_are_cut_to_what_mlflow_keeps(synthetic, run_study, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    failed = synthetic.trial(1, state="failed").model_copy(update={"reason": "no memory " * 5000})
+    run_study(study, (synthetic.trial(0), failed))
+    tags = stored(study, uri).trials[1].data.tags
+    assert tags["autoprune.reason"].startswith("no memory no memory")
+    assert "Scorer l1, strategy one-shot." in tags["mlflow.note.content"]
+
+
+def test_passwords_stay_out_of_mlflow(synthetic, run_study, uri, tmp_path):
+    storage = "postgresql://me:hunter2@db.example/optuna"
+    study = synthetic.study(tmp_path / "study", uri=uri, search={"trials": 2, "storage": storage})
+    failed = synthetic.trial(1, state="failed").model_copy(update={"reason": f"cannot reach {storage}"})
+    run_study(study, (synthetic.trial(0), failed))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        dump = "\n".join(database.iterdump())
+    assert "hunter2" not in dump
+    assert "postgresql://me:***@db.example/optuna" in dump
+
+
+def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_path):
+    parents = []
+    for place in range(12):
+        study = synthetic.study(tmp_path / f"study-{place}", uri=uri)
+        parents.append(tracker.autoprune_study_started(study)["run_id"])
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    client.set_experiment_tag("1", "mlflow.sharedViewState.of-the-user", "{}")
+    study = synthetic.study(tmp_path / "one more", uri=uri)
+    parents.append(tracker.autoprune_study_started(study)["run_id"])
+    tags = client.get_experiment("1").tags
+    views = {name: value for name, value in tags.items() if name.startswith("mlflow.sharedViewState.autoprune-")}
+    assert {name.removeprefix("mlflow.sharedViewState.autoprune-") for name in views} == set(parents[-10:])
+    assert "mlflow.sharedViewState.of-the-user" in tags
+    for name, value in views.items():
+        envelope = json.loads(value)
+        assert {"name", "createdAt", "updatedAt"} < set(envelope)
+        state = json.loads(envelope["state"])
+        assert name.rpartition("-")[2] in state["searchFilter"]
+        assert "metrics.`objective/accuracy`" in state["selectedColumns"]
+
+
+def test_the_plugin_comes_in_through_its_entry_point():
+    entry_points = [e for e in importlib.metadata.entry_points(group="autoprune") if e.name == "mlflow"]
+    host = PluginHost(entry_points)
+    assert [plugin.error for plugin in host.plugins] == [None]
+    for hook in ("autoprune_study_started", "autoprune_trial_finished", "autoprune_study_finished"):
+        assert len(getattr(host.hook, hook).get_hookimpls()) == 1
+
+
+def test_loading_the_plugin_does_not_load_mlflow():
+    program = "import sys, autoprune.tracking; sys.exit(bool({'mlflow', 'matplotlib', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_the_default_store_is_asked_but_not_made(uri, tmp_path, monkeypatch):
+    assert check_store() == f"{uri} answers"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert check_store().endswith("empty/mlflow.db will be created by the first search")
+    assert not list(Path.cwd().iterdir())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(Exception, match="refused"):
+        check_store()
