@@ -1,0 +1,83 @@
+"""Checks the models that a study saved, each in a process of its own.
+
+    python -m tests.integration.saved_models runs/cifar10-resnet20-1
+
+prints, for every member of the front, the share of the dense MACs, the accuracy on the test split as the study recorded
+it and as the opened model has it, and how far the bare cut (before recovery) is from the masked dense model.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoprune import load_pruned
+from autoprune.plugin.host import PluginHost
+from autoprune.search import Problem, read_study, resolve
+from autoprune.search.predictor import Predictor
+from autoprune.structure import read_recipe
+
+
+def recorded(study: Path) -> dict[int, float]:
+    """Test accuracy of every member of the front, as the study recorded it."""
+    return {point.trial.number: point.test["accuracy"].value for point in read_study(study).front.points}
+
+
+def opened(study: Path, number: int) -> dict[str, Any]:
+    """The same from the saved model, opened in a new process, and the parity of its cut."""
+    command = [sys.executable, __file__, str(study), str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _measured(study: Path, number: int) -> dict[str, Any]:
+    problem = resolve(read_study(study).study.spec, PluginHost())
+    folder = study / "models" / str(number)
+    model = Predictor(load_pruned(folder), problem.data.normalization)
+    right = 0
+    with torch.no_grad():
+        for inputs, targets in problem.data.test.batches(500):
+            right += int((model(*inputs).argmax(1) == targets).sum())
+    return {
+        "accuracy": right / len(problem.data.test),
+        "deviation": _deviation(problem, folder),
+        "macs": problem.structure.costs(_lost(problem, folder)).macs / problem.structure.costs().macs,
+    }
+
+
+def _lost(problem: Problem, folder: Path) -> dict[str, int]:
+    kept = read_recipe(folder).groups
+    return {g.name: g.units - len(kept[g.name]) for g in problem.structure.groups if g.name in kept}
+
+
+def _deviation(problem: Problem, folder: Path) -> float:
+    """Largest difference between the bare cut and the masked dense model, over 256 test samples."""
+    kept = {name: torch.tensor(units) for name, units in read_recipe(folder).groups.items()}
+    cut = Predictor(problem.structure.cut(problem.network, kept), problem.data.normalization).eval()
+    masked = Predictor(problem.structure.masked(problem.network, kept), problem.data.normalization).eval()
+    inputs, _ = next(problem.data.test.batches(256))
+    with torch.no_grad():
+        return float((cut(*inputs) - masked(*inputs)).abs().max())
+
+
+def _print_table(study: Path) -> None:
+    print("trial  MACs    accuracy recorded  opened   deviation of the cut")
+    for number, accuracy in recorded(study).items():
+        found = opened(study, number)
+        print(
+            f"{number:5}  {found['macs']:6.3f}  {accuracy:.4f}             {found['accuracy']:.4f}   {found['deviation']:.1e}"
+        )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        _print_table(Path(sys.argv[1]))
+    else:
+        print(json.dumps(_measured(Path(sys.argv[1]), int(sys.argv[2]))))
