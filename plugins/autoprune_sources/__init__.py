@@ -1,13 +1,19 @@
-"""First-party sources."""
+"""First-party sources of models and data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
+from autoprune_sources.digits import Digits
+from autoprune_sources.digits_cnn import DigitsCnn
+from autoprune_sources.factory import Factory
+from autoprune_sources.image_folder import ImageFolder
+from autoprune_sources.npz import Npz
+from autoprune_sources.parquet import Parquet
 
 
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The sources of this package."""
-    return ()
+    return (Factory, DigitsCnn, Digits, Parquet, ImageFolder, Npz)

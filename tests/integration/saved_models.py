@@ -71,9 +71,8 @@ def _print_table(study: Path) -> None:
     print("trial  MACs    accuracy recorded  opened   deviation of the cut")
     for number, accuracy in recorded(study).items():
         found = opened(study, number)
-        print(
-            f"{number:5}  {found['macs']:6.3f}  {accuracy:.4f}             {found['accuracy']:.4f}   {found['deviation']:.1e}"
-        )
+        macs, again, deviation = found["macs"], found["accuracy"], found["deviation"]
+        print(f"{number:5}  {macs:6.3f}  {accuracy:.4f}             {again:.4f}   {deviation:.1e}")
 
 
 if __name__ == "__main__":
