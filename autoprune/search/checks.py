@@ -1,0 +1,93 @@
+"""What the host makes sure of, so that no component has to: shapes, finite values, honest cuts, declared metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import TrialError
+from autoprune.plugin import Candidate, Evaluator, Group, Measured, PrunedModel
+from autoprune.structure import Plan, Structure
+
+
+def checked_scores(scores: object, group: Group) -> Tensor:
+    """A scorer's scores of a group, of shape (U,), on the CPU.
+
+    Raises:
+        TrialError: They are no tensor, of another shape or not finite.
+    """
+    if not isinstance(scores, Tensor):
+        raise TrialError(f"scores of {group.name} are a {type(scores).__name__}, not a tensor")
+    if scores.shape != (group.units,):
+        raise TrialError(f"scores of {group.name} have the shape {tuple(scores.shape)}, not ({group.units},)")
+    if not scores.isfinite().all():
+        raise TrialError(f"scores of {group.name} are not all finite")
+    return scores.detach().cpu()
+
+
+def checked_cut(
+    pruned: object, candidate: Candidate, structure: Structure, dense: nn.Module
+) -> tuple[PrunedModel, Plan]:
+    """A strategy's model, after making sure that it lost what was asked, and the plan of its cut.
+
+    Raises:
+        TrialError: It lost something else, or its tensors are not those of the cut that it tells.
+    """
+    if not isinstance(pruned, PrunedModel):
+        raise TrialError(f"returned a {type(pruned).__name__}, not a PrunedModel")
+    if pruned.network is dense:
+        raise TrialError("returned the dense network itself, not a copy")
+    if unknown := sorted(set(pruned.kept) - {group.name for group in structure.groups}):
+        raise TrialError(f"kept units of {unknown[0]!r}, which is no group")
+    for group in structure.groups:
+        kept, asked = pruned.kept.get(group.name), candidate.cut_units.get(group.name, 0)
+        lost = 0 if kept is None else group.units - len(kept)
+        if lost != asked:
+            raise TrialError(f"{group.name} lost {lost} of its {group.units} units, not {asked}")
+        if kept is not None and not _ascending(kept.cpu(), group.units):
+            raise TrialError(f"kept units of {group.name} are not sorted indices below {group.units}, each once")
+    plan = structure.plan(dense, pruned.kept)
+    small, large = _shapes(pruned.network), _shapes(dense)
+    for name in sorted(small.keys() ^ large.keys()):
+        raise TrialError(f"the network has {'a new' if name in small else 'lost its'} parameter or buffer {name}")
+    for name, shape in large.items():
+        expected = [len(plan.kept.get(name, {}).get(dim, range(size))) for dim, size in enumerate(shape)]
+        if list(small[name]) != expected:
+            raise TrialError(f"{name} has the shape {tuple(small[name])}, not {tuple(expected)} as the kept units tell")
+    return pruned, plan
+
+
+def checked_metrics(measured: object, evaluator: Evaluator) -> dict[str, Measured]:
+    """What an evaluator measured, under the names that objectives use.
+
+    Raises:
+        TrialError: A declared metric is missing, another one is there, or a value is not a finite number.
+    """
+    if not isinstance(measured, Mapping):
+        raise TrialError(f"returned a {type(measured).__name__}, not a mapping of metrics")
+    declared = [metric.name for metric in evaluator.metrics]
+    if missing := [name for name in declared if name not in measured]:
+        raise TrialError(f"did not measure {', '.join(missing)}")
+    if undeclared := [str(name) for name in measured if name not in declared]:
+        raise TrialError(f"measured {', '.join(undeclared)}, which it does not declare")
+    metrics = {}
+    for name in declared:
+        value = measured[name]
+        metric = value if isinstance(value, Measured) else Measured(value=float(value))
+        if not all(end is None or isfinite(end) for end in (metric.value, metric.low, metric.high)):
+            raise TrialError(f"{name} is {metric.value:g}, with interval [{metric.low}, {metric.high}]")
+        metrics[evaluator.metric_name(name)] = metric
+    return metrics
+
+
+def _ascending(kept: Tensor, units: int) -> bool:
+    if kept.dtype != torch.int64 or kept.dim() != 1:
+        return False
+    return bool(len(kept) and kept[0] >= 0 and kept[-1] < units and (kept.diff() > 0).all())
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: t.shape for name, t in (*network.named_parameters(), *network.named_buffers())}

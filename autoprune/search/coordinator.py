@@ -1,0 +1,179 @@
+"""One session of a study: ask, run, tell, keep the front's models, and measure the front again at the end."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from datetime import UTC, datetime
+
+from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
+from autoprune.search.environment import environment
+from autoprune.search.executor import Executor
+from autoprune.search.folder import SPEC_FILE, StudyFolder
+from autoprune.search.front import pareto_front
+from autoprune.search.interrupts import Interrupts
+from autoprune.search.observers import Observers, log
+from autoprune.search.problem import Problem
+from autoprune.search.reading import study_outcome, with_model
+from autoprune.search.seeding import derive
+from autoprune.search.space import Proposal
+from autoprune.search.study import Study
+from autoprune.search.trial import Done, Remeasure, Remeasured, model_folder
+
+
+class Session:
+    """Takes a study from wherever it stands to the asked number of trials."""
+
+    def __init__(
+        self, problem: Problem, folder: StudyFolder, *, study: Study, executor: Executor, observers: Observers
+    ) -> None:
+        self._problem = problem
+        self._folder = folder
+        self._study = study
+        self._executor = executor
+        self._observers = observers
+        self._unfinished: deque[Proposal] = deque()
+        self._results: dict[int, TrialResult] = {}
+        self._front: tuple[TrialResult, ...] = ()
+        self._interrupts = Interrupts()
+        self.stopped = False
+        """Whether Ctrl-C or SIGTERM ended it."""
+
+    def run(self) -> tuple[StudyInfo, StudyOutcome, dict[str, str]]:
+        """Run it.
+
+        Returns:
+            The study, how it ended and what observers want the user to be told.
+        """
+        with self._interrupts.handled():
+            self._take_up()
+            info = self._info()
+            if not self._folder.begun:
+                self._folder.write_info(info)
+            facts = self._observers.started(info)
+            try:
+                self._search(info)
+                self._remeasure()
+            except KeyboardInterrupt:
+                self.stopped = True
+            finally:
+                self._executor.close()
+            results = sorted(self._results.values(), key=lambda result: result.number)
+            outcome = study_outcome(self._folder, info.objectives, results, self._study.tests, stopped=self.stopped)
+            self._observers.finished(info, outcome)
+        return info, outcome, facts
+
+    def _take_up(self) -> None:
+        """Make study and models consistent: an earlier session may have been killed anywhere."""
+        first = self._problem.space.first(self._problem.spec.search.ladder)
+        self._study.enqueue(first[: self._folder.trials])
+        self._unfinished.extend(self._study.unfinished())
+        for result in self._study.results:
+            self._add(result)
+        models = self._folder.path / "models"
+        models.mkdir(exist_ok=True)
+        on_front = {str(result.number) for result in self._front}
+        for entry in models.iterdir():
+            if entry.name not in on_front:
+                shutil.rmtree(entry)
+
+    def _search(self, info: StudyInfo) -> None:
+        limit = self._problem.spec.search.timeout
+        end = None if limit is None else time.monotonic() + limit.total_seconds()
+        running = 0
+        while True:
+            while running < self._executor.capacity and (end is None or time.monotonic() < end):
+                proposal = self._next()
+                if proposal is None:
+                    break
+                if (repeated := self._repeated(proposal)) is not None:
+                    self._finish(info, repeated)
+                    continue
+                self._executor.submit(proposal)
+                running += 1
+            if not running:
+                return
+            done = self._wait()
+            running -= 1
+            if isinstance(done, TrialResult):
+                self._finish(info, done)
+
+    def _next(self) -> Proposal | None:
+        if self._unfinished:
+            return self._unfinished.popleft()
+        return self._study.ask() if self._study.begun < self._folder.trials else None
+
+    def _repeated(self, proposal: Proposal) -> TrialResult | None:
+        """The result, where an earlier trial had the same cut, scorer and strategy: it is not paid for again."""
+        space = self._problem.space
+        if proposal.origin == "dense":
+            return None
+        same = (space.candidate(proposal).ratios, space.scorer(proposal), space.strategy(proposal))
+        for earlier in self._results.values():
+            if earlier.state != "complete" or earlier.origin == "dense":
+                continue
+            if (earlier.achieved, earlier.scorer, earlier.strategy) == same:
+                now = datetime.now(UTC)
+                changes = {
+                    "number": proposal.number,
+                    "origin": proposal.origin,
+                    "ratios": space.asked(proposal),
+                    "durations_s": {},
+                    "reason": f"same cut as trial {earlier.number}; its measurements are used again",
+                    "seed": derive(self._problem.spec.search.seed, proposal.number),
+                    "started": now,
+                    "finished": now,
+                }
+                return earlier.model_copy(update=changes)
+        return None
+
+    def _wait(self) -> Done:
+        with self._interrupts.allowed():
+            return self._executor.next()
+
+    def _finish(self, info: StudyInfo, result: TrialResult) -> None:
+        self._study.tell(result)
+        before = self._front
+        self._add(result)
+        for fallen in {*(r.number for r in before), result.number} - {r.number for r in self._front}:
+            shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
+        self._observers.finished_trial(info, self._with_model(result))
+
+    def _add(self, result: TrialResult) -> None:
+        self._results[result.number] = result
+        self._front = pareto_front([*self._front, result], self._problem.spec.objectives)
+
+    def _with_model(self, result: TrialResult) -> TrialResult:
+        return with_model(self._folder, result) if result in self._front else result
+
+    def _remeasure(self) -> None:
+        """Measure the dense model and the front on the test split, each once in the study's life."""
+        known = self._study.tests
+        dense = [r.number for r in self._results.values() if r.origin == "dense" and r.state == "complete"]
+        wanted = [*dense, *(r.number for r in self._front if r.number not in dense)] if self._front else []
+        jobs = [Remeasure(number=number, dense=number in dense) for number in wanted if number not in known]
+        for job in jobs:
+            self._executor.submit(job)
+        for _ in jobs:
+            done = self._wait()
+            if isinstance(done, Remeasured) and done.reason is None:
+                self._study.record_test(done.number, done.metrics)
+            elif isinstance(done, Remeasured):
+                log.warning("trial %d could not be measured on the test split: %s", done.number, done.reason)
+
+    def _info(self) -> StudyInfo:
+        problem, spec = self._problem, self._problem.spec
+        return StudyInfo(
+            name=self._folder.name,
+            folder=self._folder.path,
+            spec=spec,
+            spec_text=(self._folder.path / SPEC_FILE).read_text(encoding="utf-8"),
+            trials=self._folder.trials,
+            objectives=spec.objectives,
+            constraints={name: str(bound) for name, bound in spec.constraints.items()},
+            units={name: metric.unit for name, metric in problem.components.metrics.items()},
+            groups=problem.space.summary,
+            environment=environment(spec, problem.device),
+            finished=tuple(self._with_model(self._results[number]) for number in sorted(self._results)),
+        )

@@ -1,0 +1,120 @@
+"""The Pareto front of finished trials and the volume that it dominates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.plugin import Front, FrontPoint, Measured, TrialResult
+from autoprune.plugin.values import Direction
+
+Values = NDArray[np.float64]
+
+
+def pareto_front(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> tuple[TrialResult, ...]:
+    """The feasible trials that no other feasible trial dominates, best first objective first.
+
+    Of trials with equal objectives the earliest stands for all.
+
+    Args:
+        results: Trials in any order.
+        objectives: Direction per metric.
+    """
+    feasible = sorted((result for result in results if result.feasible), key=lambda result: result.number)
+    if not feasible:
+        return ()
+    losses = _losses(feasible, objectives)
+    front = [feasible[row] for row in _nondominated(losses)]
+    first = next(iter(objectives))
+    sign = -1 if objectives[first] == "maximize" else 1
+    return tuple(sorted(front, key=lambda result: (sign * result.metrics[first].value, result.number)))
+
+
+def measure_front(
+    results: Sequence[TrialResult],
+    objectives: Mapping[str, Direction],
+    test: Mapping[int, Mapping[str, Measured]],
+) -> Front:
+    """The front with its hypervolume.
+
+    Args:
+        results: All trials of the study.
+        objectives: Direction per metric.
+        test: Per trial number what was measured on the test split.
+    """
+    trials = pareto_front(results, objectives)
+    reference = _reference(results, objectives)
+    volume = 0.0
+    if trials:
+        signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
+        volume = hypervolume(_losses(trials, objectives), signs * np.array(list(reference.values())))
+    return Front(
+        points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in trials),
+        objectives=dict(objectives),
+        hypervolume=volume,
+        reference=reference,
+    )
+
+
+def hypervolume(points: Values, reference: Values) -> float:
+    """Exact volume between the points and the reference, everything minimised.
+
+    While et al., *A fast way of calculating exact hypervolumes*, IEEE Transactions on Evolutionary Computation 16
+    (2012): each point adds its own box less what the earlier points cover of it.
+
+    Args:
+        points: Of shape (N, M).
+        reference: Of shape (M,). Points that are not better in every coordinate add nothing.
+    """
+    points = np.asarray(points, dtype=float).reshape(-1, len(reference))
+    points = points[(points < reference).all(axis=1)]
+    if not len(points):
+        return 0.0
+    points = points[np.lexsort(points.T[::-1])]
+    if len(reference) == 1:
+        return float(reference[0] - points[0, 0])
+    if len(reference) == 2:
+        ceilings = np.minimum.accumulate(np.concatenate([reference[1:], points[:-1, 1]]))
+        return float(((reference[0] - points[:, 0]) * np.maximum(ceilings - points[:, 1], 0)).sum())
+    points = points[_nondominated(points)]
+    total = 0.0
+    for row, point in enumerate(points):
+        # Earlier points are no worse in the first coordinate: what they cover of this point's box they cover over its
+        # whole length there, which leaves a problem with one coordinate less.
+        box = float((reference[1:] - point[1:]).prod())
+        covered = hypervolume(np.maximum(points[:row, 1:], point[1:]), reference[1:])
+        total += float(reference[0] - point[0]) * (box - covered)
+    return total
+
+
+def _losses(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> Values:
+    """Objective values (N, M) with the sign that makes smaller better."""
+    signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in objectives.items()}
+    return np.array([[sign * result.metrics[name].value for name, sign in signs.items()] for result in results])
+
+
+def _nondominated(losses: Values) -> list[int]:
+    """Rows that no other row is as good as, in order; the first of equal rows."""
+    kept: list[int] = []
+    for row, loss in enumerate(losses):
+        no_worse = (losses <= loss).all(axis=1)
+        better = no_worse & (losses < loss).any(axis=1)
+        if not better.any() and not no_worse[:row].any():
+            kept.append(row)
+    return kept
+
+
+def _reference(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> dict[str, float]:
+    """0 for what is maximised; a tenth beyond the dense model for what is minimised.
+
+    Where the dense model failed, the worst trial takes its place.
+    """
+    complete = [result for result in results if result.state == "complete"]
+    dense = [result for result in complete if result.origin == "dense"]
+    reference = {}
+    for name, direction in objectives.items():
+        worst = max((result.metrics[name].value for result in dense or complete), default=0.0)
+        reference[name] = 0.0 if direction == "maximize" else worst + 0.1 * abs(worst)
+    return reference

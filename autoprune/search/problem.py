@@ -1,0 +1,130 @@
+"""From a spec to everything a trial needs. Whatever can be refused is refused here, before the first trial."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from autoprune.errors import Mistake, PluginError, SpecError, StructureError
+from autoprune.plugin import Component, Data, SourceContext
+from autoprune.plugin.binding import Components, bind
+from autoprune.plugin.host import PluginHost
+from autoprune.search.predictor import Predictor
+from autoprune.search.space import Space, bounded, labelled
+from autoprune.spec import Spec
+from autoprune.structure import Structure, discover
+
+T = TypeVar("T")
+_EXAMPLES = 4
+"""Validation samples that the model is traced and its cuts are verified with."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A spec with its names become things: what every trial of the study shares."""
+
+    spec: Spec
+    components: Components
+    device: torch.device
+    data: Data
+    network: nn.Module = field(repr=False)
+    """The dense network, on the device, in ``eval()``. Never changed."""
+    structure: Structure = field(repr=False)
+    space: Space
+    sources: SourceContext
+    """What the sources were loaded with; saved models need it to build their architecture."""
+
+    def predictor(self, network: nn.Module) -> Predictor:
+        """The network with the data's normalisation in front; shares its parameters."""
+        return Predictor(network, self.data.normalization)
+
+
+def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
+    """Load the model and the data, find what can be cut and check the spec against both.
+
+    Args:
+        spec: Already checked by itself.
+        host: Knows the components.
+        worker: Number of the process, which picks one of several graphics cards.
+
+    Raises:
+        SpecError: The spec does not fit the machine, the model, the data or its sampler; lists every mistake.
+        DataError: The model's or the data's files are missing or malformed.
+        StructureError: The model cannot be traced, or none of its units can be cut.
+        PluginError: A source breaks its contract.
+    """
+    components = bind(spec, host)
+    mistakes = _unfit_sampler(spec, components)
+    device = _device(spec, worker, mistakes)
+    if mistakes:
+        raise SpecError(mistakes)
+    context = SourceContext(folder=spec.document.folder, cache=cache_folder(), seed=spec.search.seed)
+    data = _made(Data, components.data.load(context), components.data)
+    mistakes += _refusals(spec, components, data)
+    network = _made(nn.Module, components.model.load(data, context), components.model).cpu().eval()
+    inputs, _ = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
+    with torch.no_grad():
+        structure = discover(network, Predictor(network, data.normalization).normalized(inputs))
+    if not structure.groups:
+        raise StructureError("no unit of the model can be cut: " + "; ".join(_reasons(structure)))
+    groups, unfit = bounded(spec, structure)
+    space = Space(groups, scorers=labelled(components.scorers), strategies=labelled(components.strategies))
+    mistakes += unfit
+    if not mistakes and not space.parameters:
+        mistakes.append(spec.document.mistake(("search_space",), "nothing to search: every group has one ratio alone"))
+    if mistakes:
+        raise SpecError(mistakes)
+    return Problem(spec, components, device, data, network.to(device), structure, space, context)
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/autoprune``, or that folder under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autoprune"
+
+
+def _device(spec: Spec, worker: int, mistakes: list[Mistake]) -> torch.device:
+    name, cards = spec.device, torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not cards):
+        return torch.device("cpu")
+    index = int(name.removeprefix("cuda:")) if ":" in name else worker % max(cards, 1)
+    if index >= cards:
+        found = f"there are {cards} CUDA devices" if cards else "PyTorch sees no CUDA device"
+        mistakes.append(
+            spec.document.mistake(("device",), f"{name} is asked for, but {found}; auto takes what there is")
+        )
+    return torch.device("cuda", index)
+
+
+def _unfit_sampler(spec: Spec, components: Components) -> list[Mistake]:
+    try:
+        components.sampler.build(seed=0, objectives=len(spec.objectives))
+    except (ValueError, ImportError) as error:
+        return [spec.document.mistake(("search", "sampler"), str(error))]
+    return []
+
+
+def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:
+    mistakes = []
+    for evaluator in components.evaluators:
+        if reason := evaluator.refuses(data):
+            same = (evaluator.name, evaluator.label)
+            at = next(i for i, r in enumerate(spec.evaluators) if (r["use"], r.get("label", "")) == same)
+            mistakes.append(spec.document.mistake(("evaluators", at), reason))
+    return mistakes
+
+
+def _made(kind: type[T], made: object, source: Component) -> T:
+    if not isinstance(made, kind):
+        raise PluginError(f"{source.kind} {source.name} gave a {type(made).__name__}, not a {kind.__name__}")
+    return made
+
+
+def _reasons(structure: Structure) -> list[str]:
+    return [f"{uncut.layer}: {uncut.reason}" for uncut in structure.uncut[:5]] or [
+        "it has no convolution or linear layer"
+    ]

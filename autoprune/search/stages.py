@@ -1,0 +1,74 @@
+"""What a trial is doing: how long each stage takes, and which component is to blame when one fails."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from autoprune.errors import AutopruneError
+from autoprune.plugin import Component
+
+
+class Stages:
+    """Measures stages. A stage within a stage counts for itself alone, so the times add up."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._names: list[str] = []
+        self._since = 0.0
+        self.durations_s: dict[str, float] = {}
+        """Wall-clock seconds per stage that has begun."""
+        self.culprit: Component | None = None
+        """Whose stage an exception came out of, innermost."""
+
+    @contextmanager
+    def stage(self, name: str, component: Component | None = None) -> Iterator[None]:
+        """Time what runs inside.
+
+        Args:
+            name: Stages of one name are added up.
+            component: Whose code runs.
+        """
+        self._clock()
+        self._names.append(name)
+        self.culprit = None
+        try:
+            yield
+        except BaseException:
+            self.culprit = self.culprit or component
+            raise
+        finally:
+            self._clock()
+            self._names.pop()
+
+    def reason(self, error: BaseException) -> str:
+        """What went wrong, in one line: component, error and the innermost line of the component's own code."""
+        text = " ".join(str(error).split())[:500]
+        if not isinstance(error, AutopruneError):
+            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        if self.culprit is None:
+            return text
+        text = f"{self.culprit.kind} {self.culprit.name}: {text}"
+        package = type(self.culprit).__module__.partition(".")[0]
+        frames = [
+            (frame.f_code, line)
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+        ]
+        if isinstance(error, AutopruneError) or not frames:
+            return text
+        code, line = frames[-1]
+        return f"{text} ({Path(code.co_filename).name}:{line} in {code.co_name})"
+
+    def _clock(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        if self._names:
+            self.durations_s[self._names[-1]] = self.durations_s.get(self._names[-1], 0.0) + now - self._since
+        self._since = now

@@ -1,0 +1,264 @@
+"""One trial: exact arithmetic, then score, cut, recover, and measure, cheapest evaluator first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Hashable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from autoprune.plugin import (
+    Costs,
+    EvaluationContext,
+    Evaluator,
+    ExactEvaluator,
+    Measured,
+    PruneContext,
+    PrunedModel,
+    ScoreContext,
+    Scorer,
+    SplitName,
+    TrialResult,
+)
+from autoprune.plugin.results import TrialState
+from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
+from autoprune.search.problem import Problem
+from autoprune.search.seeding import derive, seeded
+from autoprune.search.space import Proposal
+from autoprune.search.stages import Stages
+from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
+
+
+class Remeasure(BaseModel):
+    """Asks for a saved model, or for the dense one, to be measured on the test split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    """Of the trial."""
+    dense: bool
+
+
+class Remeasured(BaseModel):
+    """What came of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    metrics: dict[str, Measured]
+    reason: str | None = None
+    """Why it failed."""
+
+
+Job = Proposal | Remeasure
+Done = TrialResult | Remeasured
+
+
+def model_folder(study: Path, number: int) -> Path:
+    """Where a study keeps the model of a trial."""
+    return study / "models" / str(number)
+
+
+class Record:
+    """A trial's result in the making."""
+
+    def __init__(self, problem: Problem, proposal: Proposal) -> None:
+        self._problem = problem
+        self._proposal = proposal
+        self._started = datetime.now(UTC)
+        self.seed = derive(problem.spec.search.seed, proposal.number)
+        self.candidate = problem.space.candidate(proposal)
+        self.metrics: dict[str, Measured] = {}
+
+    @property
+    def violations(self) -> dict[str, float]:
+        """Per constraint on what is measured so far, how far it is broken."""
+        bounds = self._problem.spec.constraints.items()
+        return {name: bound.violation(self.metrics[name].value) for name, bound in bounds if name in self.metrics}
+
+    @property
+    def broken(self) -> str:
+        """The constraints that do not hold, in words; empty where all do."""
+        bounds, broken = self._problem.spec.constraints, [name for name, by in self.violations.items() if by > 0]
+        return ", ".join(f"{name} {self.metrics[name].value:g} is not {bounds[name]}" for name in broken)
+
+    def result(
+        self, state: TrialState, reason: str | None = None, durations_s: Mapping[str, float] | None = None
+    ) -> TrialResult:
+        """The trial as it ended."""
+        space = self._problem.space
+        return TrialResult(
+            number=self._proposal.number,
+            state=state,
+            origin=self._proposal.origin,
+            ratios=space.asked(self._proposal),
+            achieved=dict(self.candidate.ratios),
+            scorer=space.scorer(self._proposal),
+            strategy=space.strategy(self._proposal),
+            metrics=self.metrics,
+            violations=self.violations,
+            durations_s=dict(durations_s or {}),
+            reason=reason,
+            seed=self.seed,
+            started=self._started,
+            finished=datetime.now(UTC),
+        )
+
+
+class Runner:
+    """Runs trials of a problem, one after the other, and keeps what they share: scores, batches, the dense model.
+
+    Scorers and evaluators are seeded by the study's seed, so that all candidates meet the same scores, samples and
+    noise; strategies and recoveries by the trial's.
+    """
+
+    def __init__(self, problem: Problem, study: Path) -> None:
+        """Runs trials of a problem.
+
+        Args:
+            problem: What is searched.
+            study: Folder to save feasible models in.
+        """
+        self._problem = problem
+        self._study = study
+        self._dense = problem.predictor(problem.network)
+        self._dense_costs = problem.structure.costs()
+        self._scored: dict[str, dict[str, Tensor]] = {}
+        self._kept_for_prune: dict[Hashable, Any] = {}
+        self._kept_for_evaluation: dict[Hashable, Any] = {}
+
+    def run(self, proposal: Proposal) -> TrialResult:
+        """Run a trial. Whatever a component raises (but for Ctrl-C) makes it a failed one, with the reason."""
+        record, stages = Record(self._problem, proposal), Stages(self._problem.device)
+        try:
+            return self._run(proposal, record, stages)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - components may raise anything, and memory run out
+            reason = stages.reason(error)
+        if self._problem.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return record.result("failed", reason, stages.durations_s)
+
+    def remeasure(self, job: Remeasure) -> Remeasured:
+        """Measure on the test split by the evaluators' final versions."""
+        stages, problem = Stages(self._problem.device), self._problem
+        metrics: dict[str, Measured] = {}
+        try:
+            costs, network = self._dense_costs, problem.network
+            if not job.dense:
+                folder = model_folder(self._study, job.number)
+                kept = read_recipe(folder).groups
+                lost = {
+                    group.name: group.units - len(kept.get(group.name, range(group.units)))
+                    for group in problem.structure.groups
+                }
+                costs = problem.structure.costs(lost)
+                network = load_pruned(folder, dense=problem.network, device=problem.device)
+            for evaluator in problem.components.evaluators:
+                metrics |= self._measure(evaluator.final(), network, costs, "test", stages)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
+            return Remeasured(number=job.number, metrics=metrics, reason=stages.reason(error))
+        return Remeasured(number=job.number, metrics=metrics)
+
+    def _run(self, proposal: Proposal, record: Record, stages: Stages) -> TrialResult:
+        problem, candidate = self._problem, record.candidate
+        dense = proposal.origin == "dense"
+        costs = problem.structure.costs(candidate.cut_units)
+        exact = [e for e in problem.components.evaluators if isinstance(e, ExactEvaluator)]
+        for known in exact:
+            record.metrics |= self._measure_exact(known, costs, stages)
+        # The dense model is what all others are compared with: it is measured even out of bounds.
+        if record.broken and not dense:
+            return record.result("rejected", record.broken, stages.durations_s)
+        pruned, plan = self._pruned(proposal, record, stages)
+        for evaluator in problem.components.evaluators:
+            if evaluator not in exact:
+                record.metrics |= self._measure(evaluator, pruned.network, costs, "validation", stages)
+        if not record.broken:
+            with stages.stage("save"):
+                self._save(proposal.number, pruned, plan)
+        return record.result("complete", None, stages.durations_s)
+
+    def _pruned(self, proposal: Proposal, record: Record, stages: Stages) -> tuple[PrunedModel, Plan]:
+        problem = self._problem
+        if proposal.origin == "dense":
+            return PrunedModel(self._cut({}, stages), {}), Plan({})
+        strategy = problem.space.strategies[problem.space.strategy(proposal)]
+        context = PruneContext(
+            device=problem.device,
+            seed=record.seed,
+            data=problem.data,
+            cache=self._kept_for_prune,
+            groups=problem.structure.groups,
+            scores=lambda scorer: self._scores(scorer, stages),
+            cut=lambda kept: self._cut(kept, stages),
+            predictor=problem.predictor,
+        )
+        with stages.stage("recover", strategy), seeded(record.seed, problem.device):
+            made = strategy.prune(record.candidate, context)
+            pruned, plan = checked_cut(made, record.candidate, problem.structure, problem.network)
+        return PrunedModel(pruned.network.to(problem.device).eval(), pruned.kept), plan
+
+    def _cut(self, kept: Mapping[str, Tensor], stages: Stages) -> nn.Module:
+        with stages.stage("cut"):
+            return self._problem.structure.cut(self._problem.network, kept).eval()
+
+    def _scores(self, scorer: Scorer, stages: Stages) -> dict[str, Tensor]:
+        key, problem = json.dumps(scorer.reference(), sort_keys=True), self._problem
+        if key not in self._scored:
+            network = self._cut({}, stages)
+            context = ScoreContext(
+                device=problem.device,
+                seed=problem.spec.search.seed,
+                data=problem.data,
+                model=problem.predictor(network),
+                network=network,
+            )
+            with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
+                groups = problem.structure.groups
+                self._scored[key] = {
+                    group.name: checked_scores(scorer.score(group, context), group) for group in groups
+                }
+        return {name: scores.clone() for name, scores in self._scored[key].items()}
+
+    def _measure(
+        self, evaluator: Evaluator, network: nn.Module, costs: Costs, split: SplitName, stages: Stages
+    ) -> dict[str, Measured]:
+        problem = self._problem
+        context = EvaluationContext(
+            device=problem.device,
+            seed=problem.spec.search.seed,
+            data=problem.data,
+            cache=self._kept_for_evaluation,
+            split=split,
+            dense=self._dense.eval(),
+            costs=costs,
+            dense_costs=self._dense_costs,
+        )
+        with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
+            return checked_metrics(evaluator.evaluate(problem.predictor(network.eval()), context), evaluator)
+
+    def _measure_exact(self, evaluator: ExactEvaluator, costs: Costs, stages: Stages) -> dict[str, Measured]:
+        with stages.stage(evaluator.metric_name(evaluator.name), evaluator):
+            return checked_metrics(evaluator.compute(costs, self._dense_costs), evaluator)
+
+    def _save(self, number: int, pruned: PrunedModel, plan: Plan) -> None:
+        folder = model_folder(self._study, number)
+        unfinished = folder.with_name(f".{number}")
+        for old in (unfinished, folder):
+            shutil.rmtree(old, ignore_errors=True)
+        save_pruned(
+            unfinished,
+            pruned.network,
+            plan=plan,
+            kept=pruned.kept,
+            source=self._problem.components.model,
+            ctx=self._problem.sources,
+            normalization=self._problem.data.normalization,
+        )
+        unfinished.rename(folder)

@@ -1,0 +1,64 @@
+"""Samplers that fit a model to the finished trials."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from autoprune.plugin import Sampler
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator.
+
+    Bergstra et al., *Algorithms for hyper-parameter optimization*, NeurIPS 2011; several objectives: Ozaki et al.,
+    *Multiobjective tree-structured Parzen estimator*, JAIR 73 (2022). Also learns from candidates that were rejected
+    by arithmetic alone.
+    """
+
+    name = "tpe"
+
+    multivariate: bool = Field(
+        default=True, description="Model ratios jointly; independently is much slower with several objectives."
+    )
+    n_startup_trials: int = Field(default=10, ge=1, description="Trials before the model is used; drawn at random.")
+    n_ei_candidates: int = Field(default=24, ge=1, description="Draws from the model, of which the best is proposed.")
+
+    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+        """Any number of objectives."""
+        from optuna.samplers import TPESampler
+
+        return TPESampler(
+            seed=seed,
+            multivariate=self.multivariate,
+            n_startup_trials=self.n_startup_trials,
+            n_ei_candidates=self.n_ei_candidates,
+        )
+
+
+class Gp(Sampler):
+    """Gaussian processes and expected (hypervolume) improvement: few, dear trials; a proposal itself takes seconds.
+
+    Daulton et al., *Differentiable expected hypervolume improvement*, arXiv:2006.05078.
+    """
+
+    name = "gp"
+
+    n_startup_trials: int = Field(default=10, ge=1, description="Trials before the model is used; drawn at random.")
+
+    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+        """Any number of objectives.
+
+        Raises:
+            ValueError: SciPy is missing.
+        """
+        if importlib.util.find_spec("scipy") is None:
+            raise ValueError("gp needs SciPy: pip install 'autoprune[gp]'")
+        from optuna.samplers import GPSampler
+
+        return GPSampler(seed=seed, n_startup_trials=self.n_startup_trials, warn_independent_sampling=False)

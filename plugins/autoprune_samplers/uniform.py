@@ -1,0 +1,22 @@
+"""No algorithm at all: the baseline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoprune.plugin import Sampler
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Random(Sampler):
+    """Every ratio uniform between its bounds, independent of what was tried."""
+
+    name = "random"
+
+    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+        """Any number of objectives."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)

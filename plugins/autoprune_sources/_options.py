@@ -1,0 +1,62 @@
+"""Options that data sources share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from autoprune import DataError
+from autoprune.plugin import DataSource, Normalization
+
+
+class Normalize(BaseModel):
+    """Per-channel ``(x - mean) / std`` in front of the network; the data itself stays in input units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: tuple[float, ...] = Field(min_length=1, description="Mean of each channel, in input units.")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="Standard deviation of each channel, in input units."
+    )
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values and std has {len(self.std)}")
+        return self
+
+    def of(self, channels: int) -> Normalization:
+        """The value object, for data of so many channels.
+
+        Raises:
+            DataError: There are more or fewer values than channels.
+        """
+        if len(self.mean) != channels:
+            raise DataError(f"normalize gives {len(self.mean)} channels; the data has {channels}")
+        return Normalization(mean=self.mean, std=self.std)
+
+
+def _whole_above_one(amount: float) -> float:
+    if amount >= 1 and amount != int(amount):
+        raise ValueError("write a fraction below 1, or a whole number of samples")
+    return amount
+
+
+Amount = Annotated[float, Field(gt=0), AfterValidator(_whole_above_one)]
+"""A fraction (below 1) or a number (from 1) of samples."""
+
+
+class SplitSource(DataSource):
+    """A source that carves the splits it lacks from the training split, always the same way."""
+
+    validation: Amount = Field(
+        default=0.1,
+        description="Fraction (below 1) or number of training samples for validation, if there is no such split.",
+    )
+    test: Amount = Field(
+        default=0.2, description="Fraction (below 1) or number of training samples for test, if there is no such split."
+    )
+    normalize: Normalize | None = Field(
+        default=None, description="Mean and standard deviation per channel, applied in front of the network."
+    )

@@ -1,0 +1,129 @@
+"""Columns of parquet shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from autoprune import DataError
+from autoprune_sources._files import listed, near
+from autoprune_sources._splits import as_targets
+
+_LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """The encoded images of one split."""
+
+    where: str
+    column: Any
+    """Chunked array of binary."""
+    paths: Any
+    """Chunked array of string, or None."""
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes."""
+        content = self.column[index].as_py()
+        if content is None:
+            raise DataError(f"{self.name(index)} holds a path and no bytes; write the images into the parquet file")
+        return cast("bytes", content)
+
+    def name(self, index: int) -> str:
+        """File, row and, where there is one, the image's own path."""
+        path = None if self.paths is None else self.paths[index].as_py()
+        return f"{self.where}: row {index}" + (f" ({path})" if path else "")
+
+
+def read_shards(shards: Sequence[Path], *, image: str | None, label: str | None) -> tuple[ParquetImages, Tensor]:
+    """The images and classes, (N,), of one split.
+
+    Args:
+        shards: Files of the split, in order.
+        image: Name of the image column, or None to find it.
+        label: Name of the label column, or None to find it.
+
+    Raises:
+        DataError: A file is malformed, or its columns are not what is needed.
+    """
+    where = str(shards[0]) if len(shards) == 1 else f"{shards[0]} and {len(shards) - 1} more"
+    try:
+        schema = pq.read_schema(shards[0])
+        image = _image_column(schema, image, where)
+        label = _label_column(schema, label, where)
+        table = pa.concat_tables([pq.read_table(shard, columns=[image, label]) for shard in shards])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{where}: cannot be read as parquet: {error}") from error
+    pixels, classes = table.column(image), table.column(label)
+    if classes.null_count:
+        raise DataError(f"{where}: column {label!r} lacks {classes.null_count} classes")
+    if not len(classes):
+        raise DataError(f"{where}: no rows")
+    targets = as_targets(classes.to_numpy(), where=f"{where}: column {label!r}")
+    if not pa.types.is_struct(pixels.type):
+        return ParquetImages(where, pixels, None), targets
+    names = [field.name for field in pixels.type]
+    paths = pc.struct_field(pixels, "path") if "path" in names else None
+    return ParquetImages(where, pc.struct_field(pixels, "bytes"), paths), targets
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    return bool(_is_binary(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _image_column(schema: pa.Schema, asked: str | None, where: str) -> str:
+    if asked is not None:
+        kind = _named(schema, asked, where)
+        if not _is_image(kind):
+            raise DataError(f"{where}: column {asked!r} holds {kind}, not encoded images")
+        return asked
+    found = [field.name for field in schema if _is_image(field.type)]
+    if len(found) > 1:
+        raise DataError(f"{where}: columns {listed(found)} all hold images; name one with `image`")
+    if found:
+        return str(found[0])
+    text = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    if text:
+        raise DataError(f"{where}: column {text[0]!r} holds text; this source reads images only. {_columns(schema)}")
+    raise DataError(f"{where}: no column holds encoded images. {_columns(schema)}")
+
+
+def _label_column(schema: pa.Schema, asked: str | None, where: str) -> str:
+    if asked is not None:
+        kind = _named(schema, asked, where)
+        if not pa.types.is_integer(kind):
+            raise DataError(f"{where}: column {asked!r} holds {kind}; classes are integers from 0")
+        return asked
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    named = [name for name in _LABEL_NAMES if name in integers]
+    if named or len(integers) == 1:
+        return str((named or integers)[0])
+    if integers:
+        raise DataError(f"{where}: columns {listed(integers)} all hold integers; name the classes' with `label`")
+    raise DataError(f"{where}: no column holds integer classes. {_columns(schema)}")
+
+
+def _named(schema: pa.Schema, name: str, where: str) -> pa.DataType:
+    if name not in schema.names:
+        raise DataError(f"{where}: no column {name!r}{near(name, schema.names)}")
+    return schema.field(name).type
+
+
+def _columns(schema: pa.Schema) -> str:
+    return "Columns: " + listed(f"{field.name} ({field.type})" for field in schema)

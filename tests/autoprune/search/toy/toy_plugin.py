@@ -1,0 +1,297 @@
+"""A plugin with one tiny component of each kind, some of which misbehave on request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.plugin import (
+    Candidate,
+    Component,
+    Cost,
+    Costs,
+    Data,
+    DataSource,
+    EvaluationContext,
+    Evaluator,
+    ExactEvaluator,
+    Group,
+    Measured,
+    Metric,
+    ModelSource,
+    Normalization,
+    PruneContext,
+    PrunedModel,
+    Sampler,
+    ScoreContext,
+    Scorer,
+    SourceContext,
+    Split,
+    Strategy,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class ToyData(DataSource):
+    """Noise of 6 features."""
+
+    name = "toy-data"
+
+    bounded: bool = False
+
+    def load(self, ctx: SourceContext) -> Data:
+        generator = torch.Generator().manual_seed(1)
+
+        def split(count: int) -> Split:
+            return Split.of_tensors(
+                (torch.rand(count, 6, generator=generator),), torch.randint(0, 3, (count,), generator=generator)
+            )
+
+        return Data(
+            train=split(32),
+            validation=split(24),
+            test=split(16),
+            classes=3,
+            normalization=Normalization(mean=(0.5,) * 6, std=(0.3,) * 6),
+            bounds=(0.0, 1.0) if self.bounded else None,
+        )
+
+
+class ToyModel(ModelSource):
+    """6 → wide → narrow → 3; the groups are the two hidden layers ``wide`` and ``narrow``."""
+
+    name = "toy-model"
+
+    wide: int = 16
+    narrow: int = 8
+
+    def build(self, ctx: SourceContext) -> nn.Module:
+        class Toy(nn.Module):
+            def __init__(toy) -> None:
+                super().__init__()
+                toy.wide, toy.narrow, toy.head = (
+                    nn.Linear(6, self.wide),
+                    nn.Linear(self.wide, self.narrow),
+                    nn.Linear(self.narrow, 3),
+                )
+
+            def forward(toy, x: Tensor) -> Tensor:
+                return toy.head(torch.relu(toy.narrow(torch.relu(toy.wide(x)))))
+
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            return Toy()
+
+    def load(self, data: Data, ctx: SourceContext) -> nn.Module:
+        if "TOY_TALKS" in os.environ:
+            print("the toy talks", flush=True)
+            os.write(1, b"and writes\n")
+        return self.build(ctx)
+
+
+class ToyScorer(Scorer):
+    """Weight norms."""
+
+    name = "toy-scorer"
+
+    power: int = 1
+    fault: Literal["shape", "nan", "raise", "no-tensor", "hurt"] | None = None
+
+    def score(self, group: Group, ctx: ScoreContext) -> Tensor:
+        weight = ctx.tensor(f"{group.name}.weight")
+        scores = weight.abs().pow(self.power).sum(1)
+        if self.fault == "shape":
+            return scores[:-1]
+        if self.fault == "nan":
+            return scores * float("nan")
+        if self.fault == "raise":
+            raise RuntimeError("no score today")
+        if self.fault == "no-tensor":
+            return scores.tolist()  # type: ignore[return-value]
+        if self.fault == "hurt":
+            with torch.no_grad():
+                for parameter in ctx.network.parameters():
+                    parameter.zero_()
+        return scores
+
+
+class ToyStrategy(Strategy):
+    """Cuts the lowest scores; then adds noise from the trial's seed, as a recovery that draws samples would."""
+
+    name = "toy-strategy"
+
+    noise: float = 0.0
+    fault: Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none"] | None = None
+
+    def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
+        scores = ctx.scores(candidate.scorer)
+        kept = {}
+        for group in ctx.groups:
+            keep = group.units - candidate.cut_units[group.name] - (self.fault == "miscount" and group.name == "wide")
+            kept[group.name] = scores[group.name].argsort(descending=True)[:keep].sort().values
+        if self.fault == "nothing":
+            return PrunedModel(ctx.cut({}), {})
+        if self.fault == "dense":
+            return PrunedModel(_dense_of(ctx), kept)
+        if self.fault == "unsorted":
+            return PrunedModel(ctx.cut(kept), {name: index.flip(0) for name, index in kept.items()})
+        if self.fault == "lie":
+            return PrunedModel(ctx.cut({}), kept)
+        if self.fault == "none":
+            return None  # type: ignore[return-value]
+        network = ctx.cut(kept)
+        if self.fault == "mask":
+            network.register_buffer("mask", torch.ones(3))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter += self.noise * torch.randn_like(parameter)
+        return PrunedModel(network, kept)
+
+
+def _dense_of(ctx: PruneContext) -> nn.Module:
+    return ctx.cut.__closure__[0].cell_contents._problem.network  # type: ignore[attr-defined, union-attr, no-any-return]
+
+
+class ToyShare(ExactEvaluator):
+    """Parameters left."""
+
+    name = "toy-share"
+    metrics = (Metric("share", "fraction of dense", "minimize", Cost.EXACT),)
+
+    def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:
+        return {"share": costs.params / dense.params}
+
+
+class ToyDistance(Evaluator):
+    """How far the outputs are from the dense model's, on the split that it is told to use."""
+
+    name = "toy-distance"
+    metrics = (Metric("distance", "logits", "minimize", Cost.FORWARD),)
+
+    log: Path | None = None
+    """Every evaluation appends a line."""
+    fault: (
+        Literal[
+            "raise", "nan", "inf", "missing", "extra", "text", "exit", "kill", "hang", "memory", "interrupt", "train"
+        ]
+        | None
+    ) = None
+    below: float = 1.0
+    """The fault shows at models with a smaller share of parameters only."""
+    once: bool = False
+    """The fault shows at the first such model only, told by the log."""
+    seconds: float = 0.0
+    only_final: bool = False
+    """The fault shows on the test split only."""
+    at_dense_test: bool = False
+    """The fault shows at the dense model on the test split, too."""
+    refuse: bool = False
+
+    def refuses(self, data: Data) -> str | None:
+        return "toy-distance needs bounds" if self.refuse and data.bounds is None else None
+
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        faulty = self._faulty(ctx)
+        time.sleep(self.seconds)
+        if faulty and (wrong := self._misbehave(model, ctx)) is not None:
+            return wrong
+        (inputs,), _ = ctx.data.split(ctx.split).fetch(torch.arange(len(ctx.data.split(ctx.split))))
+        with torch.no_grad():
+            distance = (model(inputs) - ctx.dense(inputs)).abs().mean().item()
+        return {"distance": Measured(value=distance, samples=len(inputs))}
+
+    def _faulty(self, ctx: EvaluationContext) -> bool:
+        share = ctx.costs.params / ctx.dense_costs.params
+        faulty = self.fault is not None and share < self.below and not (self.only_final and ctx.split != "test")
+        faulty |= self.at_dense_test and share == 1 and ctx.split == "test"
+        if self.log is not None:
+            before = self.log.read_text() if self.log.exists() else ""
+            faulty = faulty and not (self.once and "fault" in before)
+            with self.log.open("a") as file:
+                file.write(f"{ctx.split} {share:.6f} {'fault' if faulty else ''} {os.getpid()}\n")
+        return faulty
+
+    def _misbehave(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float] | None:
+        match self.fault:
+            case "raise":
+                raise ValueError("the toy\nbroke")
+            case "exit":
+                raise SystemExit("leaving")
+            case "memory":
+                raise MemoryError
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "interrupt":
+                os.kill(os.getpid(), signal.SIGINT)
+            case "hang":
+                time.sleep(60)
+            case "train":
+                model.train()
+                ctx.dense.train()
+        wrong: dict[str, Mapping[str, float]] = {
+            "nan": {"distance": float("nan")},
+            "inf": {"distance": float("inf")},
+            "missing": {},
+            "extra": {"distance": 1.0, "surprise": 2.0},
+            "text": {"distance": "far"},  # type: ignore[dict-item]
+        }
+        return wrong.get(str(self.fault))
+
+
+class ToyMode(Evaluator):
+    """Whether the model and the dense one came in train mode, and a draw from each global generator."""
+
+    name = "toy-mode"
+    metrics = (
+        Metric("training", "flag", "minimize", Cost.ATTACK),
+        Metric("draw", "number", "minimize", Cost.ATTACK),
+    )
+
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        import random
+
+        import numpy as np
+
+        draw = torch.rand(1).item() + 10 * random.random() + 100 * float(np.random.rand())
+        return {"training": float(model.training or ctx.dense.training), "draw": draw}
+
+
+class ToySampler(Sampler):
+    """Optuna's random sampler; refuses more objectives than it is told to take."""
+
+    name = "toy-sampler"
+    most: int = 9
+
+    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        if objectives > self.most:
+            raise ValueError(f"takes {self.most} objectives, and there are {objectives}")
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+class ToyGenetic(Sampler):
+    """NSGA-II with small generations."""
+
+    name = "toy-genetic"
+    population: ClassVar[int] = 4
+
+    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
+
+
+@hookimpl
+def autoprune_components() -> Iterable[type[Component]]:
+    return ToyData, ToyModel, ToyScorer, ToyStrategy, ToyShare, ToyDistance, ToyMode, ToySampler, ToyGenetic

@@ -1,0 +1,806 @@
+"""Good toy components, which must pass the whole kit, and broken ones, each with the tests that must catch it.
+
+Run by the inner pytest of ``test_conformance_kit.py``; not collected with the other tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+from pydantic import ConfigDict, Field
+from torch import nn
+
+from autoprune.plugin import (
+    Cost,
+    DataSource,
+    Evaluator,
+    ExactEvaluator,
+    Measured,
+    Metric,
+    ModelSource,
+    Normalization,
+    PrunedModel,
+    Recovery,
+    Sampler,
+    Split,
+    Strategy,
+)
+from autoprune.testing import (
+    DataSourceConformance,
+    EvaluatorConformance,
+    ModelSourceConformance,
+    RecoveryConformance,
+    SamplerConformance,
+    ScorerConformance,
+    StrategyConformance,
+    ToyNet,
+    ToyScorer,
+    toy_data,
+    toy_network,
+)
+
+CASES = {}
+"""Test class to what its failures must say, by test; empty for a component that must pass everything."""
+
+COUNTER = itertools.count()
+"""What no seed can hold still."""
+
+
+def check(kit, **caught):
+    """Make a test class that runs a kit on a component class."""
+
+    def register(cls):
+        class Test(kit):
+            @pytest.fixture
+            def component(self):
+                return cls()
+
+        Test.__name__ = Test.__qualname__ = f"Test{cls.__name__}"
+        Test.__module__ = __name__
+        globals()[Test.__name__] = Test
+        CASES[Test.__name__] = {f"test_{test}": message for test, message in caught.items()}
+        return cls
+
+    return register
+
+
+# Scorers
+
+
+check(ScorerConformance)(ToyScorer)
+
+
+@check(ScorerConformance, scores_every_unit_of_every_group="shape (8, 1), not (8,)")
+class WrongShape(ToyScorer):
+    """Keeps a dimension too many."""
+
+    name = "wrong-shape"
+
+    def score(self, group, ctx):
+        return super().score(group, ctx)[:, None]
+
+
+@check(ScorerConformance, scores_every_unit_of_every_group="are not all finite")
+class NotFinite(ToyScorer):
+    """Divides nothing by nothing."""
+
+    name = "not-finite"
+
+    def score(self, group, ctx):
+        return super().score(group, ctx) / 0 - torch.inf
+
+
+@check(ScorerConformance, scores_every_unit_of_every_group="the dense network was changed: stem.weight")
+class Writes(ToyScorer):
+    """Zeroes the weights that it looks at."""
+
+    name = "writes"
+
+    def score(self, group, ctx):
+        ctx.tensor("stem.weight").zero_()
+        return super().score(group, ctx)
+
+
+@check(ScorerConformance, scores_every_unit_of_every_group="the dense network was left in another mode")
+class LeavesTrainMode(ToyScorer):
+    """Forgets to go back."""
+
+    name = "leaves-train-mode"
+
+    def score(self, group, ctx):
+        ctx.model.train()
+        return super().score(group, ctx)
+
+
+@check(ScorerConformance, scores_every_unit_of_every_group="hooks were left behind")
+class LeavesHooks(ToyScorer):
+    """Watches activations, and goes on watching."""
+
+    name = "leaves-hooks"
+
+    def score(self, group, ctx):
+        ctx.network.stem.register_forward_hook(lambda *_: None)
+        return super().score(group, ctx)
+
+
+@check(ScorerConformance, scores_hang_on_the_seed_alone="scores of stem, inner, top differ")
+class Chance(ToyScorer):
+    """Draws numbers from where no seed reaches."""
+
+    name = "chance"
+
+    def score(self, group, ctx):
+        return super().score(group, ctx) + next(COUNTER)
+
+
+@check(ScorerConformance, scores_do_not_hang_on_the_order_of_groups="scores of stem, inner, top differ")
+class Leaks(ToyScorer):
+    """Shares with all groups what belongs to the first."""
+
+    name = "leaks"
+
+    def score(self, group, ctx):
+        return super().score(group, ctx) + ctx.memo("bonus", lambda: group.units)
+
+
+# Options
+
+
+@check(ScorerConformance, it_is_a_component_with_a_name="'Bad Name': write names in lower case")
+class BadName(ToyScorer):
+    """Cannot well be written in a spec."""
+
+    name = "Bad Name"
+
+
+@check(ScorerConformance, it_is_described="options without a description: batches")
+class Wordless(ToyScorer):
+    """Tells nothing of its option."""
+
+    name = "wordless"
+    batches: int = 1
+
+
+@check(ScorerConformance, it_refuses_unknown_options="DID NOT RAISE")
+class TakesAnything(ToyScorer):
+    """Would never tell of a misspelt option."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name = "takes-anything"
+
+
+@check(ScorerConformance, it_cannot_be_changed="DID NOT RAISE")
+class Changes(ToyScorer):
+    """Is not frozen."""
+
+    model_config = ConfigDict(frozen=False)
+    name = "changes"
+    batches: int = Field(default=1, description="Batches.")
+
+
+@check(ScorerConformance, it_comes_back_from_its_reference="again == component")
+class Forgets(ToyScorer):
+    """Leaves an option out of what a study stores."""
+
+    name = "forgets"
+    batches: int = Field(default_factory=lambda: next(COUNTER), exclude=True, description="Batches.")
+
+
+# Strategies
+
+
+@check(StrategyConformance)
+class ToyStrategy(Strategy):
+    """Keeps the best units."""
+
+    name = "toy"
+
+    def prune(self, candidate, ctx):
+        scores = ctx.scores(candidate.scorer)
+        kept = {
+            group.name: scores[group.name].topk(group.units - candidate.cut_units.get(group.name, 0)).indices.sort()[0]
+            for group in ctx.groups
+        }
+        return PrunedModel(network=ctx.cut(kept), kept=kept)
+
+
+@check(StrategyConformance, cuts_exactly_what_is_asked="stem lost 1 of its 8 units, not 0")
+class OneMore(ToyStrategy):
+    """Rounds the other way."""
+
+    name = "one-more"
+
+    def prune(self, candidate, ctx):
+        more = {group.name: candidate.cut_units.get(group.name, 0) + 1 for group in ctx.groups}
+        return super().prune(replace(candidate, cut_units=more), ctx)
+
+
+@check(StrategyConformance, cuts_exactly_what_is_asked="as the kept units tell")
+class TellsTales(ToyStrategy):
+    """Tells of units that it did not cut."""
+
+    name = "tells-tales"
+
+    def prune(self, candidate, ctx):
+        return replace(super().prune(candidate, ctx), network=ctx.cut({}))
+
+
+@check(StrategyConformance, cuts_a_single_group="KeyError")
+class NeedsEveryGroup(ToyStrategy):
+    """Breaks where a group is not cut."""
+
+    name = "needs-every-group"
+
+    def prune(self, candidate, ctx):
+        assert all(candidate.cut_units[group.name] >= 0 for group in ctx.groups)
+        return super().prune(candidate, ctx)
+
+
+@check(StrategyConformance, result_hangs_on_the_seed_alone="weights of linear.bias differ")
+class Noise(ToyStrategy):
+    """Draws numbers from where no seed reaches."""
+
+    name = "noise"
+
+    def prune(self, candidate, ctx):
+        made = super().prune(candidate, ctx)
+        made.network.linear.bias.data += next(COUNTER)
+        return made
+
+
+@check(StrategyConformance, searches_without_the_splits_that_measure="the validation split was used")
+class Peeks(ToyStrategy):
+    """Looks at what the search measures."""
+
+    name = "peeks"
+
+    def prune(self, candidate, ctx):
+        ctx.data.validation.fetch(torch.arange(4))
+        return super().prune(candidate, ctx)
+
+
+# Recoveries
+
+
+@check(RecoveryConformance)
+class ToyRecovery(Recovery):
+    """A step of gradient descent."""
+
+    name = "toy"
+
+    def recover(self, network, ctx):
+        inputs, targets = next(ctx.data.train.batches(32, generator=ctx.generator()))
+        network.train()
+        weight = network.linear.weight
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(ctx.predictor(network)(*inputs), targets), weight)
+        weight.data -= 0.1 * gradient
+        network.eval()
+
+
+@check(RecoveryConformance, recovers_in_place="left in train mode")
+class StaysInTrainMode(ToyRecovery):
+    """Forgets to go back."""
+
+    name = "stays-in-train-mode"
+
+    def recover(self, network, ctx):
+        super().recover(network, ctx)
+        network.top_bn.train()
+
+
+@check(RecoveryConformance, recovers_in_place="outputs are not all finite")
+class Diverges(ToyRecovery):
+    """Steps too far."""
+
+    name = "diverges"
+
+    def recover(self, network, ctx):
+        network.linear.weight.data *= torch.inf
+
+
+@check(RecoveryConformance, leaves_nothing_behind="gradients were left behind: linear.bias")
+class LeavesGradients(ToyRecovery):
+    """Calls backward."""
+
+    name = "leaves-gradients"
+
+    def recover(self, network, ctx):
+        network.linear.bias.sum().backward()
+
+
+@check(RecoveryConformance, leaves_nothing_behind="requires_grad was changed")
+class Thaws(ToyRecovery):
+    """Trains what the user has frozen, and leaves it so."""
+
+    name = "thaws"
+
+    def recover(self, network, ctx):
+        network.requires_grad_(True)
+
+
+@check(RecoveryConformance, recovers_in_place="tensors changed shape")
+class Regrows(ToyRecovery):
+    """Brings a layer of its own."""
+
+    name = "regrows"
+
+    def recover(self, network, ctx):
+        network.linear = nn.LazyLinear(ctx.data.classes + 1)
+        ctx.predictor(network)(*next(ctx.data.train.batches(2))[0])
+        network.eval()
+
+
+@check(RecoveryConformance, result_hangs_on_the_seed_alone="weights of linear.bias differ")
+class RecoversByChance(ToyRecovery):
+    """Draws numbers from where no seed reaches."""
+
+    name = "recovers-by-chance"
+
+    def recover(self, network, ctx):
+        network.linear.bias.data += next(COUNTER)
+
+
+@check(RecoveryConformance, recovers_without_the_splits_that_measure="the test split was used")
+class TrainsOnTheTest(ToyRecovery):
+    """Trains on what the front is measured on."""
+
+    name = "trains-on-the-test"
+
+    def recover(self, network, ctx):
+        next(ctx.data.test.batches(4))
+
+
+# Evaluators
+
+
+@check(EvaluatorConformance)
+class ToyEvaluator(Evaluator):
+    """Share of right predictions."""
+
+    name = "toy"
+    metrics = (Metric("toy_accuracy", "fraction", "maximize", Cost.FORWARD, "Share of right predictions."),)
+
+    def evaluate(self, model, ctx):
+        inputs, targets = ctx.memo(ctx.split, lambda: next(ctx.data.split(ctx.split).batches(48)))
+        with torch.no_grad():
+            right = (model(*inputs).argmax(1) == targets).float().mean().item()
+        return {"toy_accuracy": Measured(value=right, low=right - 0.1, high=right + 0.1, samples=48)}
+
+
+@check(EvaluatorConformance)
+class ToyExact(ExactEvaluator):
+    """Parameters left."""
+
+    name = "toy-exact"
+    metrics = (Metric("toy_params", "parameters", "minimize", Cost.EXACT, "Parameters."),)
+
+    def compute(self, costs, dense):
+        return {"toy_params": costs.params}
+
+
+@check(EvaluatorConformance)
+class ToyTimer(Evaluator):
+    """Anything may come out of a timing."""
+
+    name = "toy-timer"
+    metrics = (Metric("toy_ms", "ms", "minimize", Cost.TIMING, "Time."),)
+
+    def evaluate(self, model, ctx):
+        return {"toy_ms": float(next(COUNTER))}
+
+
+@check(EvaluatorConformance, measures_what_it_declares="did not measure toy_accuracy")
+class MissesAMetric(ToyEvaluator):
+    """Measures something else."""
+
+    name = "misses-a-metric"
+
+    def evaluate(self, model, ctx):
+        return {"accuracy": 1.0}
+
+
+@check(EvaluatorConformance, measures_what_it_declares="toy_accuracy is nan")
+class MeasuresNan(ToyEvaluator):
+    """Divides nothing by nothing."""
+
+    name = "measures-nan"
+
+    def evaluate(self, model, ctx):
+        return {"toy_accuracy": float("nan")}
+
+
+@check(EvaluatorConformance, measures_what_it_declares="outside its interval [0.4, 0.6]")
+class WrongInterval(ToyEvaluator):
+    """Has its value outside its own interval."""
+
+    name = "wrong-interval"
+
+    def evaluate(self, model, ctx):
+        return {"toy_accuracy": Measured(value=0.9, low=0.4, high=0.6)}
+
+
+@check(EvaluatorConformance, measures_what_it_declares="the measured network was changed: stem_bn.running_mean")
+class MeasuresInTrainMode(ToyEvaluator):
+    """Lets batch norm learn from the test images."""
+
+    name = "measures-in-train-mode"
+
+    def evaluate(self, model, ctx):
+        model.train()
+        return super().evaluate(model, ctx)
+
+
+@check(EvaluatorConformance, measures_what_it_declares="the dense network was changed: linear.bias")
+class ChangesTheDenseModel(ToyEvaluator):
+    """Writes into what all candidates are compared with."""
+
+    name = "changes-the-dense-model"
+
+    def evaluate(self, model, ctx):
+        ctx.dense.network.linear.bias.data += 1
+        return super().evaluate(model, ctx)
+
+
+@check(EvaluatorConformance, measures_what_it_declares="the measured network: gradients were left behind")
+class AttackLeavesGradients(ToyEvaluator):
+    """Calls backward."""
+
+    name = "attack-leaves-gradients"
+
+    def evaluate(self, model, ctx):
+        model.network.linear.bias.sum().backward()
+        return super().evaluate(model, ctx)
+
+
+@check(EvaluatorConformance, values_hang_on_the_seed_alone="assert")
+class MeasuresChance(ToyEvaluator):
+    """Draws numbers from where no seed reaches."""
+
+    name = "measures-chance"
+
+    def evaluate(self, model, ctx):
+        return {"toy_accuracy": 1 / (1 + next(COUNTER))}
+
+
+@check(EvaluatorConformance, nothing_of_one_model_stays_for_the_next="assert")
+class RemembersTheModel(ToyEvaluator):
+    """Keeps between models what belongs to the first on a split."""
+
+    name = "remembers-the-model"
+
+    def evaluate(self, model, ctx):
+        largest = max(ctx.memo("largest", lambda: ctx.costs.params), ctx.costs.params)
+        ctx.cache["largest"] = largest
+        return {"toy_accuracy": float(largest)}
+
+
+@check(EvaluatorConformance, the_final_version_measures_the_same="assert")
+class FinallyAnother(ToyEvaluator):
+    """Measures the front by another name."""
+
+    name = "finally-another"
+
+    def final(self):
+        return self.model_copy(update={"label": "final"})
+
+
+@check(EvaluatorConformance, exact_values_come_from_arithmetic_alone="assert")
+class ClaimsToBeExact(ToyEvaluator):
+    """Says that it needs no model, but takes one."""
+
+    name = "claims-to-be-exact"
+    metrics = (replace(ToyEvaluator.metrics[0], cost=Cost.EXACT),)
+
+
+@check(EvaluatorConformance, metrics_are_named_and_described="'toy accuracy' is no identifier")
+class BadMetricName(ToyEvaluator):
+    """Cannot be an objective."""
+
+    name = "bad-metric-name"
+    metrics = (replace(ToyEvaluator.metrics[0], name="toy accuracy"),)
+
+
+@check(EvaluatorConformance, a_label_keeps_two_of_them_apart="assert")
+class IgnoresItsLabel(ToyEvaluator):
+    """Makes the same metric with any label."""
+
+    name = "ignores-its-label"
+
+    def metric_name(self, name):
+        return name
+
+
+# Samplers
+
+
+@check(SamplerConformance)
+class ToySampler(Sampler):
+    """Random proposals."""
+
+    name = "toy"
+
+    def build(self, *, seed, objectives):
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+@check(SamplerConformance)
+class OneObjective(ToySampler):
+    """Refuses what it cannot do."""
+
+    name = "one-objective"
+
+    def build(self, *, seed, objectives):
+        if objectives == 4:
+            raise ValueError("not four")
+        return super().build(seed=seed, objectives=objectives)
+
+
+@check(SamplerConformance, proposals_hang_on_the_seed_alone="the same seed gave other proposals")
+class Unseeded(ToySampler):
+    """Forgets the seed."""
+
+    name = "unseeded"
+
+    def build(self, *, seed, objectives):
+        return super().build(seed=None, objectives=objectives)
+
+
+@check(
+    SamplerConformance,
+    proposals_hang_on_the_seed_alone="another seed gave the same proposals",
+    proposals_vary="1 different proposals",
+)
+class OneSeed(ToySampler):
+    """Has a seed of its own."""
+
+    name = "one-seed"
+
+    def build(self, *, seed, objectives):
+        return super().build(seed=0, objectives=objectives)
+
+
+@check(SamplerConformance, its_state_is_the_study_alone="assert")
+class KeepsState(ToySampler):
+    """Counts trials where no journal reaches."""
+
+    name = "keeps-state"
+
+    def build(self, *, seed, objectives):
+        return _Counting(seed)
+
+
+class _Counting(optuna.samplers.RandomSampler):
+    def sample_independent(self, study, trial, name, distribution):
+        drawn = super().sample_independent(study, trial, name, distribution)
+        seen = vars(study).setdefault("seen", itertools.count())
+        return drawn * 0.99 ** next(seen) if name == "ratio:stem" else drawn
+
+
+@check(SamplerConformance, proposes_within_the_bounds="ratio:stem is -")
+class OutOfBounds(ToySampler):
+    """Proposes what cannot be cut."""
+
+    name = "out-of-bounds"
+
+    def build(self, *, seed, objectives):
+        return _Below(seed)
+
+
+class _Below(optuna.samplers.RandomSampler):
+    def sample_independent(self, study, trial, name, distribution):
+        drawn = super().sample_independent(study, trial, name, distribution)
+        return -drawn if name == "ratio:stem" else drawn
+
+
+@check(SamplerConformance, any_number_of_objectives_works_or_is_refused="index out of range")
+class BreaksLate(ToySampler):
+    """Does not say at once what it cannot do."""
+
+    name = "breaks-late"
+
+    def build(self, *, seed, objectives):
+        return _Second(seed)
+
+
+class _Second(optuna.samplers.RandomSampler):
+    def before_trial(self, study, trial):
+        study.directions[1]
+
+
+# Data sources
+
+
+@check(DataSourceConformance)
+class ToySource(DataSource):
+    """The toys' data."""
+
+    name = "toy"
+
+    def load(self, ctx):
+        return toy_data()
+
+
+def with_split(data, name, inputs=None, targets=None):
+    split = data.split(name)
+    (images,), classes = split.fetch(torch.arange(len(split)))
+    images = images if inputs is None else inputs(images)
+    return replace(data, **{name: Split.of_tensors((images,), classes if targets is None else targets(classes))})
+
+
+@check(DataSourceConformance, splits_share_no_sample="train and validation share 96 samples")
+class Overlaps(ToySource):
+    """Validates on training samples."""
+
+    name = "overlaps"
+
+    def load(self, ctx):
+        return replace(toy_data(), validation=toy_data().train)
+
+
+@check(DataSourceConformance, splits_share_no_sample="validation and test share 1 samples")
+class OverlapsByOne(ToySource):
+    """Counts one too far."""
+
+    name = "overlaps-by-one"
+
+    def load(self, ctx):
+        first, _ = toy_data().validation.fetch(torch.arange(1))
+        return with_split(toy_data(), "test", lambda images: torch.cat([first[0], images[1:]]))
+
+
+@check(DataSourceConformance, batches_are_well_formed="class 4 of 4")
+class CountsFromOne(ToySource):
+    """Has a class too many."""
+
+    name = "counts-from-one"
+
+    def load(self, ctx):
+        return with_split(toy_data(), "test", targets=lambda targets: targets + 1)
+
+
+@check(DataSourceConformance, batches_are_well_formed="above the bound 1.0")
+class OutOfRange(ToySource):
+    """Hands images of 0…255 out as if they were in [0, 1]."""
+
+    name = "out-of-range"
+
+    def load(self, ctx):
+        return with_split(toy_data(), "train", lambda images: images * 255)
+
+
+@check(DataSourceConformance, batches_are_well_formed="test is empty")
+class EmptyTest(ToySource):
+    """Has nothing to measure the front on."""
+
+    name = "empty-test"
+
+    def load(self, ctx):
+        return with_split(toy_data(), "test", lambda images: images[:0], lambda targets: targets[:0])
+
+
+@check(DataSourceConformance, samples_are_fetched_by_their_index="is another one when it is fetched again")
+class HandsOutItsMemory(ToySource):
+    """A caller that writes into a batch spoils the data."""
+
+    name = "hands-out-its-memory"
+
+    def load(self, ctx):
+        data = toy_data()
+        (images,), targets = data.train.fetch(torch.arange(len(data.train)))
+        rows = [images[i] for i in range(len(images))]
+
+        def fetch(index):
+            if len(index) == 1:
+                return (rows[int(index)][None],), targets[index]
+            for row in (rows[i] for i in index.tolist()):
+                row += 1
+            return (torch.stack([rows[i] for i in index.tolist()]) - 1,), targets[index]
+
+        return replace(data, train=Split(len(data.train), fetch))
+
+
+@check(DataSourceConformance, loads_the_same_again="train differs")
+class SplitsByChance(ToySource):
+    """Carves other splits every time."""
+
+    name = "splits-by-chance"
+
+    def load(self, ctx):
+        return with_split(toy_data(), "train", lambda images: images / (1 + next(COUNTER)))
+
+
+@check(DataSourceConformance, normalisation_fits_the_channels="assert")
+class NormalisesTwoChannels(ToySource):
+    """Has a mean too few."""
+
+    name = "normalises-two-channels"
+
+    def load(self, ctx):
+        return replace(toy_data(), normalization=Normalization((0.5, 0.5), (0.2, 0.2)))
+
+
+# Model sources
+
+
+@check(ModelSourceConformance)
+class ToyModel(ModelSource):
+    """The toy net."""
+
+    name = "toy"
+
+    def build(self, ctx):
+        return toy_network()
+
+    def load(self, data, ctx):
+        return toy_network()
+
+
+@check(ModelSourceConformance, loads_the_same_again="weights of", leaves_no_trace="random generator was used")
+class RandomWeights(ToyModel):
+    """Draws its weights from the global generator."""
+
+    name = "random-weights"
+
+    def load(self, data, ctx):
+        return ToyNet()
+
+
+@check(ModelSourceConformance, builds_what_a_saved_model_is_opened_with="assert")
+class BuildsAnother(ToyModel):
+    """Builds something else to open saved models with."""
+
+    name = "builds-another"
+
+    def build(self, ctx):
+        return nn.Linear(2, 2)
+
+
+@check(ModelSourceConformance, a_new_model_every_time="two models share")
+class OneForAll(ToyModel):
+    """Hands the same model out every time."""
+
+    name = "one-for-all"
+
+    def load(self, data, ctx):
+        return ONE
+
+
+ONE = toy_network()
+
+
+@check(ModelSourceConformance, the_model_predicts="outputs have the shape (2, 12)")
+class Headless(ToyModel):
+    """Gives features in place of classes."""
+
+    name = "headless"
+
+    def load(self, data, ctx):
+        network = toy_network()
+        network.linear = nn.Identity()
+        return network
+
+
+@check(ModelSourceConformance, leaves_no_trace="sys.path was changed")
+class ChangesThePath(ToyModel):
+    """Imports from somewhere, and leaves the path open."""
+
+    name = "changes-the-path"
+
+    def load(self, data, ctx):
+        sys.path.insert(0, str(ctx.folder))
+        return toy_network()
+
+
+# A kit without a component
+
+
+class TestNothing(ScorerConformance):
+    """Forgets the fixture."""
+
+
+CASES["TestNothing"] = {"test_it_is_described": "TestNothing has to override the fixture `component`"}

@@ -1,0 +1,196 @@
+"""Optuna's samplers as components, driven by the study that a search uses."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from pydantic import ValidationError
+
+from autoprune.plugin import Measured, Sampler, TrialResult
+from autoprune.plugin.host import PluginHost
+from autoprune.search.space import Choice, Range
+from autoprune.search.study import Study
+from autoprune.spec import Spec
+from autoprune_samplers import autoprune_components
+from autoprune_samplers.bayesian import Gp, Tpe
+from autoprune_samplers.genetic import Nsga2, Nsga3
+from autoprune_samplers.uniform import Random
+
+PARAMETERS = (*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), Choice("scorer", ("l1", "l2")))
+SMALL = [
+    Nsga2(population_size=4),
+    Nsga2(population_size=4, crossover="sbx", mutation="polynomial", mutation_prob=0.5),
+    Nsga2(population_size=4, crossover="spx"),
+    Nsga2(population_size=4, crossover="undx"),
+    Nsga2(population_size=4, crossover="blx-alpha"),
+    Nsga2(population_size=4, crossover="vsbx"),
+    Nsga3(population_size=4),
+    Tpe(n_startup_trials=4),
+    Tpe(n_startup_trials=4, multivariate=False),
+    Gp(n_startup_trials=4),
+    Random(),
+]
+
+
+def named(sampler):
+    return str(sampler.reference())
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def make_spec(objectives: int, seed: int = 0) -> Spec:
+    return Spec.model_validate({
+        "name": "samplers", "model": {"use": "m"}, "data": {"use": "d"}, "evaluators": [{"use": "e"}],
+        "objectives": {f"f{i}": "minimize" for i in range(objectives)}, "constraints": {"f0": "<= 0.7"},
+        "search": {"seed": seed},
+    })  # fmt: skip
+
+
+def measure(proposal, objectives: int) -> TrialResult:
+    """Losing units costs f0 little in group 0 and much in the others; f1 is what is kept."""
+    ratios = np.array([proposal.params[f"ratio.{i}"] for i in range(4)])
+    weights = np.array([0.05, 1.0, 1.0, 1.0]) * (1.0 if proposal.params["scorer"] == "l1" else 1.3)
+    values = [float((weights * ratios**2).sum()), float(1 - ratios.mean()), float(ratios[3]), float(ratios[0] ** 2)]
+    state = "rejected" if values[1] > 0.95 and proposal.origin == "sampler" else "complete"
+    now = datetime.now(UTC)
+    return TrialResult(
+        number=proposal.number, state=state, origin=proposal.origin, ratios={}, achieved={}, scorer="", strategy="",
+        metrics={f"f{i}": Measured(value=v) for i, v in enumerate(values[:objectives])}, seed=0,
+        violations={"f0": values[0] - 0.7} if state == "complete" else {}, started=now, finished=now,
+    )  # fmt: skip
+
+
+def explore(sampler, journal: Path, *, trials: int, objectives: int = 2, seed: int = 0, new: bool = True):
+    study = Study(
+        "s", spec=make_spec(objectives, seed), parameters=PARAMETERS, sampler=sampler, journal=journal, new=new
+    )
+    study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, "scorer": "l1"})])
+    made = study.unfinished()
+    for proposal in made:
+        study.tell(measure(proposal, objectives))
+    while study.begun < trials:
+        made.append(study.ask())
+        study.tell(measure(made[-1], objectives))
+    return made, study
+
+
+def test_the_entry_point_brings_them():
+    assert {cls.name for cls in autoprune_components()} == {"nsga2", "nsga3", "tpe", "gp", "random"}
+    known = PluginHost().components(Sampler)
+    assert known["nsga2"] is Nsga2
+    assert known["gp"] is Gp
+
+
+@pytest.mark.parametrize("sampler", SMALL, ids=named)
+def test_a_study_killed_anywhere_goes_on_with_the_same_proposals(sampler, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole, _ = explore(sampler, tmp_path / "whole", trials=8)
+    lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
+    # Within the sixth and the seventh trial: while it is asked for, and with a part of its parameters.
+    begins = [i for i, line in enumerate(lines) if '"op_code":4' in line]
+    ends = [begins[6] + 1, begins[6] + 4, begins[7] + 2]
+    if isinstance(sampler, Gp):  # takes a half-asked trial for one that runs elsewhere, and keeps away from it
+        ends = ends[:1]
+    for end in ends:
+        path = tmp_path / f"cut-{end}"
+        path.write_text("".join(lines[:end]))
+        again, _ = explore(sampler, path, trials=8, new=False)
+        assert again == whole[-len(again) :]
+
+
+@pytest.mark.parametrize("sampler", SMALL, ids=named)
+@pytest.mark.parametrize("objectives", [1, 2, 4])
+def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp_path, capfd):
+    if isinstance(sampler, Nsga3) and objectives == 1:
+        with pytest.raises(ValueError, match="there is one; use nsga2, tpe or gp"):
+            sampler.build(seed=0, objectives=1)
+        return
+    trials = 6 if isinstance(sampler, Gp) else 11
+    made, _ = explore(sampler, tmp_path / "journal", trials=trials, objectives=objectives)
+    assert len(made) == trials
+    assert all(0 <= p.params[f"ratio.{i}"] <= 0.8 for p in made for i in range(4))
+    if not isinstance(sampler, Gp):  # sure of an optimum at a bound, it proposes that again
+        assert len({str(p.params) for p in made}) == trials
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random()], ids=named)
+def test_the_seed_decides(sampler, tmp_path):
+    runs = [explore(sampler, tmp_path / f"{i}", trials=4, seed=seed)[0] for i, seed in enumerate([1, 1, 2])]
+    assert runs[0] == runs[1]
+    assert runs[0][1:] != runs[2][1:]
+
+
+@pytest.mark.parametrize("sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe()], ids=named)
+def test_it_learns(sampler, tmp_path):
+    """With one seed: the best trials of the sampler's second half are better than chance's best."""
+    trials = 60
+
+    def best(sampler, name, first):
+        _, study = explore(sampler, tmp_path / name, trials=trials)
+        sums = sorted(r.metrics["f0"].value + r.metrics["f1"].value for r in study.results[first:] if r.feasible)
+        return sum(sums[:5]) / 5
+
+    assert best(sampler, "own", trials // 2) < best(Random(), "chance", 0)
+
+
+def test_options_reach_optuna():
+    nsga2 = Nsga2(
+        population_size=7, crossover="blx-alpha", crossover_prob=0.3, mutation="polynomial", mutation_prob=0.2
+    ).build(seed=3, objectives=2)
+    assert isinstance(nsga2, optuna.samplers.NSGAIISampler)
+    assert nsga2.population_size == 7
+    child = nsga2._child_generation_strategy
+    assert type(child._crossover).__name__ == "BLXAlphaCrossover"
+    assert (child._crossover_prob, child._mutation_prob, type(child._mutation).__name__) == (
+        0.3,
+        0.2,
+        "PolynomialMutation",
+    )
+    uniform = Nsga2(swapping_prob=0.1).build(seed=3, objectives=2)
+    assert uniform._child_generation_strategy._crossover._swapping_prob == 0.1
+    assert uniform.population_size == 20
+    nsga3 = Nsga3(divisions=5, population_size=9).build(seed=3, objectives=3)
+    assert isinstance(nsga3, optuna.samplers.NSGAIIISampler)
+    assert nsga3.population_size == 9
+    assert nsga3._elite_population_selection_strategy._dividing_parameter == 5
+    tpe = Tpe(n_startup_trials=3, n_ei_candidates=5, multivariate=False).build(seed=3, objectives=2)
+    assert (tpe._n_startup_trials, tpe._n_ei_candidates, tpe._multivariate) == (3, 5, False)
+    assert Tpe().build(seed=3, objectives=2)._multivariate is True
+    assert Gp(n_startup_trials=2).build(seed=3, objectives=2)._n_startup_trials == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"population_size": 1}, {"crossover": "two-point"}, {"mutation_prob": 1.5}, {"constraints_func": None}],
+    ids=str,
+)
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValidationError):
+        Nsga2(**options)
+
+
+def test_gp_without_scipy_says_what_to_install(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "scipy" else find(name, *a))
+    with pytest.raises(ValueError, match=r"gp needs SciPy: pip install 'autoprune\[gp\]'"):
+        Gp().build(seed=0, objectives=2)
+
+
+def test_importing_them_imports_no_optuna():
+    import subprocess
+    import sys
+
+    code = "import autoprune_samplers, sys; sys.exit(any(m in sys.modules for m in ('optuna', 'torch', 'scipy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

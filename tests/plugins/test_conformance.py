@@ -1,0 +1,131 @@
+"""The conformance kit, applied to every component that the installed first-party plugins bring."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from autoprune.plugin import DataSource, Evaluator, ModelSource, Recovery, Sampler, Scorer, SourceContext, Strategy
+from autoprune.plugin.host import PluginHost
+from autoprune.testing import (
+    DataSourceConformance,
+    EvaluatorConformance,
+    ModelSourceConformance,
+    RecoveryConformance,
+    SamplerConformance,
+    ScorerConformance,
+    StrategyConformance,
+    toy_data,
+)
+
+OPTIONS = {
+    ("scorer", "bn-scale"): {"otherwise": {"use": "l1"}},
+    ("scorer", "taylor"): {},
+    ("strategy", "one-shot"): {"recover": {"use": "bn-recalibration", "samples": 64}},
+    ("recovery", "bn-recalibration"): {"samples": 64, "batch_size": 32},
+    ("recovery", "fine-tune"): {"epochs": 0.5, "batch_size": 16},
+    ("evaluator", "latency"): {"batch_size": 4, "repeats": 4, "seconds": 0},
+    ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
+    ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
+    ("model", "factory"): {"target": "autoprune.testing:toy_network"},
+    ("model", "digits-cnn"): {"width": 4, "epochs": 1},
+    ("data", "parquet"): {"path": "images"},
+    ("data", "image-folder"): {"path": "folders"},
+    ("data", "npz"): {"path": "arrays.npz"},
+}
+"""The options that a component needs, or that make it quick."""
+
+HOST = PluginHost()
+OURS = {"scorers", "strategies", "evaluators", "sources", "samplers"}
+
+
+def every(contract):
+    """Every first-party component of a kind, as a fixture's parameters."""
+    brought = [
+        cls.model_validate({"use": name, **OPTIONS.get((contract.kind, name), {})}, context=HOST)
+        for name, cls in HOST.components(contract).items()
+        if HOST.provider(cls).name in OURS
+    ]
+    assert brought, f"no {contract.kind} is installed"
+    return {"params": brought, "ids": [component.name for component in brought]}
+
+
+def test_the_table_names_components_that_exist():
+    assert {plugin.name for plugin in HOST.plugins if plugin.error is None} >= OURS
+    known = {(cls.kind, cls.name) for plugin in HOST.plugins for cls in plugin.components}
+    assert set(OPTIONS) <= known
+
+
+class TestScorers(ScorerConformance):
+    @pytest.fixture(**every(Scorer))
+    def component(self, request):
+        return request.param
+
+
+class TestStrategies(StrategyConformance):
+    @pytest.fixture(**every(Strategy))
+    def component(self, request):
+        return request.param
+
+
+class TestRecoveries(RecoveryConformance):
+    @pytest.fixture(**every(Recovery))
+    def component(self, request):
+        return request.param
+
+
+class TestEvaluators(EvaluatorConformance):
+    @pytest.fixture(**every(Evaluator))
+    def component(self, request):
+        return request.param
+
+
+class TestSamplers(SamplerConformance):
+    @pytest.fixture(**every(Sampler))
+    def component(self, request):
+        return request.param
+
+
+class TestModelSources(ModelSourceConformance):
+    @pytest.fixture(**every(ModelSource))
+    def component(self, request):
+        return request.param
+
+    @pytest.fixture
+    def data(self, component, ctx):
+        if component.name == "digits-cnn":
+            return HOST(DataSource, "digits")().load(ctx)
+        return toy_data()
+
+
+class TestDataSources(DataSourceConformance):
+    @pytest.fixture(**every(DataSource))
+    def component(self, request):
+        return request.param
+
+    @pytest.fixture
+    def ctx(self, tmp_path):
+        """A spec's folder with files of every kind in it."""
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+        labels = np.arange(40) % 3
+        for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            folder = tmp_path / "folders" / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+        (tmp_path / "images").mkdir()
+        pq.write_table(
+            pa.table({"image": [encoded(image) for image in pixels], "label": labels}),
+            tmp_path / "images" / "train.parquet",
+        )
+        np.savez(tmp_path / "arrays.npz", x=pixels, y=labels)
+        return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
+
+
+def encoded(pixels):
+    Image.fromarray(pixels).save(content := io.BytesIO(), "PNG")
+    return content.getvalue()
