@@ -113,7 +113,7 @@ class StudyOutcome(_Record):
     dense_test: dict[str, Measured] = {}
     """The dense model on the test split, to compare the front with; empty where it was not measured."""
     interrupted: bool = False
-    """Ended by Ctrl-C or the time limit, before the asked number of trials."""
+    """Ended before the asked number of trials, and not by the spec's time limit: by Ctrl-C, or killed."""
 
 
 Facts = Mapping[str, str]

@@ -60,7 +60,7 @@ class Session:
             finally:
                 self._executor.close()
             results = sorted(self._results.values(), key=lambda result: result.number)
-            outcome = study_outcome(self._folder, info.objectives, results, self._study.tests, stopped=self.stopped)
+            outcome = study_outcome(self._folder, info.objectives, results, self._study.tests, interrupted=self.stopped)
             self._observers.finished(info, outcome)
         return info, outcome, facts
 

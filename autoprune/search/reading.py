@@ -30,7 +30,9 @@ def read_study(study: str | Path, *, host: PluginHost | None = None) -> SearchRe
     info = folder.read_info(spec)
     stored = StoredStudy(folder.name, spec=spec, journal=folder.path / JOURNAL_FILE, mode="read")
     try:
-        outcome = study_outcome(folder, info.objectives, stored.results, stored.tests)
+        results = stored.results
+        short = len(results) < folder.trials
+        outcome = study_outcome(folder, info.objectives, results, stored.tests, interrupted=short)
     finally:
         stored.close()
     return SearchResult(info.model_copy(update={"finished": outcome.trials}), outcome)
@@ -42,7 +44,7 @@ def study_outcome(
     results: Sequence[TrialResult],
     tests: Mapping[int, Mapping[str, Measured]],
     *,
-    stopped: bool = False,
+    interrupted: bool,
 ) -> StudyOutcome:
     """How a study ended, or stands.
 
@@ -51,7 +53,7 @@ def study_outcome(
         objectives: Direction per metric.
         results: Finished trials, by number.
         tests: Per trial what was measured on the test split.
-        stopped: Whether Ctrl-C ended the session.
+        interrupted: Whether it ended too early, and not by its own time limit.
     """
     front = {result.number for result in pareto_front(results, objectives)}
     trials = tuple(with_model(folder, result) if result.number in front else result for result in results)
@@ -60,7 +62,7 @@ def study_outcome(
         trials=trials,
         front=measure_front(trials, objectives, tests),
         dense_test=dict(tests.get(dense[0], {})) if dense else {},
-        interrupted=stopped or len(trials) < folder.trials,
+        interrupted=interrupted,
     )
 
 
