@@ -7,6 +7,7 @@ it needs only the dense module, so that a saved model is a plan and its weights.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,10 +45,7 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
     Raises:
         StructureError: The plan names tensors or modules that the network does not have.
     """
-    tensors = {
-        **dict(network.named_parameters(remove_duplicate=False)),
-        **dict(network.named_buffers(remove_duplicate=False)),
-    }
+    tensors = _named_tensors(network)
     if missing := [name for name in plan.kept if name not in tensors]:
         raise StructureError(
             f"{type(network).__name__} has no parameter {missing[0]!r}: it is not the model of the recipe"
@@ -61,16 +59,28 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
                 small = nn.Parameter(small, requires_grad=tensor.requires_grad)
             memo[id(tensor)] = small
     result = _copy(network, memo)
+    modules = dict(result.named_modules(remove_duplicate=False))
     for name, attributes in plan.attributes.items():
-        module = result.get_submodule(name)
-        for attribute, value in attributes.items():
-            setattr(module, attribute, value)
+        module = modules[name]
+        module.__dict__.update(attributes)
         if type(module) is nn.MultiheadAttention:
             module.__class__ = CutMultiheadAttention
     return result
 
 
-_ATOMIC = (int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size)
+def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer under each of its names."""
+    return {
+        f"{prefix}.{name}" if prefix else name: tensor
+        for prefix, module in network.named_modules(remove_duplicate=False)
+        for own in (module._parameters, module._buffers)
+        for name, tensor in own.items()
+        if tensor is not None
+    }
+
+
+_PLAIN = frozenset({int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size})
+_CONTAINERS = frozenset({dict, OrderedDict, set, list})
 
 
 def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -83,20 +93,20 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         return copied_module
     new = cls.__new__(cls)
     memo[id(module)] = new
+    attributes: dict[str, Any] = {}
     for key, value in vars(module).items():
-        if isinstance(value, _ATOMIC) or (type(value) is tuple and all(isinstance(v, _ATOMIC) for v in value)):
-            copied: Any = value
-        elif isinstance(value, dict | set) and not value:
-            copied = type(value)()
-        elif key == "_compiled_call_impl":  # a compiled forward belongs to the old sizes
-            continue
-        elif key == "_modules":
-            copied = type(value)((name, None if child is None else _copy(child, memo)) for name, child in value.items())
+        kind = type(value)
+        if kind in _PLAIN or (kind is tuple and all(type(item) in _PLAIN for item in value)):
+            attributes[key] = value
+        elif kind in _CONTAINERS and not value:
+            attributes[key] = kind()
         elif key in ("_parameters", "_buffers"):
-            copied = type(value)((name, None if t is None else memo[id(t)]) for name, t in value.items())
-        else:
-            copied = copy.deepcopy(value, memo)
-        object.__setattr__(new, key, copied)
+            attributes[key] = kind((name, None if t is None else memo[id(t)]) for name, t in value.items())
+        elif key == "_modules":
+            attributes[key] = kind((name, None if c is None else _copy(c, memo)) for name, c in value.items())
+        elif key != "_compiled_call_impl":  # a compiled forward belongs to the old sizes
+            attributes[key] = copy.deepcopy(value, memo)
+    new.__dict__.update(attributes)
     return new
 
 

@@ -79,6 +79,7 @@ class Structure:
     def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
         changes: dict[str, dict[str, object]] = {}
         kept = {alias: dims for name, dims in kept.items() for alias in self._aliases[name]}
+        modules = dict(network.named_modules(remove_duplicate=False))
         for owner in dict.fromkeys(name.rpartition(".")[0] for name in kept):
             shapes = {}
             for name, dense in self._shapes[owner].items():
@@ -86,7 +87,7 @@ class Structure:
                 for dim, index in kept.get(f"{owner}.{name}" if owner else name, {}).items():
                     shape[dim] = len(index)
                 shapes[name] = torch.Size(shape)
-            if new := resized(network.get_submodule(owner), shapes, owner in self._whole_groups):
+            if new := resized(modules[owner], shapes, owner in self._whole_groups):
                 changes[owner] = new
         return changes
 

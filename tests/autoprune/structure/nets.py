@@ -330,6 +330,20 @@ class Shared(nn.Module):
         return self.head(self.one(x) + self.two(x.flip(1)[:, :].flip(1)))
 
 
+class Registered(nn.Module):
+    """One module registered under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = cbr(3, 8)
+        self.first = cbr(8, 8)
+        self.again = self.first
+        self.head = Head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.again(self.first(self.stem(x))))
+
+
 class FixedView(nn.Module):
     """A size written into the code: what it names must stay, the rest can go."""
 
@@ -421,6 +435,7 @@ CASES: dict[str, Case] = {
     "transposed-groups": Case(TransposedGroups, {"a": 6, "c": 4}),
     "spatial-attention": Case(SpatialAttention, {"stem.0": 12}),
     "shared": Case(Shared, {"stem.0": 8, "one": 6}),
+    "registered": Case(Registered, {"stem.0": 8}),
     "fixed-view": Case(FixedView, {"a.0": 10}),
     "unknown": Case(Unknown, {"a.0": 10, "c.0": 6}),
     "conv1d": Case(Conv1d, {"a": 10, "b": 8}, ((2, 40),)),
