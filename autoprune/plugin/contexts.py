@@ -81,6 +81,7 @@ class PruneContext(Context):
     """For strategies and recoveries."""
 
     groups: tuple[Group, ...]
+    """The groups that may lose units."""
     scores: Callable[[Scorer], Mapping[str, Tensor]]
     """Importance of every unit of every group by that scorer, (U,) per group; computed once per study."""
     cut: Callable[[Mapping[str, Tensor]], nn.Module]

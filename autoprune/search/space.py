@@ -93,6 +93,11 @@ class Space:
     strategies: Mapping[str, Strategy]
 
     @property
+    def cuttable(self) -> tuple[Group, ...]:
+        """The groups that may lose units: all but those that the spec keeps."""
+        return tuple(b.group for b in self.groups if b.cuts[1] > 0)
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         """What a sampler chooses: a ratio per group with more than one possible cut, and components listed."""
         ranges = (Range(_ratio(b.group), b.low, b.high) for b in self.groups if b.searched)

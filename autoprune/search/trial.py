@@ -194,7 +194,7 @@ class Runner:
             seed=record.seed,
             data=problem.data,
             cache=self._kept_for_prune,
-            groups=problem.structure.groups,
+            groups=problem.space.cuttable,
             scores=lambda scorer: self._scores(scorer, stages),
             cut=lambda kept: self._cut(kept, stages),
             predictor=problem.predictor,
@@ -220,7 +220,7 @@ class Runner:
                 network=network,
             )
             with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
-                groups = problem.structure.groups
+                groups = problem.space.cuttable
                 self._scored[key] = {
                     group.name: checked_scores(scorer.score(group, context), group) for group in groups
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -50,6 +51,7 @@ Amount = Annotated[float, Field(gt=0), AfterValidator(_whole_above_one)]
 class SplitSource(DataSource):
     """A source that carves the splits it lacks from the training split, always the same way."""
 
+    path: Path = Field(description="Where the files are.")
     validation: Amount = Field(
         default=0.1,
         description="Fraction (below 1) or number of training samples for validation, if there is no such split.",

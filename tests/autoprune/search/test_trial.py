@@ -261,3 +261,15 @@ def test_the_final_version_of_an_evaluator_measures_the_test_split(runner, monke
 
 def test_a_model_that_is_gone_is_told(runner):
     assert "holds no saved model" in runner().remeasure(Remeasure(number=8, dense=False)).reason
+
+
+def test_a_group_that_is_kept_is_not_scored(runner, monkeypatch):
+    asked = []
+    score = toy_plugin.ToyScorer.score
+    monkeypatch.setattr(
+        toy_plugin.ToyScorer, "score", lambda self, group, ctx: asked.append(group.name) or score(self, group, ctx)
+    )
+    result = run(runner("search_space.groups={wide: keep}"), **{"ratio.narrow": 0.5})
+    assert result.state == "complete"
+    assert result.achieved == {"wide": 0.0, "narrow": 0.5}
+    assert asked == ["narrow"]

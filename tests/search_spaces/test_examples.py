@@ -1,0 +1,134 @@
+"""The specs that come with the project."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from autoprune import discover, load_spec
+from autoprune.plugin import SourceContext
+from autoprune.plugin.binding import bind
+from autoprune.plugin.host import ENTRY_POINT_GROUP, PluginHost
+from autoprune.plugin.schema import json_schema
+from autoprune.testing import Bench
+
+ROOT = Path(__file__).parents[2]
+SPACES = ROOT / "search_spaces"
+EXAMPLES = SPACES / "examples"
+SPECS = sorted(SPACES.rglob("*.yaml"))
+SCHEMA = SPACES / "autoprune.schema.json"
+
+
+@pytest.fixture(scope="module")
+def host():
+    """Our own plugins alone, whatever else is installed."""
+    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return PluginHost([e for e in found if e.dist is not None and e.dist.name == "autoprune"])
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch):
+    """Folder of the real data and models; a missing one fails the tests that need it."""
+    folder = (ROOT / os.environ.get("AUTOPRUNE_DATA", "../shared")).resolve()
+    monkeypatch.setenv("AUTOPRUNE_DATA", str(folder))
+    return folder
+
+
+def test_there_are_specs():
+    assert {path.name for path in SPECS} >= {"digits.yaml", "cifar10_resnet20.yaml"}
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
+def test_specs_are_valid(path, host):
+    spec = load_spec(path, host=host)
+    assert bind(spec, host).metrics.keys() >= spec.objectives.keys()
+    assert spec.search.trials >= 24
+    assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency", "robust"}
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
+def test_editors_find_the_schema_and_it_takes_the_spec(path):
+    first, _, _ = path.read_text().partition("\n")
+    named = first.removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / named).resolve() == SCHEMA
+    jsonschema.validate(YAML(typ="safe", pure=True).load(path), json.loads(SCHEMA.read_text()))
+
+
+def test_the_schema_is_up_to_date(host):
+    assert json.loads(SCHEMA.read_text()) == json_schema(host), (
+        "search_spaces/autoprune.schema.json is out of date: autoprune schema > search_spaces/autoprune.schema.json"
+    )
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """The definitions that the CIFAR example points to."""
+    spec = importlib.util.spec_from_file_location("cifar_resnet_of_the_example", EXAMPLES / "cifar_resnet.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet56", 853_018)])
+def test_the_nets_have_the_published_parameters(nets, shared, name, parameters):
+    network = getattr(nets, name)()
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    weights = load_file(shared / f"models/{name}_cifar10.safetensors")
+    own = {key: tensor.shape for key, tensor in network.state_dict().items() if "num_batches" not in key}
+    assert {key: tensor.shape for key, tensor in weights.items()} == own
+
+
+def test_every_group_of_the_nets_can_be_cut(nets):
+    structure = discover(nets.resnet20().eval(), (torch.rand(2, 3, 32, 32),))
+    inner = {f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2)}
+    assert {group.name for group in structure.groups} == inner | {"conv1"}
+
+
+@pytest.fixture(scope="module")
+def resnet20(host):
+    """Model and data of the CIFAR example, as a search loads them."""
+    folder = (ROOT / os.environ.get("AUTOPRUNE_DATA", "../shared")).resolve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOPRUNE_DATA", str(folder))
+        spec = load_spec(EXAMPLES / "cifar10_resnet20.yaml", host=host)
+    components = bind(spec, host)
+    ctx = SourceContext(folder=spec.document.folder, cache=spec.document.folder / "no-cache", seed=0)
+    data = components.data.load(ctx)
+    return components, data, components.model.load(data, ctx).eval()
+
+
+def test_resnet20_has_its_published_test_accuracy(resnet20):
+    """87.25 % on all 10,000 images; normalisation, decoding, architecture and weights all have to be right."""
+    _, data, network = resnet20
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.normalization.mean, data.normalization.std))
+    right = 0
+    with torch.inference_mode():
+        for (images,), targets in data.test.batches(500):
+            right += (network((images - mean) / std).argmax(1) == targets).sum().item()
+    assert right / len(data.test) == pytest.approx(0.8725, abs=0.0005)
+
+
+def test_the_attack_leaves_the_dense_resnet20_between_40_and_80_percent(resnet20):
+    """Outside of that range robust accuracy says little about which pruned model is the better one."""
+    components, data, network = resnet20
+    attack = next(e for e in components.evaluators if e.name == "pgd").model_copy(update={"samples": 64})
+    measured = Bench(network, data).measure(attack)["robust_accuracy"]
+    assert 0.4 <= measured.value <= 0.8
+
+
+def test_the_attack_leaves_the_dense_digits_net_between_40_and_80_percent(host, tmp_path):
+    components = bind(load_spec(EXAMPLES / "digits.yaml", host=host), host)
+    ctx = SourceContext(folder=EXAMPLES, cache=tmp_path, seed=0)
+    data = components.data.load(ctx)
+    attack = next(e for e in components.evaluators if e.name == "pgd")
+    measured = Bench(components.model.load(data, ctx), data).measure(attack)["robust_accuracy"]
+    assert 0.4 <= measured.value <= 0.8
