@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Costs, Group
-from autoprune.structure.labeler import Labeling
+from autoprune.structure.labeling import Labeling
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.fx.node import map_arg
 from autoprune.plugin import Role
 from autoprune.structure import rules_sequence as _  # noqa: F401  registers its rules
 from autoprune.structure.graph import Traced, module_of
+from autoprune.structure.labeling import AtomRange, Labeling, Product, Size
 from autoprune.structure.labels import Labels, constant, narrowed, varying
 from autoprune.structure.rules import RULES
 from autoprune.structure.ties import Ties
@@ -46,56 +46,6 @@ FRESH = frozenset(f"aten::{name}_like" for name in "zeros ones full empty rand r
     f"aten::new_{name}" for name in "zeros ones full empty".split()
 )
 """Operators that read no more than the shape of their input."""
-
-_ROLES: tuple[Role, ...] = ("output", "input", "vector")
-
-
-@dataclass(frozen=True)
-class AtomRange:
-    """The atoms of one dimension of one parameter or buffer: ``first + index``."""
-
-    tensor: str
-    dim: int
-    first: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Product:
-    """Multiply-accumulates of one operator: ``factor`` × the number of kept labels of each vector."""
-
-    factor: int
-    vectors: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Size:
-    """A size that the code of a module names: how many labels a dimension of units has there."""
-
-    module: str
-    labels: Tensor
-
-
-@dataclass
-class Labeling:
-    """What the run found."""
-
-    ranges: list[AtomRange] = field(default_factory=list)
-    ties: Ties = field(default_factory=Ties)
-    roles: dict[Role, list[Tensor]] = field(default_factory=lambda: {role: [] for role in _ROLES})
-    """Atoms by what they do in a layer, in the order of the graph."""
-    products: list[Product] = field(default_factory=list)
-    whole_groups: set[str] = field(default_factory=set)
-    """Modules (grouped convolutions, group norms) that lose whole groups."""
-    splits: dict[str, int] = field(default_factory=dict)
-    """Nodes that spread one dimension of units over several, with the number of ways to cut the result."""
-    sizes: list[Size] = field(default_factory=list)
-    """Of what is reshaped, expanded, split or sliced."""
-    kinds: dict[str, list[Tensor]] = field(default_factory=dict)
-    """Granularity to labels of units that are of that kind, where the operator tells: ``head``, ``hidden unit``."""
-    unknown: dict[str, list[str]] = field(default_factory=dict)
-    """Operators without a rule that touched units, with the modules that call them."""
-    atoms: int = 1
 
 
 class Labeler(fx.Interpreter):

@@ -13,7 +13,8 @@ from autoprune.plugin import Costs, Group
 from autoprune.structure.costs import CostModel, cost_model
 from autoprune.structure.cut import Plan, apply, resized
 from autoprune.structure.graph import Traced, trace
-from autoprune.structure.labeler import Labeler, Labeling
+from autoprune.structure.labeler import Labeler
+from autoprune.structure.labeling import Labeling
 from autoprune.structure.reference import Masked
 from autoprune.structure.units import Uncut, find_groups, layer_of
 

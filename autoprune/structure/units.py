@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoprune.plugin import Group, Role, Slice
-from autoprune.structure.labeler import AtomRange, Labeling
+from autoprune.structure.labeling import AtomRange, Labeling
 
 _CODES: dict[Role, int] = {"vector": 1, "input": 2, "output": 3}
 _ROLES: tuple[Role, ...] = ("vector", "vector", "input", "output")

@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 from autoprune.plugin import Group
 from autoprune.structure.cut import keeps_sizes
 from autoprune.structure.graph import Traced, evaluating
-from autoprune.structure.labeler import Labeler, Labeling
+from autoprune.structure.labeler import Labeler
+from autoprune.structure.labeling import Labeling
 from autoprune.structure.structure import Structure, build
 
 TOLERANCE = 1e-4
