@@ -99,3 +99,9 @@ def test_the_plugin_works(tmp_path: Path) -> None:
     overrides = [part for setting in settings for part in ("--set", setting)]
     done = run("-m", "autoprune.cli", "search", "spec.yaml", "--json", *overrides, folder=tmp_path, path=site)
     assert json.loads(done.stdout)["trials"] == {"complete": 3, "failed": 0, "rejected": 0}
+
+
+def test_linked_files_are_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) >= 4
+    assert not [link for link in links if not (ROOT / link).exists()]
