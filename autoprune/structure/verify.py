@@ -32,33 +32,40 @@ def verified(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, found
     where the graph spreads units over two dimensions, the other way to cut them.
     """
     with evaluating(network):
-        sizes = _sizes(network, found)
-        best, refused = _attempt(network, inputs, traced, found, sizes)
-        for attribute in sorted({attribute for _, attribute in sizes} if refused else ()):
-            fewer = {key: labels for key, labels in sizes.items() if key[1] != attribute}
-            structure, failing = _attempt(network, inputs, traced, found, fewer)
-            if _offered(structure) > _offered(best):
-                best, refused, sizes = structure, failing, fewer
+        readings: dict[str, str] = {}
+        best, refused = _attempt(network, inputs, traced, found, _sizes(network, found, readings))
+        for attribute in sorted({attribute for _, attribute in _sizes(network, found, {})} if refused else ()):
+            for reading in ("last", "none"):
+                other_sizes = _sizes(network, found, {**readings, attribute: reading})
+                structure, failing = _attempt(network, inputs, traced, found, other_sizes)
+                if _offered(structure) > _offered(best):
+                    best, refused, readings = structure, failing, {**readings, attribute: reading}
         choices: dict[str, int] = {}
         for node, ways in found.splits.items():
             for way in range(1, ways if refused else 0):
                 other = Labeler(traced, {**choices, node: way}).label()
-                structure, failing = _attempt(network, inputs, traced, other, _sizes(network, other))
+                structure, failing = _attempt(network, inputs, traced, other, _sizes(network, other, readings))
                 if _offered(structure) > _offered(best):
                     best, refused, choices = structure, failing, {**choices, node: way}
         return best
 
 
-def _sizes(network: nn.Module, found: Labeling) -> dict[tuple[str, str], Tensor]:
-    """Integer attributes of modules whose code reshapes or splits units, that equal one of the sizes there."""
+def _sizes(network: nn.Module, found: Labeling, readings: Mapping[str, str]) -> dict[tuple[str, str], Tensor]:
+    """Integer attributes of modules whose code reshapes or splits units, that equal one of the sizes there.
+
+    Where several sizes are equal, an attribute's reading tells which it is: the first in the module's code (if it has
+    no reading), the ``last``, or ``none``.
+    """
     sizes: dict[tuple[str, str], Tensor] = {}
     for size in found.sizes:
         module = network.get_submodule(size.module)
         if keeps_sizes(module):
             continue
         for attribute, value in vars(module).items():
-            if type(value) is int and value == len(size.labels):
-                sizes.setdefault((size.module, attribute), size.labels)
+            reading = readings.get(attribute)
+            if type(value) is int and value == len(size.labels) and reading != "none":
+                key = (size.module, attribute)
+                sizes[key] = size.labels if reading == "last" else sizes.get(key, size.labels)
     return sizes
 
 

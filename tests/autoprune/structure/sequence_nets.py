@@ -69,6 +69,33 @@ class PackedAttention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(n, t, -1))
 
 
+class Conv1D(nn.Module):
+    """GPT-2's linear layer: a transposed weight, and its width in the code. Here both widths are the same number."""
+
+    def __init__(self, read: int, made: int) -> None:
+        super().__init__()
+        self.nf, self.nx = made, read
+        self.weight, self.bias = nn.Parameter(torch.randn(read, made)), nn.Parameter(torch.randn(made))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.nf)
+
+
+class SplitAttention(nn.Module):
+    """Query, key and value split by a width that stands in the module (GPT-2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split_size, self.head_dim = 12, 3
+        self.c_attn, self.c_proj = Conv1D(12, 36), Conv1D(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, _ = x.shape
+        q, k, v = (y.view(n, t, -1, self.head_dim).transpose(1, 2) for y in self.c_attn(x).split(self.split_size, 2))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.c_proj(y.transpose(1, 2).reshape(n, t, -1).contiguous())
+
+
 class GroupedQuery(nn.Module):
     """Two query heads for each key and value head, rotary embedding, no bias (Llama)."""
 
