@@ -19,7 +19,7 @@ from autoprune.spec.document import Document, KeyPath
 from autoprune.spec.overrides import Override, apply_overrides, split_override
 from autoprune.spec.scalars import expand, is_placeholder, read_scalar
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 MAX_DEPTH = 32
 
 _HINTS = {
@@ -40,7 +40,7 @@ def read_document(
     """Read a spec's file.
 
     Args:
-        path: The file; UTF-8, at most 1 MB.
+        path: The file; UTF-8, at most 200 kB.
         overrides: ``path.to.key=value`` to lay over it; the value is YAML.
         folder: Where the spec's relative paths start; the file's folder if None.
 
@@ -57,7 +57,7 @@ def read_document(
         reason = error.strerror if isinstance(error, OSError) else error
         return nothing, [Mistake((), f"cannot be read: {reason}", file)]
     if len(raw) > MAX_BYTES:
-        return nothing, [Mistake((), f"is larger than {MAX_BYTES // 1_000_000} MB, too large for a spec", file)]
+        return nothing, [Mistake((), f"is larger than {MAX_BYTES // 1_000} kB, too large for a spec", file)]
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -180,8 +180,8 @@ class TestFiles:
         assert (document.data, document.marks["b",]) == ({"a": 1, "b": 2}, (2, 1))
 
     def test_too_large(self, tmp_path: Path) -> None:
-        (tmp_path / "spec.yaml").write_text("#" * 1_000_001)
-        assert "is larger than 1 MB" in str(read_document(tmp_path / "spec.yaml")[1][0])
+        (tmp_path / "spec.yaml").write_text("#" * 200_001)
+        assert "is larger than 200 kB" in str(read_document(tmp_path / "spec.yaml")[1][0])
 
     def test_knows_text_and_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "spec.yaml").write_text("name: ${NAME}  # note\n")
