@@ -137,7 +137,7 @@ class Labeler(fx.Interpreter):
 
     def constants(self, node: fx.Node) -> Any:
         """Constant labels in the shape of the node's output."""
-        return map_arg_values(node.meta.get("val"))
+        return _constant_like(node.meta.get("val"))
 
     def elementwise(self, operands: Sequence[Labels], shape: torch.Size) -> Labels:
         """Ties broadcast operands entry by entry."""
@@ -266,12 +266,12 @@ class Labeler(fx.Interpreter):
                 self.ties.pin(plane, reason)
 
 
-def map_arg_values(value: Any) -> Any:
+def _constant_like(value: Any) -> Any:
     """Constant labels for a (nested) example value; what is no tensor passes through."""
     if isinstance(value, Tensor):
         return constant(value.shape)
     if isinstance(value, list | tuple):
-        return tuple(map_arg_values(item) for item in value)
+        return tuple(_constant_like(item) for item in value)
     return value
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from autoprune.structure.labels import Labels, along, axis, constant, varies, varying, vector
+from autoprune.structure.labels import Labels, along, axis, constant, varies, vector
 from autoprune.structure.rules import output_shape, rule
 
 if TYPE_CHECKING:
@@ -100,32 +100,28 @@ def attention(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
         for plane in (query, key):
             if varies(plane, -1):
                 lab.ties.pin(plane, "attention is scaled by the number of them")
-    elif varies(query, -1) or varies(key, -1):
-        lab.ties.tie(vector(query, -1, lab.ties), vector(key, -1, lab.ties))
-    for head in range(query.ndim - 2):
-        if any(varies(plane, head) for plane in (query, key, value)):
-            of_key, of_value = vector(key, head, lab.ties), vector(value, head, lab.ties)
-            lab.ties.tie(of_key, of_value)
-            lab.kind("head", of_key)
-            lab.ties.tie(vector(query, head, lab.ties).view(len(of_key), -1), of_key.unsqueeze(1))
-    shape, keys = output_shape(node), args[1].shape[-2]
-    lab.macs(keys * args[0].shape[-1] * shape[:-1].numel() // _size(query), _along(query))
-    lab.macs(keys * shape[-1] * shape[:-1].numel() // _size(query), _along(query))
-    if varies(value, -1) or not varying(query):
-        return along(vector(value, -1, lab.ties), value.ndim - 1, shape) if varies(value, -1) else constant(shape)
-    head = varying(query)[0]
-    return along(vector(query, head, lab.ties), head, shape)
+    read, of_key, made = (_entries(lab, plane) for plane in (query, key, value))
+    lab.ties.tie(read, of_key)
+    shape = output_shape(node)
+    steps = shape[:-1].numel() * key.shape[-2]
+    planes = (query, key, value)
+    head = next((dim for dim in range(query.ndim - 2) if any(varies(plane, dim) for plane in planes)), None)
+    if head is None:
+        lab.macs(steps, read)
+        lab.macs(steps, made)
+        return along(made, len(shape) - 1, shape)
+    heads, keys, values = (vector(plane, head, lab.ties) for plane in planes)
+    lab.ties.tie(keys, values)
+    lab.ties.tie(heads.view(len(keys), -1), keys.unsqueeze(1))
+    lab.kind("head", keys)
+    lab.macs(steps // len(heads), heads, read)
+    lab.macs(steps // len(heads), heads, made)
+    return along(heads, head, shape)
 
 
-def _along(plane: Tensor) -> Tensor:
-    dims = varying(plane)
-    return (
-        plane.movedim(dims[0], 0).reshape(plane.shape[dims[0]], -1)[:, 0] if dims else torch.zeros(1, dtype=torch.int64)
-    )
-
-
-def _size(plane: Tensor) -> int:
-    return len(_along(plane))
+def _entries(lab: Labeler, plane: Tensor) -> Tensor:
+    """Labels of a head's entries, constant where the units are not among them."""
+    return vector(plane, -1, lab.ties) if varies(plane, -1) else torch.zeros(plane.shape[-1], dtype=torch.int64)
 
 
 # Recurrent layers: a hidden unit is a row of every gate, a column of the recurrent weight, and what reads it.

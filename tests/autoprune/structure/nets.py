@@ -18,6 +18,7 @@ from .sequence_nets import (
     Encoder,
     EncoderLayers,
     GroupedQuery,
+    OneHead,
     PackedAttention,
     Projected,
     Recurrent,
@@ -446,6 +447,9 @@ CASES: dict[str, Case] = {
     "attention": Case(partial(Encoder, Attention), {"embedding": 12, "attention.q": 4, "gate": 16}, ((7,),), 20),
     "packed": Case(partial(Encoder, PackedAttention), {"embedding": 12, "attention.qkv": 4, "gate": 16}, ((7,),), 20),
     "grouped-query": Case(partial(Encoder, GroupedQuery), {"embedding": 12, "attention.q": 3, "gate": 16}, ((7,),), 20),
+    "one-head": Case(
+        partial(Encoder, OneHead), {"embedding": 12, "attention.q": 8, "attention.v": 10, "gate": 16}, ((7,),), 20
+    ),
     "split-attention": Case(
         partial(Encoder, SplitAttention), {"embedding": 12, "attention.c_attn": 4, "gate": 16}, ((7,),), 20
     ),
