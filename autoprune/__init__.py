@@ -20,7 +20,7 @@ from autoprune.errors import (
 )
 
 if TYPE_CHECKING:
-    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.binding import load_spec, spec_from_mapping
     from autoprune.plugin.hookspecs import hookimpl
     from autoprune.search import SearchResult, resume, search
     from autoprune.structure import discover, load_pruned
@@ -41,6 +41,7 @@ __all__ = [
     "load_spec",
     "resume",
     "search",
+    "spec_from_mapping",
 ]
 
 # Looked up on first use, so that `import autoprune` costs neither torch nor optuna.
@@ -52,6 +53,7 @@ _LAZY = {
     "load_spec": "autoprune.plugin.binding",
     "resume": "autoprune.search",
     "search": "autoprune.search",
+    "spec_from_mapping": "autoprune.plugin.binding",
 }
 
 
