@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from autoprune.plugin.binding import load_spec, spec_from_mapping
     from autoprune.plugin.hookspecs import hookimpl
     from autoprune.search import SearchResult, resume, search
-    from autoprune.structure import discover, load_pruned
+    from autoprune.structure import discover, load_program, load_pruned, save_program
 
 __all__ = [
     "AutopruneError",
@@ -37,9 +37,11 @@ __all__ = [
     "TrialError",
     "discover",
     "hookimpl",
+    "load_program",
     "load_pruned",
     "load_spec",
     "resume",
+    "save_program",
     "search",
     "spec_from_mapping",
 ]
@@ -49,9 +51,11 @@ _LAZY = {
     "SearchResult": "autoprune.search",
     "discover": "autoprune.structure",
     "hookimpl": "autoprune.plugin.hookspecs",
+    "load_program": "autoprune.structure",
     "load_pruned": "autoprune.structure",
     "load_spec": "autoprune.plugin.binding",
     "resume": "autoprune.search",
+    "save_program": "autoprune.structure",
     "search": "autoprune.search",
     "spec_from_mapping": "autoprune.plugin.binding",
 }

@@ -40,6 +40,7 @@ def explain(
         "spec": str(spec),
         "device": str(problem.device),
         "samples": {name: len(problem.data.split(name)) for name in ("train", "validation", "test")},
+        "form": problem.structure.form,
         "dense": asdict(problem.structure.costs()),
         "groups": list(_groups(problem)),
         "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
@@ -60,8 +61,9 @@ def _groups(problem: Problem) -> Iterator[dict[str, Any]]:
         group = bounded.group
         fewest, most = bounded.cuts
         # The last unit cannot go, so a group is worth what all but one cost, scaled up to all.
-        least = structure.costs({group.name: group.units - 1})
-        scale = group.units / max(group.units - 1, 1)
+        gone = (group.units - 1) // group.step * group.step
+        least = structure.costs({group.name: gone}, group.layers[1:] if group.owned else ())
+        scale = group.units / max(gone, 1)
         yield {
             "name": group.name,
             "granularity": group.granularity,
@@ -70,8 +72,9 @@ def _groups(problem: Problem) -> Iterator[dict[str, Any]]:
             "low": bounded.low,
             "high": bounded.high,
             "cut_units": [fewest, most],
-            "params": round((dense.params - least.params) * scale),
-            "macs": round((dense.macs - least.macs) * scale),
+            # What grows with the square of the units, as recurrent weights do, is no more than all there is.
+            "params": min(round((dense.nonzero - least.nonzero) * scale), dense.nonzero),
+            "macs": min(round((dense.macs - least.macs) * scale), dense.macs),
         }
 
 
@@ -114,7 +117,9 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     dense, samples = document["dense"], document["samples"]
     yield f"dense model: {dense['params']:,} parameters, {dense['macs']:,} MACs, {dense['bytes']:,} bytes"
     yield f"data: {samples['train']:,} train, {samples['validation']:,} validation, {samples['test']:,} test samples"
-    yield f"device: {document['device']}\n"
+    yield f"device: {document['device']}"
+    graph = "the exported graph, since the model's own code cannot run with other sizes"
+    yield f"pruned models: {graph if document['form'] == 'graph' else 'the modules of the model'}\n"
     groups = table("group", "#units", "ratio", "#params", "#MACs", "cut together", title="groups")
     for group in document["groups"]:
         held = (f"{group[key] / max(dense[key], 1):.1%}" for key in ("params", "macs"))

@@ -67,6 +67,8 @@ class ScoreContext(Context):
     """Predicts from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be used."""
     network: nn.Module
     """The bare network inside ``model``: its parameters carry the names that slices speak of."""
+    groups: tuple[Group, ...]
+    """All groups that are scored, for what can be computed for all of them at once."""
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of that name, detached."""
@@ -84,8 +86,12 @@ class PruneContext(Context):
     """The groups that may lose units."""
     scores: Callable[[Scorer], Mapping[str, Tensor]]
     """Importance of every unit of every group by that scorer, (U,) per group; computed once per study."""
+    select: Callable[[Mapping[str, Tensor], Mapping[str, int]], Mapping[str, Tensor]]
+    """Importance per group, (U,), and the number of units that go per group, to the units that stay: the best ones.
+    Weights and kernels are chosen, in the same proportion, among those that other cuts leave."""
     cut: Callable[[Mapping[str, Tensor]], nn.Module]
-    """Kept unit indices per group (a group left out stays whole) to a smaller copy of the dense network."""
+    """Kept units per group, as ``select`` gives them (a group left out stays whole), to a smaller copy of the dense
+    network."""
     predictor: Callable[[nn.Module], nn.Module]
     """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
 

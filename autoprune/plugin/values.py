@@ -6,7 +6,7 @@ Tensor shapes use: U units of a group, K entries that one unit has along a param
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -74,19 +74,52 @@ class Slice:
     """``output``: rows of a weight that make the unit; ``input``: columns that read it; ``vector``: bias, norm
     scale and shift, running statistics."""
 
+    def total(self, values: Tensor) -> Tensor:
+        """Sum of values in the parameter's shape over the entries of each unit, of shape (U,)."""
+        # A unit always is whole hyperplanes of a parameter.
+        sums = values.movedim(self.dim, 0).reshape(values.shape[self.dim], -1).sum(1)
+        return sums[self.index.to(sums.device)].sum(-1)
+
 
 @dataclass(frozen=True)
 class Group:
-    """Interchangeable units, so that one pruning ratio speaks for all of them."""
+    """Interchangeable units, so that one pruning ratio speaks for all of them.
+
+    Where its units sit depends on the granularity. Channels, neurons, heads and hidden units are rows and columns of
+    parameters: ``slices``. Blocks are modules with all their ``owned`` parameters. Weights, kernels and the weights of
+    N:M sparsity are entries of the one parameter ``masked``, in its order: they become zero, nothing gets smaller.
+    """
 
     name: str
-    """Name of the first layer that makes the units, e.g. ``layer1.0.conv1``."""
+    """Name of the first layer that makes the units, e.g. ``layer1.0.conv1``; of a masked parameter its own."""
     units: int
     granularity: str
-    """``channel``, ``neuron``, ``head`` or ``hidden unit``."""
+    """``channel``, ``neuron``, ``head``, ``hidden unit``; ``block``; ``weight``, ``kernel`` or ``2:4``."""
     layers: tuple[str, ...]
-    """Names of the layers that make the units (several where a residual add couples them)."""
-    slices: tuple[Slice, ...] = field(repr=False)
+    """Names of the layers that make the units (several where a residual add couples them); of blocks, their own."""
+    slices: tuple[Slice, ...] = field(default=(), repr=False)
+    owned: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    """Of blocks: per unit the names of its parameters."""
+    masked: str = ""
+    """Of weights and kernels: the parameter; unit u is entry u of ``parameter.reshape(U, -1)``."""
+    step: int = 1
+    """Units go in multiples of so many: under N:M sparsity M − N of each M go, or none."""
+
+    def total(self, values: Callable[[str], Tensor], role: Role | None = None) -> Tensor:
+        """Sum of a value over the entries of each unit, of shape (U,).
+
+        Args:
+            values: Parameter name to a value for each of its entries, in its shape.
+            role: Which slices count, all if None. Blocks and masked entries have no roles: all that they are counts.
+        """
+        import torch
+
+        if self.owned:
+            return torch.stack([torch.stack([values(name).sum() for name in names]).sum() for names in self.owned])
+        if self.masked:
+            return values(self.masked).reshape(self.units, -1).sum(1)
+        sums = [part.total(values(part.parameter)) for part in self.slices if role in (None, part.role)]
+        return torch.stack(sums).sum(0) if sums else torch.zeros(self.units)
 
 
 @dataclass(frozen=True)
@@ -99,6 +132,8 @@ class Costs:
     """Multiply-accumulates of convolutions, linear layers and matrix products for one sample."""
     bytes: int
     """Bytes of parameters and buffers together."""
+    nonzero: int
+    """Parameters less those that a mask sets to zero."""
 
 
 @dataclass(frozen=True)
@@ -119,4 +154,5 @@ class PrunedModel:
     network: nn.Module
     """The smaller network, a copy: the dense one is untouched."""
     kept: Mapping[str, Tensor]
-    """Per group the sorted indices of the units that stayed, int64."""
+    """Per group the units that stayed, as ``PruneContext.select`` gives them: sorted indices, int64; of weights and
+    kernels a bool for each of the U units, False where it was set to zero."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from math import isfinite
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from autoprune.errors import TrialError
 from autoprune.plugin import Candidate, Evaluator, Group, Measured, PrunedModel
 from autoprune.structure import Plan, Structure
+from autoprune.structure.cut import sliced
 
 
 def checked_scores(scores: object, group: Group) -> Tensor:
@@ -42,22 +44,44 @@ def checked_cut(
         raise TrialError("returned the dense network itself, not a copy")
     if unknown := sorted(set(pruned.kept) - {group.name for group in structure.groups}):
         raise TrialError(f"kept units of {unknown[0]!r}, which is no group")
+    bypassed = structure.bypassed(pruned.kept)
     for group in structure.groups:
-        kept, asked = pruned.kept.get(group.name), candidate.cut_units.get(group.name, 0)
-        lost = 0 if kept is None else group.units - len(kept)
-        if lost != asked:
-            raise TrialError(f"{group.name} lost {lost} of its {group.units} units, not {asked}")
-        if kept is not None and not _ascending(kept.cpu(), group.units):
-            raise TrialError(f"kept units of {group.name} are not sorted indices below {group.units}, each once")
+        _check_kept(group, pruned.kept.get(group.name), structure.lost(group, candidate.cut_units, bypassed))
     plan = structure.plan(dense, pruned.kept)
-    small, large = _shapes(pruned.network), _shapes(dense)
-    for name in sorted(small.keys() ^ large.keys()):
-        raise TrialError(f"the network has {'a new' if name in small else 'lost its'} parameter or buffer {name}")
-    for name, shape in large.items():
-        expected = [len(plan.kept.get(name, {}).get(dim, range(size))) for dim, size in enumerate(shape)]
-        if list(small[name]) != expected:
-            raise TrialError(f"{name} has the shape {tuple(small[name])}, not {tuple(expected)} as the kept units tell")
+    _check_tensors(_tensors(pruned.network), _tensors(dense), plan)
     return pruned, plan
+
+
+def _check_kept(group: Group, kept: Tensor | None, asked: int) -> None:
+    if kept is None:
+        lost = 0
+    elif group.masked:
+        if kept.dtype != torch.bool or kept.shape != (group.units,):
+            raise TrialError(f"kept units of {group.name} are not a bool for each of its {group.units} units")
+        lost = group.units - int(kept.sum())
+    else:
+        if not _ascending(kept.cpu(), group.units):
+            raise TrialError(f"kept units of {group.name} are not sorted indices below {group.units}, each once")
+        lost = group.units - len(kept)
+    if lost != asked:
+        raise TrialError(f"{group.name} lost {lost} of its {group.units} units, not {asked}")
+
+
+def _check_tensors(small: Mapping[str, Tensor], large: Mapping[str, Tensor], plan: Plan) -> None:
+    gone = tuple(f"{name}." for name in plan.bypassed)
+    expected = {name: tensor for name, tensor in large.items() if not name.startswith(gone)}
+    for name in sorted(small.keys() ^ expected.keys()):
+        raise TrialError(f"the network has {'a new' if name in small else 'lost its'} parameter or buffer {name}")
+    # Tied tensors have several names; the plan speaks of one.
+    kept = {id(large[name]): dims for name, dims in plan.kept.items()}
+    masks = {id(large[name]): mask for name, mask in plan.masks.items()}
+    for name, tensor in expected.items():
+        left, mask = kept.get(id(tensor), {}), masks.get(id(tensor))
+        size = tuple(len(left.get(dim, range(size))) for dim, size in enumerate(tensor.shape))
+        if small[name].shape != size:
+            raise TrialError(f"{name} has the shape {tuple(small[name].shape)}, not {size} as the kept units tell")
+        if mask is not None and small[name][~sliced(mask, left).to(small[name].device)].any():
+            raise TrialError(f"{name} is not zero where its units were to go")
 
 
 def checked_metrics(measured: object, evaluator: Evaluator) -> dict[str, Measured]:
@@ -89,5 +113,6 @@ def _ascending(kept: Tensor, units: int) -> bool:
     return bool(len(kept) and kept[0] >= 0 and kept[-1] < units and (kept.diff() > 0).all())
 
 
-def _shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {name: t.shape for name, t in (*network.named_parameters(), *network.named_buffers())}
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    named = (network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
+    return dict(itertools.chain(*named))

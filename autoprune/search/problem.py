@@ -69,7 +69,8 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
     network = _made(nn.Module, components.model.load(data, context), components.model).cpu().eval()
     inputs, _ = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     with torch.no_grad():
-        structure = discover(network, Predictor(network, data.normalization).normalized(inputs))
+        examples = Predictor(network, data.normalization).normalized(inputs)
+        structure = discover(network, examples, spec.search_space.use, form=spec.search_space.form)
     if not structure.groups:
         raise StructureError("no unit of the model can be cut: " + "; ".join(_reasons(structure)))
     groups, unfit = bounded(spec, structure)

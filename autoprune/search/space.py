@@ -61,15 +61,17 @@ class BoundedGroup:
 
     @property
     def cuts(self) -> tuple[int, int]:
-        """Fewest and most units that go: whole numbers within the bounds, and at least one unit stays.
+        """Fewest and most units that go: whole steps of the group within the bounds, and at least one unit stays.
 
-        Bounds that hold no whole number of units between them give the nearest one.
+        Bounds that hold no whole number of steps between them give the nearest one.
         """
-        units = self.group.units
-        fewest, most = math.ceil(self.low * units - 1e-9), min(math.floor(self.high * units + 1e-9), units - 1)
+        units, step = self.group.units, self.group.step
+        last = (units - 1) // step
+        fewest = math.ceil(self.low * units / step - 1e-9)
+        most = min(math.floor(self.high * units / step + 1e-9), last)
         if fewest > most:
-            fewest = most = min(_nearest(self.low * units), units - 1)
-        return fewest, most
+            fewest = most = min(_nearest(self.low * units / step), last)
+        return fewest * step, most * step
 
     @property
     def searched(self) -> bool:
@@ -78,9 +80,10 @@ class BoundedGroup:
         return fewest < most
 
     def cut(self, ratio: float) -> int:
-        """The whole number of units nearest to a ratio, within the bounds."""
+        """The whole number of steps nearest to a ratio, in units, within the bounds."""
         fewest, most = self.cuts
-        return min(max(_nearest(ratio * self.group.units), fewest), most)
+        step = self.group.step
+        return min(max(_nearest(ratio * self.group.units / step) * step, fewest), most)
 
 
 @dataclass(frozen=True)
@@ -167,14 +170,14 @@ class Space:
 def bounded(spec: Spec, structure: Structure) -> tuple[tuple[BoundedGroup, ...], list[Mistake]]:
     """The groups with their bounds, and what is wrong with the patterns that give them.
 
-    A pattern speaks for a group if it matches one of the group's layers; of several patterns the last counts.
+    A pattern speaks for a group if it matches its name or one of its layers; of several patterns the last counts.
     """
     default = spec.search_space.ratio
     bounds = {group.name: (default.low, default.high) for group in structure.groups}
     mistakes = []
     for pattern, own in spec.search_space.groups.items():
         path = ("search_space", "groups", pattern)
-        matched = [group for group in structure.groups if any(fnmatchcase(layer, pattern) for layer in group.layers)]
+        matched = [g for g in structure.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.layers))]
         if not matched and (reason := _unmatched(pattern, structure, keep=own == "keep")):
             mistakes.append(spec.document.mistake(path, reason))
         limits = (0.0, 0.0) if own == "keep" else _merged(own, default.low, default.high)

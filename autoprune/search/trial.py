@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from autoprune.plugin import (
+    Candidate,
     Costs,
     EvaluationContext,
     Evaluator,
@@ -152,12 +153,8 @@ class Runner:
             costs, network = self._dense_costs, problem.network
             if not job.dense:
                 folder = model_folder(self._study, job.number)
-                kept = read_recipe(folder).groups
-                lost = {
-                    group.name: group.units - len(kept.get(group.name, range(group.units)))
-                    for group in problem.structure.groups
-                }
-                costs = problem.structure.costs(lost)
+                recipe = read_recipe(folder)
+                costs = problem.structure.costs(recipe.cut_units, recipe.bypassed)
                 network = load_pruned(folder, dense=problem.network, device=problem.device)
             for evaluator in problem.components.evaluators:
                 metrics |= self._measure(evaluator.final(), network, costs, "test", stages)
@@ -168,20 +165,27 @@ class Runner:
     def _run(self, proposal: Proposal, record: Record, stages: Stages) -> TrialResult:
         problem, candidate = self._problem, record.candidate
         dense = proposal.origin == "dense"
-        costs = problem.structure.costs(candidate.cut_units)
         exact = [e for e in problem.components.evaluators if isinstance(e, ExactEvaluator)]
-        for known in exact:
-            record.metrics |= self._measure_exact(known, costs, stages)
+        # What a candidate without some blocks costs depends on which ones the strategy leaves out.
+        known = not any(group.owned and candidate.cut_units[group.name] for group in problem.structure.groups)
+        costs = problem.structure.costs(candidate.cut_units) if known else None
+        if costs is not None:
+            record.metrics |= self._measure_exact(exact, costs, stages)
         # The dense model is what all others are compared with: it is measured even out of bounds.
         if record.broken and not dense:
             return record.result("rejected", record.broken, stages.durations_s)
         pruned, plan = self._pruned(proposal, record, stages)
+        if costs is None:
+            costs = problem.structure.costs(candidate.cut_units, plan.bypassed)
+            record.metrics |= self._measure_exact(exact, costs, stages)
+            if record.broken:
+                return record.result("rejected", record.broken, stages.durations_s)
         for evaluator in problem.components.evaluators:
             if evaluator not in exact:
                 record.metrics |= self._measure(evaluator, pruned.network, costs, "validation", stages)
         if not record.broken:
             with stages.stage("save"):
-                self._save(proposal.number, pruned, plan)
+                self._save(proposal.number, pruned, plan, candidate)
         return record.result("complete", None, stages.durations_s)
 
     def _pruned(self, proposal: Proposal, record: Record, stages: Stages) -> tuple[PrunedModel, Plan]:
@@ -196,6 +200,7 @@ class Runner:
             cache=self._kept_for_prune,
             groups=problem.space.cuttable,
             scores=lambda scorer: self._scores(scorer, stages),
+            select=problem.structure.select,
             cut=lambda kept: self._cut(kept, stages),
             predictor=problem.predictor,
         )
@@ -218,11 +223,11 @@ class Runner:
                 data=problem.data,
                 model=problem.predictor(network),
                 network=network,
+                groups=problem.space.cuttable,
             )
             with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
-                groups = problem.space.cuttable
                 self._scored[key] = {
-                    group.name: checked_scores(scorer.score(group, context), group) for group in groups
+                    group.name: checked_scores(scorer.score(group, context), group) for group in context.groups
                 }
         return {name: scores.clone() for name, scores in self._scored[key].items()}
 
@@ -243,11 +248,14 @@ class Runner:
         with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
             return checked_metrics(evaluator.evaluate(problem.predictor(network.eval()), context), evaluator)
 
-    def _measure_exact(self, evaluator: ExactEvaluator, costs: Costs, stages: Stages) -> dict[str, Measured]:
-        with stages.stage(evaluator.metric_name(evaluator.name), evaluator):
-            return checked_metrics(evaluator.compute(costs, self._dense_costs), evaluator)
+    def _measure_exact(self, evaluators: Sequence[ExactEvaluator], costs: Costs, stages: Stages) -> dict[str, Measured]:
+        metrics: dict[str, Measured] = {}
+        for evaluator in evaluators:
+            with stages.stage(evaluator.metric_name(evaluator.name), evaluator):
+                metrics |= checked_metrics(evaluator.compute(costs, self._dense_costs), evaluator)
+        return metrics
 
-    def _save(self, number: int, pruned: PrunedModel, plan: Plan) -> None:
+    def _save(self, number: int, pruned: PrunedModel, plan: Plan, candidate: Candidate) -> None:
         folder = model_folder(self._study, number)
         unfinished = folder.with_name(f".{number}")
         for old in (unfinished, folder):
@@ -257,8 +265,10 @@ class Runner:
             pruned.network,
             plan=plan,
             kept=pruned.kept,
+            cut_units=candidate.cut_units,
             source=self._problem.components.model,
             ctx=self._problem.sources,
             normalization=self._problem.data.normalization,
+            example=self._problem.structure.example,
         )
         unfinished.rename(folder)

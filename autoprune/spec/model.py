@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -74,14 +76,55 @@ GroupBounds = Annotated[
 ]
 
 
+_MASKS = ("weights", "kernels")
+_ONE = {"type": "string", "pattern": r"^(channels|blocks|weights|kernels|\d+:\d+)$"}
+
+
+def _granularity(text: str) -> str:
+    n, colon, m = text.partition(":")
+    if colon and n.isdecimal() and m.isdecimal():
+        if not 0 < int(n) < int(m):
+            raise ValueError(f"{text} keeps {n} of each {m} weights; write fewer than all, as in 2:4")
+        return text
+    known = ("channels", "blocks", *_MASKS)
+    if text not in known:
+        close = difflib.get_close_matches(text, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)} and N:M such as 2:4"
+        raise ValueError(f"there is no granularity {text!r}; {hint}")
+    return text
+
+
+def _consistent(used: list[str]) -> list[str]:
+    if twice := [text for text in used if used.count(text) > 1]:
+        raise ValueError(f"{twice[0]} stands there twice")
+    if len(masks := [text for text in used if text in _MASKS or ":" in text]) > 1:
+        raise ValueError(f"{masks[0]} and {masks[1]} would both set the same weights to zero; choose one")
+    return used
+
+
+Granularities = Annotated[
+    list[Annotated[str, AfterValidator(_granularity)]],
+    Field(min_length=1, json_schema_extra={"anyOf": [_ONE, {"type": "array", "items": _ONE, "minItems": 1}]}),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    AfterValidator(_consistent),
+]
+
+
 class SearchSpace(_Section):
     """Which units may go, and how many of them."""
 
-    use: Literal["channels"] = Field(default="channels", description="Granularity of what is cut.")
+    use: Granularities = Field(
+        default=["channels"],
+        description="Granularities: channels (and neurons, heads, hidden units), blocks, and weights, kernels or N:M.",
+    )
+    form: Literal["auto", "modules", "graph"] = Field(
+        default="auto",
+        description="Pruned models are the model's own modules, its exported graph, or (auto) that where code refuses.",
+    )
     ratio: RatioRange = Field(default=RatioRange(), description="Bounds of every group's pruning ratio.")
     groups: dict[str, GroupBounds] = Field(
         default={},
-        description="Layer-name patterns (* and ?) to their own bounds, or `keep`; the last match counts.",
+        description="Patterns (* and ?) of layers or groups to their own bounds, or `keep`; the last match counts.",
     )
 
     @model_validator(mode="after")

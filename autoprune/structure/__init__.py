@@ -1,8 +1,21 @@
 """Which units a model has, what is coupled to each, and how to cut them exactly."""
 
 from autoprune.structure.cut import Plan
+from autoprune.structure.discover import discover
+from autoprune.structure.program import load_program, save_program
 from autoprune.structure.recipe import Recipe, load_pruned, read_recipe, save_pruned
-from autoprune.structure.structure import Structure, discover
+from autoprune.structure.structure import Structure
 from autoprune.structure.units import Uncut
 
-__all__ = ["Plan", "Recipe", "Structure", "Uncut", "discover", "load_pruned", "read_recipe", "save_pruned"]
+__all__ = [
+    "Plan",
+    "Recipe",
+    "Structure",
+    "Uncut",
+    "discover",
+    "load_program",
+    "load_pruned",
+    "read_recipe",
+    "save_program",
+    "save_pruned",
+]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.plugin import Costs, Group
 from autoprune.structure.labeling import Labeling
+from autoprune.structure.masks import zeroed
 
 
 @dataclass(frozen=True)
@@ -25,42 +27,104 @@ class _Extent:
 
 
 @dataclass(frozen=True)
+class _Stored:
+    """A parameter or buffer."""
+
+    names: tuple[str, ...]
+    extents: tuple[_Extent, ...]
+    element_bytes: int
+    trained: bool
+    mask: Group | None
+    """Whose entries it is that become zero."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Multiply-accumulates of one operator."""
+
+    factor: int
+    extents: tuple[_Extent, ...]
+    module: str
+
+
+@dataclass(frozen=True)
 class CostModel:
     """Sizes of everything that costs, as functions of the units that each group loses."""
 
-    _tensors: tuple[tuple[tuple[_Extent, ...], int, bool], ...]
-    _products: tuple[tuple[int, tuple[_Extent, ...]], ...]
+    _stored: tuple[_Stored, ...]
+    _work: tuple[_Work, ...]
     _batch: int
 
-    def __call__(self, cut_units: Mapping[str, int]) -> Costs:
-        """Costs after every group lost so many units."""
-        params = total = 0
-        for extents, element, trained in self._tensors:
-            entries = math.prod(extent.kept(cut_units) for extent in extents)
-            params += entries if trained else 0
-            total += entries * element
-        macs = sum(factor * math.prod(e.kept(cut_units) for e in extents) for factor, extents in self._products)
-        return Costs(params=params, macs=macs // self._batch, bytes=total)
+    def __call__(self, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> Costs:
+        """Costs after every group lost so many units, and blocks were left out."""
+        gone = tuple(f"{name}." for name in bypassed)
+        params = total = zeros = 0
+        for tensor in self._stored:
+            if all(name.startswith(gone) for name in tensor.names):
+                continue
+            sizes = [extent.kept(cut_units) for extent in tensor.extents]
+            entries = math.prod(sizes)
+            params += entries if tensor.trained else 0
+            total += entries * tensor.element_bytes
+            if (mask := tensor.mask) is not None:
+                whole = math.prod(extent.size for extent in tensor.extents)
+                zeros += zeroed(mask, sizes, cut_units.get(mask.name, 0)) * (whole // mask.units)
+        macs = sum(
+            work.factor * math.prod(e.kept(cut_units) for e in work.extents)
+            for work in self._work
+            if not f"{work.module}.".startswith(gone)
+        )
+        return Costs(params=params, macs=macs // self._batch, bytes=total, nonzero=params - zeros)
+
+    def zeroed(self, mask: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
+        """Units of a mask group that become zero, among those that other cuts leave."""
+        gone = tuple(f"{name}." for name in bypassed)
+        tensor = next(tensor for tensor in self._stored if mask.masked in tensor.names)
+        if all(name.startswith(gone) for name in tensor.names):
+            return 0
+        return zeroed(mask, [extent.kept(cut_units) for extent in tensor.extents], cut_units.get(mask.name, 0))
 
 
-def cost_model(network: nn.Module, groups: Sequence[Group], found: Labeling, batch: int) -> CostModel:
-    """Build the arithmetic once per structure."""
+def cost_model(
+    network: nn.Module, groups: Sequence[Group], found: Labeling, unit_of_atom: Tensor, batch: int
+) -> CostModel:
+    """Build the arithmetic once per structure.
+
+    Args:
+        network: The dense network.
+        groups: What can be cut.
+        found: Its labelled graph.
+        unit_of_atom: Atom to the number of its unit, over all sliced groups in order; -1 where it has none.
+        batch: Samples in the example.
+    """
     per_tensor: dict[tuple[str, int], dict[str, int]] = {}
-    owner = torch.full((found.atoms,), -1, dtype=torch.int64)
-    first = {(span.tensor, span.dim): span.first for span in found.ranges}
-    for number, group in enumerate(groups):
+    sliced = [number for number, group in enumerate(groups) if group.slices]
+    for group in groups:
         for part in group.slices:
             per_tensor.setdefault((part.parameter, part.dim), {})[group.name] = part.index.shape[1]
-            owner[first[part.parameter, part.dim] + part.index] = number
-    tensors = []
-    seen: set[int] = set()
-    named: list[tuple[str, Tensor]] = [*network.named_parameters(), *network.named_buffers()]
-    for name, tensor in named:
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            extents = tuple(_Extent(size, per_tensor.get((name, dim), {})) for dim, size in enumerate(tensor.shape))
-            tensors.append((extents, tensor.element_size(), isinstance(tensor, nn.Parameter)))
-    products = []
+    numbers = [torch.full((groups[number].units,), number) for number in sliced]
+    owner = torch.cat([*numbers, torch.tensor([-1])])[unit_of_atom]
+    masks = {group.masked: group for group in groups if group.masked}
+    named: dict[int, list[str]] = {}
+    tensors: dict[int, Tensor] = {}
+    both = (network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
+    for name, tensor in itertools.chain(*both):
+        named.setdefault(id(tensor), []).append(name)
+        tensors[id(tensor)] = tensor
+    stored = tuple(
+        _Stored(
+            tuple(names),
+            tuple(
+                _Extent(size, next((per_tensor[name, dim] for name in names if (name, dim) in per_tensor), {}))
+                for dim, size in enumerate(tensors[key].shape)
+            ),
+            tensors[key].element_size(),
+            isinstance(tensors[key], nn.Parameter),
+            next((masks[name] for name in names if name in masks), None),
+        )
+        for key, names in named.items()
+    )
+    work = []
     for product in found.products:
         vectors = []
         for labels in product.vectors:
@@ -71,5 +135,5 @@ def cost_model(network: nn.Module, groups: Sequence[Group], found: Labeling, bat
                 if o >= 0
             }
             vectors.append(_Extent(len(labels), per_unit))
-        products.append((product.factor, tuple(vectors)))
-    return CostModel(tuple(tensors), tuple(products), batch)
+        work.append(_Work(product.factor, tuple(vectors), product.module))
+    return CostModel(stored, tuple(work), batch)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.structure.attention import CutMultiheadAttention
+from autoprune.structure.bypass import Bypass
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Plan:
     """Tensor name to dimension to the sorted indices that stay, int64."""
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Module name to attribute to its new value."""
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parameter name to a bool for each of its dense entries, False where it is set to zero."""
+    bypassed: Mapping[str, int] = field(default_factory=dict)
+    """Name of a module that is left out to the length of the tuple that it returned; 0 for a bare tensor."""
 
 
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
@@ -50,22 +55,43 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
         raise StructureError(
             f"{type(network).__name__} has no parameter {missing[0]!r}: it is not the model of the recipe"
         )
-    memo: dict[int, Any] = {}
+    blocks = {name: network.get_submodule(name) for name in plan.bypassed}
+    memo: dict[int, Any] = {id(block): Bypass(plan.bypassed[name], _hollow(block)) for name, block in blocks.items()}
     by_identity = {id(tensors[name]): kept for name, kept in plan.kept.items()}
-    for tensor in tensors.values():
-        if id(tensor) not in memo:
-            small = sliced(tensor, by_identity.get(id(tensor), {}))
+    masks = {id(tensors[name]): mask for name, mask in plan.masks.items()}
+    gone = tuple(f"{name}." for name in plan.bypassed)
+    for name, tensor in tensors.items():
+        if id(tensor) not in memo and not name.startswith(gone):
+            kept = by_identity.get(id(tensor), {})
+            small = sliced(tensor, kept)
             if isinstance(tensor, nn.Parameter):
                 small = nn.Parameter(small, requires_grad=tensor.requires_grad)
+            if id(tensor) in masks:
+                keep_zero(small, sliced(masks[id(tensor)], kept).to(small.device))
             memo[id(tensor)] = small
     result = _copy(network, memo)
     modules = dict(result.named_modules(remove_duplicate=False))
     for name, attributes in plan.attributes.items():
+        if name.startswith(gone) or name in plan.bypassed:
+            continue
         module = modules[name]
         module.__dict__.update(attributes)
         if type(module) is nn.MultiheadAttention:
             module.__class__ = CutMultiheadAttention
     return result
+
+
+def keep_zero(parameter: Tensor, mask: Tensor) -> None:
+    """Set masked entries to zero, for good: their gradients are zero, which no optimizer or weight decay moves.
+
+    Args:
+        parameter: Changed in place.
+        mask: bool of its shape, False where it is zero.
+    """
+    with torch.no_grad():
+        parameter.mul_(mask)
+    if parameter.requires_grad:
+        parameter.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
 
 
 def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -77,6 +103,11 @@ def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
         for name, tensor in own.items()
         if tensor is not None
     }
+
+
+def _hollow(module: nn.Module) -> nn.Module:
+    """A copy without parameters and buffers."""
+    return _copy(module, {id(tensor): None for tensor in _named_tensors(module).values()})
 
 
 _PLAIN = frozenset({int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from autoprune.errors import StructureError
@@ -19,15 +20,55 @@ from autoprune.errors import StructureError
 class Traced:
     """What `trace` finds."""
 
-    graph: fx.GraphModule
+    program: ExportedProgram
     tensors: dict[str, Tensor]
     """Every parameter and buffer that the graph reads, by name."""
     names: dict[str, str]
     """Placeholder of the graph to the name of the parameter or buffer that it stands for."""
     constants: dict[str, Tensor]
     """Placeholder to a constant that the model's code makes."""
-    batch: int
-    """Samples in the example."""
+    inputs: tuple[str, ...]
+    """Placeholders of the model's inputs."""
+    example: tuple[Tensor, ...]
+    """What it was traced with."""
+
+    @property
+    def batch(self) -> int:
+        """Samples in the example."""
+        return int(self.example[0].shape[0])
+
+    @property
+    def graph(self) -> fx.GraphModule:
+        """The operators."""
+        module: fx.GraphModule = self.program.graph_module
+        return module
+
+    @classmethod
+    def of(cls, program: ExportedProgram, named: Mapping[str, Tensor], example: Sequence[Tensor]) -> Traced:
+        """Sort the placeholders of an exported program.
+
+        Args:
+            program: What ``torch.export`` made.
+            named: The parameters and buffers of the model.
+            example: What it was traced with.
+        """
+        names: dict[str, str] = {}
+        constants: dict[str, Tensor] = {}
+        inputs: list[str] = []
+        for spec in program.graph_signature.input_specs:
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in named:
+                names[spec.arg.name] = spec.target
+            elif spec.kind in (InputKind.CONSTANT_TENSOR, InputKind.BUFFER):
+                constant = program.constants.get(spec.target or "")
+                if isinstance(constant, Tensor):
+                    constants[spec.arg.name] = constant
+            elif spec.kind is InputKind.USER_INPUT:
+                inputs.append(spec.arg.name)
+        # One name per tensor: tied weights are one tensor under several names.
+        canonical: dict[int, str] = {}
+        names = {place: canonical.setdefault(id(named[name]), name) for place, name in names.items()}
+        tensors = {name: named[name].detach() for name in names.values()}
+        return cls(program, tensors, names, constants, tuple(inputs), tuple(example))
 
 
 @contextmanager
@@ -65,29 +106,15 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Traced:
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),
     }
-    names: dict[str, str] = {}
-    constants: dict[str, Tensor] = {}
-    for spec in program.graph_signature.input_specs:
-        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target in named:
-            names[spec.arg.name] = spec.target
-        elif spec.kind in (InputKind.CONSTANT_TENSOR, InputKind.BUFFER):
-            constant = program.constants.get(spec.target or "")
-            if isinstance(constant, Tensor):
-                constants[spec.arg.name] = constant
-    # One name per tensor: tied weights are one tensor under several names.
-    canonical: dict[int, str] = {}
-    names = {place: canonical.setdefault(id(named[name]), name) for place, name in names.items()}
-    return Traced(
-        graph=program.graph_module,
-        tensors={name: named[name].detach() for name in names.values()},
-        names=names,
-        constants=constants,
-        batch=int(inputs[0].shape[0]),
-    )
+    return Traced.of(program, named, inputs)
+
+
+def modules_of(node: fx.Node) -> list[str]:
+    """Names of the modules whose code made that node, outermost first; empty for the model itself."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    return [str(path) for path, _ in stack.values()]
 
 
 def module_of(node: fx.Node) -> str:
     """Name of the innermost module whose code made that node; empty for the model itself."""
-    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack.values()))[0] if stack else ""
-    return str(path)
+    return next(reversed(modules_of(node)), "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import operator
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +13,11 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from autoprune.plugin import Role
-from autoprune.structure import rules_sequence as _  # noqa: F401  registers its rules
+from autoprune.structure import rules_index, rules_reduce, rules_sequence  # noqa: F401  they register their rules
 from autoprune.structure.graph import Traced, module_of
-from autoprune.structure.labeling import AtomRange, Labeling, Product, Size
-from autoprune.structure.labels import Labels, constant, narrowed, varying
-from autoprune.structure.rules import RULES
+from autoprune.structure.labeling import AtomRange, Average, Labeling, Product, Size
+from autoprune.structure.labels import Labels, along, axis, constant, narrowed, varies, varying
+from autoprune.structure.rules import RULES, Rule, short_name
 from autoprune.structure.ties import Ties
 
 MOVES = frozenset(
@@ -23,24 +25,30 @@ MOVES = frozenset(
     for name in (
         "view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T swapaxes movedim moveaxis flatten "
         "unflatten squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile flip cat concat "
-        "stack pixel_shuffle pixel_unshuffle channel_shuffle"
+        "stack pixel_shuffle pixel_unshuffle unfold"
     ).split()
 )
 """Operators that only move entries about: they run unchanged on labels."""
+
+_REORDERS = frozenset(f"aten::{name}" for name in "permute transpose t numpy_T swapaxes movedim moveaxis".split())
 
 SAME = frozenset(
     f"aten::{name}"
     for name in (
         "clone contiguous detach detach_ alias dropout dropout_ feature_dropout alpha_dropout _to_copy to type_as "
-        "lift_fresh_copy"
+        "lift_fresh_copy zero fill"
     ).split()
 )
 """Operators whose output is their first input."""
 
 ELEMENTWISE = frozenset(
-    f"aten::{name}" for name in "hardswish log_sigmoid masked_fill where rsub __and__ __or__ true_divide rrelu".split()
+    f"aten::{name}"
+    for name in "hardswish log_sigmoid masked_fill copy where rsub __and__ __or__ true_divide rrelu".split()
 )
 """Operators that act entry by entry without the tag that says so."""
+
+WRAPPERS = frozenset(f"wrap_with_{what}" for what in ("set_grad_enabled", "autocast"))
+"""Operators that run a graph of their own on what they are given."""
 
 FRESH = frozenset(f"aten::{name}_like" for name in "zeros ones full empty rand randn".split()) | frozenset(
     f"aten::new_{name}" for name in "zeros ones full empty".split()
@@ -60,8 +68,12 @@ class Labeler(fx.Interpreter):
         """
         super().__init__(traced.graph)
         self.found = Labeling()
+        self.rules: Mapping[str, Rule] = RULES
         self._traced = traced
         self._choices = choices
+        self._module = ""
+        self._given: Iterator[Any] | None = None
+        self._calls: Counter[tuple[str, str]] = Counter()
         self._parameters: dict[str, Labels] = {}
         for name, tensor in traced.tensors.items():
             planes = []
@@ -92,13 +104,37 @@ class Labeler(fx.Interpreter):
         self.found.roles[role].append(atoms.reshape(-1))
         return atoms
 
+    def carried(self, x: Labels, dim: int) -> Tensor:
+        """Plane of what an operator reads along one dimension; a parameter read like an activation stays otherwise."""
+        if not x.parameter:
+            return x.plane
+        dim %= len(x.shape)
+        chosen = torch.zeros((), dtype=torch.int64).expand(x.shape)
+        for plane in x.planes:
+            if varying(plane) == (dim,):
+                chosen = plane
+                self.claim(narrowed(plane), "vector")
+            else:
+                self.ties.pin(plane, f"used whole by {self.ties.where}")
+        return chosen
+
     def kind(self, granularity: str, labels: Tensor) -> None:
         """Note what the units of those labels are."""
         self.found.kinds.setdefault(granularity, []).append(labels)
 
     def macs(self, factor: int, *vectors: Tensor) -> None:
         """Note the multiply-accumulates of an operator over the whole batch."""
-        self.found.products.append(Product(factor, vectors))
+        self.found.products.append(Product(factor, vectors, self._module))
+
+    def count(self, node: fx.Node) -> None:
+        """Number the calls of an operator that averages, for each module."""
+        self._calls[module_of(node), short_name(node)] += 1
+
+    def average(self, node: fx.Node, dim: int, plane: Tensor) -> None:
+        """Note that an operator averages over the units along that dimension of its input."""
+        key = module_of(node), short_name(node)
+        labels = plane.movedim(dim, 0).reshape(plane.shape[dim], -1)[:, 0]
+        self.found.averages.append(Average(*key, self._calls[key] - 1, dim, labels))
 
     def by_whole_groups(self, node: fx.Node, groups: int, size: int) -> bool:
         """Whether ``groups`` blocks of ``size`` channels lose whole blocks, or the same channels in every block.
@@ -198,39 +234,52 @@ class Labeler(fx.Interpreter):
         if n.op == "placeholder":
             if n.name in self._traced.names:
                 return self._parameters[self._traced.names[n.name]]
-            return self.constants(n)
+            return self.constants(n) if self._given is None else next(self._given)
         if n.op == "get_attr":
             return constant(value.shape) if isinstance(value := self.fetch_attr(str(n.target)), Tensor) else value
         args: Any = map_arg(n.args, lambda used: self.env[used])
         if n.op == "output":
+            if self._given is not None:
+                return args[0]
             self._pin_all(args, "it is an output of the model")
             return None
         if n.target is operator.getitem:
             return args[0][args[1]]
-        self.ties.where = f"{n.target} in {module_of(n) or 'the model'}"
+        self._module = module_of(n)
+        self.ties.where = f"{n.target} in {self._module or 'the model'}"
         return self._operator(n, _positional(n, args, self.env))
 
     def _operator(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
-        name = _name(node) or str(node.target)
+        name = operator_name(node) or str(node.target)
         if name in FRESH or name == "aten::_assert_tensor_metadata" or not _tensors(args):
             return self.constants(node)
         if name in SAME:
             return args[0]
         if name in MOVES:
             return self._move(node, name, args)
-        if name in RULES:
-            result = RULES[name](self, node, args)
+        if name in self.rules:
+            result = self.rules[name](self, node, args)
             if result is not None:
                 return result
         if name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
             value = node.meta["val"]
             if isinstance(value, Tensor):
                 return self.elementwise(_tensors(args), value.shape)
+        wrapped = [number for number, arg in enumerate(args) if isinstance(arg, fx.GraphModule)]
+        if len(wrapped) == 1 and name in WRAPPERS:
+            return self._nested(args[wrapped[0]], args[wrapped[0] + 1 :])
         labels = _tensors(args)
         if any(plane.any() for x in labels for plane in x.planes):
             self.found.unknown.setdefault(name, []).append(module_of(node))
         self._pin_all(args, f"{name} in {module_of(node) or 'the model'} has no rule")
         return self.constants(node)
+
+    def _nested(self, graph: fx.GraphModule, given: Sequence[Any]) -> Any:
+        """Run a graph within the graph: what is found there belongs to the whole."""
+        inner = copy.copy(self)
+        fx.Interpreter.__init__(inner, graph)
+        inner._given = iter(given)
+        return inner.run(enable_io_processing=False)
 
     def _move(self, node: fx.Node, name: str, args: tuple[Any, ...]) -> Any:
         shape = node.meta["val"].shape
@@ -244,6 +293,8 @@ class Labeler(fx.Interpreter):
                 planes = [node.target(plane, *args[1:], **node.kwargs) for plane in x.planes]  # type: ignore[operator]
             return self.moved(node, x, planes)
         activations = [part for part in x if not part.parameter]
+        if not activations:
+            return self._joined(node, x, args[1] if len(args) > 1 else 0)
         dims = {dim for part in activations for dim in varying(part.plane)}
         planes = []
         for part in x:
@@ -259,6 +310,23 @@ class Labeler(fx.Interpreter):
         moved = node.target(planes, *args[1:])  # type: ignore[operator]
         units = next((plane for plane in planes if varying(plane)), planes[0])
         return self.moved(node, Labels((units,)), [moved])
+
+    def _joined(self, node: fx.Node, parts: Sequence[Labels], dim: int) -> Labels:
+        """Parameters joined: along ``dim`` their atoms follow each other, along the others they are cut alike."""
+        shape = node.meta["val"].shape
+        dim %= len(shape)
+        stacked = len(shape) > len(parts[0].shape)
+        planes = []
+        for other in range(len(parts[0].shape)):
+            atoms = [axis(part, other) for part in parts]
+            place = other + (stacked and other >= dim)
+            if other == dim and not stacked:
+                planes.append(along(torch.cat(atoms), place, shape).plane)
+                continue
+            for more in atoms[1:]:
+                self.ties.tie(atoms[0], more)
+            planes.append(along(atoms[0], place, shape).plane)
+        return Labels(tuple(planes), parameter=True)
 
     def _pin_all(self, values: Any, reason: str) -> None:
         for labels in _tensors(values):
@@ -281,31 +349,48 @@ def _ways(node: fx.Node, source: Tensor, shape: torch.Size, dims: Sequence[int])
     Of a last dimension split in heads, the heads; of channels split for a shuffle, the channels of a block. A
     dimension of two or three whose entries are then picked is a pair or triple of like things (query, key, value).
     """
-    if "pixel_shuffle" in _name(node):
+    if "pixel_shuffle" in operator_name(node):
         return [dims[0]]
-    if _name(node) in ("aten::cat", "aten::concat", "aten::stack"):
-        return [dim for dim in dims if dim in varying(source)] or list(dims)
-    last, picked = source.ndim - 1 in varying(source), _picked(node)
-    return sorted(dims, key=lambda dim: (shape[dim] <= 3 and picked, dim if last else -dim))
+    if operator_name(node) in ("aten::cat", "aten::concat", "aten::stack"):
+        carry = varying(source)
+        if operator_name(node) == "aten::stack":
+            new = int(node.args[1] if len(node.args) > 1 else 0) % len(shape)  # type: ignore[arg-type]
+            carry = tuple(dim + 1 if dim >= new else dim for dim in carry)
+        return [dim for dim in dims if dim in carry] or list(dims)
+    last = source.ndim - 1 in varying(source)
+    picked = {dim for dim in dims if shape[dim] <= 3 and _picked(node, _counted(shape, dim))}
+    return sorted(dims, key=lambda dim: (dim in picked, dim if last else -dim))
 
 
-def _picked(node: fx.Node) -> bool:
-    """Whether entries of what the node makes are picked by number, after no more than moving about."""
+def _counted(shape: torch.Size, dim: int) -> Tensor:
+    return along(torch.arange(shape[dim]), dim, shape).plane
+
+
+def _picked(node: fx.Node, plane: Tensor) -> bool:
+    """Whether entries along the dimension that ``plane`` counts are picked by number, after no more than moving."""
     for user in node.users:
-        name = _name(user)
-        if name in ("aten::select", "aten::unbind") or (name in MOVES | SAME and _picked(user)):
+        name = operator_name(user)
+        if user.args[0] is not node:
+            continue
+        if name in ("aten::select", "aten::unbind"):
+            if varies(plane, int(user.args[1] if len(user.args) > 1 else 0)):  # type: ignore[arg-type]
+                return True
+        elif name in _REORDERS and not any(isinstance(arg, fx.Node) for arg in user.args[1:]):
+            if _picked(user, user.target(plane, *user.args[1:], **user.kwargs)):  # type: ignore[operator]
+                return True
+        elif name in SAME and _picked(user, plane):
             return True
     return False
 
 
-def _name(node: fx.Node) -> str:
+def operator_name(node: fx.Node) -> str:
     """Name of the operator without overload; empty for what is none."""
     schema = getattr(node.target, "_schema", None)
     return schema.name.removesuffix("_") if schema else ""
 
 
 def _aligned(plane: Tensor, ndim: int) -> Tensor:
-    return plane.reshape(*[1] * (ndim - plane.ndim), *plane.shape)
+    return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
 
 
 def _tensors(values: Any) -> list[Labels]:

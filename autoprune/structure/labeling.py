@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class AtomRange:
     dim: int
     first: int
     size: int
+    virtual: bool = False
+    """Whether the tensor is made by a node of that name, of entries that it can make fewer of."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Product:
 
     factor: int
     vectors: tuple[Tensor, ...]
+    module: str = ""
+    """Whose code computes it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,22 @@ class Size:
 
     module: str
     labels: Tensor
+
+
+@dataclass(frozen=True)
+class Average:
+    """A reduction over units: it runs over those that are left."""
+
+    module: str
+    """Whose code calls it."""
+    operator: str
+    """Its name: ``mean``."""
+    call: int
+    """Which of the module's calls of that operator it is, from 0 in the order of the graph."""
+    dim: int
+    """The dimension of its input that the units lie along."""
+    labels: Tensor
+    """Labels along that dimension, of shape (size,)."""
 
 
 @dataclass
@@ -55,6 +76,13 @@ class Labeling:
     """Of what is reshaped, expanded, split or sliced."""
     kinds: dict[str, list[Tensor]] = field(default_factory=dict)
     """Granularity to labels of units that are of that kind, where the operator tells: ``head``, ``hidden unit``."""
+    averages: list[Average] = field(default_factory=list)
+    """Reductions over units."""
     unknown: dict[str, list[str]] = field(default_factory=dict)
     """Operators without a rule that touched units, with the modules that call them."""
     atoms: int = 1
+
+    @cached_property
+    def roots(self) -> Tensor:
+        """Smallest label that each label is tied to, of shape (atoms,). Nothing may be found any more."""
+        return self.ties.components(self.atoms)

@@ -1,4 +1,4 @@
-"""Saved models: a recipe (JSON) and weights (safetensors). Nothing is pickled.
+"""Saved models: a recipe (JSON) and weights (safetensors), or an exported program. Nothing is pickled.
 
 The recipe says how to build the dense model, which indices every tensor keeps and which attributes change.
 """
@@ -6,9 +6,9 @@ The recipe says how to build the dense model, which indices every tensor keeps a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,10 +19,13 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.plugin import ModelSource, Normalization, SourceContext
 from autoprune.plugin.host import PluginHost
-from autoprune.structure.cut import Plan, apply
+from autoprune.structure.cut import Plan, apply, keep_zero
+from autoprune.structure.exported import GraphNetwork
+from autoprune.structure.program import load_program, save_program
 
 RECIPE_FILE = "recipe.json"
 WEIGHTS_FILE = "weights.safetensors"
+PROGRAM_FILE = "program.pt2"
 
 
 class Recipe(BaseModel):
@@ -31,6 +34,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
+    form: Literal["modules", "graph"] = "modules"
+    """What is saved: the weights of the dense model's own modules, or an exported program that needs no code."""
     model: dict[str, Any]
     """The model source, as in a spec; builds the dense architecture."""
     folder: Path
@@ -41,7 +46,13 @@ class Recipe(BaseModel):
     attributes: dict[str, dict[str, Any]]
     """Module to attribute to its value."""
     groups: dict[str, list[int]]
-    """Group to the units that stay, for the reader."""
+    """Group to the units that stay, for the reader; not of weights and kernels, which the zeros tell."""
+    cut_units: dict[str, int]
+    """Group to the number of units that went."""
+    masks: tuple[str, ...] = ()
+    """Parameters whose zeros are there to stay."""
+    bypassed: dict[str, int] = {}
+    """Module that is left out to the length of the tuple that it returned; 0 for a bare tensor."""
     mean: tuple[float, ...] | None = None
     """Inputs are normalised by ``(x - mean) / std`` before the model sees them."""
     std: tuple[float, ...] | None = None
@@ -53,9 +64,11 @@ def save_pruned(
     *,
     plan: Plan,
     kept: Mapping[str, Tensor],
+    cut_units: Mapping[str, int],
     source: ModelSource,
     ctx: SourceContext,
     normalization: Normalization | None = None,
+    example: Sequence[Tensor] = (),
 ) -> None:
     """Save a pruned network so that `load_pruned` opens it.
 
@@ -64,22 +77,32 @@ def save_pruned(
         network: The pruned, recovered network.
         plan: The cut that made it.
         kept: Per group the units that stayed.
+        cut_units: Per group the number of units that went.
         source: Builds the dense architecture.
         ctx: Where the source looks for its files.
         normalization: What the caller does to inputs in front of the network.
+        example: Inputs of two samples or more, to export a network that is a graph.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    graph = isinstance(network, GraphNetwork)
     recipe = Recipe(
+        form="graph" if graph else "modules",
         model=source.reference(),
         folder=ctx.folder.resolve(),
         seed=ctx.seed,
         kept={name: {dim: index.tolist() for dim, index in dims.items()} for name, dims in plan.kept.items()},
         attributes={name: dict(values) for name, values in plan.attributes.items()},
-        groups={name: units.tolist() for name, units in kept.items()},
+        groups={name: units.tolist() for name, units in kept.items() if units.dtype == torch.int64},
+        cut_units=dict(cut_units),
+        masks=tuple(plan.masks),
+        bypassed=dict(plan.bypassed),
         mean=normalization.mean if normalization else None,
         std=normalization.std if normalization else None,
     )
-    save_file(_weights(network), folder / WEIGHTS_FILE)
+    if graph:
+        save_program(network, example, folder / PROGRAM_FILE)
+    else:
+        save_file(_weights(network), folder / WEIGHTS_FILE)
     (folder / RECIPE_FILE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
 
 
@@ -91,7 +114,7 @@ def load_pruned(folder: str | Path, *, dense: nn.Module | None = None, device: s
     Args:
         folder: What a search saved.
         dense: The dense model, with any weights. Left out, the recipe's model source builds it: a ``factory`` imports
-            the module that the recipe names, from the folder that it names.
+            the module that the recipe names, from the folder that it names. An exported program needs none.
         device: Where the model goes.
 
     Raises:
@@ -100,14 +123,24 @@ def load_pruned(folder: str | Path, *, dense: nn.Module | None = None, device: s
     """
     folder = Path(folder)
     recipe = read_recipe(folder)
-    if dense is None:
-        dense = _build(recipe, folder)
+    if recipe.form == "graph":
+        network: nn.Module = load_program(folder / PROGRAM_FILE)
+    else:
+        network = _from_weights(folder, recipe, _build(recipe, folder) if dense is None else dense)
+    for name in recipe.masks:
+        parameter = network.get_parameter(name)
+        keep_zero(parameter, parameter.detach() != 0)
+    return network.eval().to(device)
+
+
+def _from_weights(folder: Path, recipe: Recipe, dense: nn.Module) -> nn.Module:
     plan = Plan(
         {name: {dim: torch.tensor(index) for dim, index in dims.items()} for name, dims in recipe.kept.items()},
         {
             name: {k: tuple(v) if isinstance(v, list) else v for k, v in new.items()}
             for name, new in recipe.attributes.items()
         },
+        bypassed=recipe.bypassed,
     )
     network = apply(dense, plan)
     try:
@@ -122,7 +155,7 @@ def load_pruned(folder: str | Path, *, dense: nn.Module | None = None, device: s
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)
-    return network.eval().to(device)
+    return network
 
 
 def read_recipe(folder: Path) -> Recipe:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +16,35 @@ from torch.overrides import TorchFunctionMode
 
 from autoprune.structure.cut import Plan
 
+Averages = Mapping[tuple[str, str, int], tuple[int, Tensor]]
+"""Module, operator and number of its call there, to the dimension that it averages over and whether each entry along
+that dimension stays, bool."""
+
+_OPERATORS = {
+    name: name for name in ("mean", "sum", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "batch_norm")
+} | {"norm": "linalg_vector_norm"}
+"""Name of a function of torch to the operator that it runs."""
+
 
 class Masked(nn.Module):
-    """A dense-sized network whose cut units are zero; norms average over the kept entries only."""
+    """A dense-sized network whose cut units are zero; norms average over the kept entries only.
 
-    def __init__(self, network: nn.Module, plan: Plan) -> None:
+    Blocks that are left out run, and what they return is replaced by what they were given.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, averages: Averages | None = None) -> None:
+        """A reference for a cut.
+
+        Args:
+            network: The dense network; left as it was.
+            plan: The cut.
+            averages: Norms that the network's own code computes, and what they average over; None if there are none.
+        """
         super().__init__()
-        self.network = copy.deepcopy(network)
+        changed = {*plan.kept, *plan.masks}
+        named = itertools.chain(network.named_parameters(), network.named_buffers())
+        # What is not masked is shared.
+        self.network = copy.deepcopy(network, {id(t): t for name, t in named if name not in changed})
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self._kept: dict[int, Tensor] = {}
         with torch.no_grad():
@@ -32,19 +57,47 @@ class Masked(nn.Module):
                     tensor.mul_(mask.view(shape))
                     if tensor.ndim == 1:
                         self._kept[id(tensor)] = mask
+            for name, mask in plan.masks.items():
+                tensors[name].mul_(mask.to(tensors[name].device))
+        for name in plan.bypassed:
+            self.network.get_submodule(name).register_forward_hook(_given)
+
+        self._averages = averages or {}
+        self._running: list[str] = []
+        if self._averages:
+            for name, module in self.network.named_modules():
+                module.register_forward_pre_hook(partial(self._enter, name))
+                module.register_forward_hook(self._leave)
+
+    def _enter(self, name: str, *_: Any) -> None:
+        self._running.append(name)
+
+    def _leave(self, *_: Any) -> None:
+        self._running.pop()
 
     def forward(self, *inputs: Any) -> Any:
         """As the network's."""
-        with _KeptNorms(self._kept):
+        self._running.clear()
+        with _KeptNorms(self._kept, self._averages, self._running):
             return self.network(*inputs)
 
 
-class _KeptNorms(TorchFunctionMode):
-    """Layer, RMS and group norms whose scale is masked take their statistics over the kept entries."""
+def _given(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    return (args[0], *[None] * (len(output) - 1)) if isinstance(output, tuple) else args[0]
 
-    def __init__(self, kept: Mapping[int, Tensor]) -> None:
+
+class _KeptNorms(TorchFunctionMode):
+    """Norms take their statistics over the kept entries.
+
+    Layer, RMS and group norms are known by their scale, which is masked; what code computes by itself by its place.
+    """
+
+    def __init__(self, kept: Mapping[int, Tensor], averages: Averages, running: Sequence[str]) -> None:
         super().__init__()
         self._kept = kept
+        self._averages = averages
+        self._running = running
+        self._calls: Counter[tuple[str, str]] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -56,6 +109,17 @@ class _KeptNorms(TorchFunctionMode):
             mask = self._kept.get(id(call.get("weight")))
             if mask is not None and not bool(mask.all()):
                 return _norm(func, mask=mask, **call)
+        operator = _OPERATORS.get(getattr(func, "__name__", ""))
+        if operator is not None and self._averages and args:
+            key = self._running[-1] if self._running else "", operator
+            average = self._averages.get((*key, self._calls[key]))
+            self._calls[key] += 1
+            if average is not None:
+                dim, keep = average
+                index = keep.nonzero().view(-1).to(args[0].device)
+                result = func(args[0].index_select(dim, index), *args[1:], **kwargs)
+                # A weight that is standardised keeps its size.
+                return torch.zeros_like(args[0]).index_copy(dim, index, result) if operator == "batch_norm" else result
         return func(*args, **kwargs)
 
 

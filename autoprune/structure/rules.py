@@ -38,6 +38,11 @@ def output_shape(node: fx.Node) -> torch.Size:
     return shape
 
 
+def short_name(node: fx.Node) -> str:
+    """Name of the operator: ``mean`` of ``aten.mean.dim``."""
+    return str(node.target).split(".")[1]
+
+
 # Convolution and linear: input labels are tied to the weight's input dimension, its output dimension goes on.
 
 
@@ -48,7 +53,7 @@ def convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     groups = args[6]
     spatial = len(weight.shape) - 2
     channel = len(x.shape) - spatial - 1
-    read = vector(x.plane, channel, lab.ties)
+    read = vector(lab.carried(x, channel), channel, lab.ties)
     made, inner = lab.claim(axis(weight, 0), "output"), axis(weight, 1)
     if groups == 1:
         lab.ties.tie(read, lab.claim(inner, "input"))
@@ -72,7 +77,7 @@ def transposed_convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -
     groups = args[6]
     spatial = len(weight.shape) - 2
     channel = len(x.shape) - spatial - 1
-    read = vector(x.plane, channel, lab.ties)
+    read = vector(lab.carried(x, channel), channel, lab.ties)
     rows, inner = lab.claim(axis(weight, 0), "input"), axis(weight, 1)
     lab.ties.tie(read, rows)
     if groups == 1:
@@ -108,7 +113,7 @@ def linear(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Weight of shape (out, in); any number of leading dimensions."""
     x, weight = args[0], args[1]
     made, inner = lab.claim(axis(weight, 0), "output"), lab.claim(axis(weight, 1), "input")
-    lab.ties.tie(vector(x.plane, -1, lab.ties), inner)
+    lab.ties.tie(vector(lab.carried(x, -1), -1, lab.ties), inner)
     _bias(lab, args, 2, made)
     shape = output_shape(node)
     lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
@@ -126,14 +131,25 @@ def embedding(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
 
 
 @rule("batch_norm", "instance_norm")
-def channel_norm(lab: Labeler, _: fx.Node, args: tuple[Any, ...]) -> Labels:
-    """(N, C, …) with weight, bias, running mean and variance of shape (C,)."""
+def channel_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C, …) with weight, bias, running mean and variance of shape (C,).
+
+    A weight that is standardised is normalised over what each of its outputs reads.
+    """
     x = args[0]
-    channels = vector(x.plane, 1, lab.ties)
+    lab.count(node)
+    if x.parameter:
+        for plane in x.planes:
+            for dim in varying(plane):
+                if dim != 1:
+                    lab.average(node, dim, plane)
+        channels = axis(x, 1)
+    else:
+        channels = vector(x.plane, 1, lab.ties)
     for tensor in args[1:5]:
         if tensor is not None:
             lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
-    return along(channels, 1, x.shape)
+    return x if x.parameter else along(channels, 1, x.shape)
 
 
 @rule("group_norm")
@@ -199,10 +215,27 @@ def channelwise(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     values = node.meta["val"]
     digits = [int(c) for c in str(node.target) if c in "123"]
     channel = len(x.shape) - (digits[0] if digits else 2) - 1
-    channels = vector(x.plane, channel, lab.ties)
+    channels = vector(lab.carried(x, channel), channel, lab.ties)
     if isinstance(values, Sequence):
         return tuple(along(channels, channel, value.shape) for value in values)
     return along(channels, channel, values.shape)
+
+
+@rule("im2col")
+def im2col(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C, H, W) to (N, C × taps, L)."""
+    channels = vector(lab.carried(args[0], -3), -3, lab.ties)
+    shape = output_shape(node)
+    return along(channels.repeat_interleave(shape[-2] // len(channels)), len(shape) - 2, shape)
+
+
+@rule("col2im")
+def col2im(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(N, C × taps, L) to (N, C, H, W)."""
+    shape = output_shape(node)
+    channels = vector(lab.carried(args[0], -2), -2, lab.ties).view(shape[-3], -1)
+    lab.ties.tie(channels, channels[:, :1])
+    return along(channels[:, 0], len(shape) - 3, shape)
 
 
 @rule("pad", "constant_pad_nd")
@@ -219,139 +252,3 @@ def pad(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
             return constant(output_shape(node))
     plane = narrowed(x.plane)
     return Labels((plane.expand(output_shape(node)),))
-
-
-# Reductions and what normalises along a dimension: fine along dimensions that do not vary.
-
-
-@rule(
-    *"mean sum prod amax amin max min var std logsumexp argmax argmin any all linalg_vector_norm norm".split()
-)  # fmt: skip
-def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Reduced over ``dim`` (all dimensions if left out)."""
-    x = args[0]
-    values = node.meta["val"]
-    position = 2 if "norm" in str(node.target) else 1
-    dims = args[position] if len(args) > position else None
-    if isinstance(dims, Labels) or x.parameter:
-        return None
-    chosen = (
-        list(range(len(x.shape))) if dims is None or dims == [] else [dims] if isinstance(dims, int) else list(dims)
-    )
-    chosen = [dim % len(x.shape) for dim in chosen] if len(x.shape) else []
-    if any(varies(x.plane, dim) for dim in chosen):
-        lab.ties.pin(x.plane, f"{_short(node)} runs over them")
-        return lab.constants(node)
-    plane = x.plane
-    for dim in chosen:
-        plane = plane.narrow(dim, 0, 1)
-    shape = values[0].shape if isinstance(values, Sequence) else values.shape
-    if plane.ndim != len(shape):
-        for dim in sorted(chosen, reverse=True):
-            plane = plane.squeeze(dim)
-    labels = Labels((plane,))
-    return tuple(labels for _ in values) if isinstance(values, Sequence) else labels
-
-
-@rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "glu", "sort", "topk")
-def along_dimension(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Mixes entries along one dimension."""
-    x = args[0]
-    name = _short(node)
-    if name in ("sort", "topk"):
-        dim = args[1] if name == "sort" else args[2]
-        if isinstance(dim, int) and not isinstance(dim, bool) and not varies(x.plane, dim):
-            plane = narrowed(x.plane)
-            return tuple(Labels((plane.expand(value.shape),)) for value in node.meta["val"])
-        return None
-    dim = args[1]
-    if name == "glu":
-        first, second = (Labels((part,)) for part in x.plane.chunk(2, dim))
-        return lab.elementwise([first, second], output_shape(node))
-    if varies(x.plane, dim):
-        lab.ties.pin(x.plane, f"{name} runs over them")
-        return constant(output_shape(node))
-    return x
-
-
-# Operators that cut a dimension in parts.
-
-
-@rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
-def parts(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Equal parts of a dimension that varies lose the same indices; unequal ones stay whole."""
-    x = args[0]
-    dim = args[2] % len(x.shape)
-    sizes = [value.shape[dim] for value in node.meta["val"]]
-    planes = [plane.split(sizes, dim) for plane in x.planes]
-    if not x.parameter and varies(x.plane, dim):
-        lab.named(node, planes[0][0])
-        if len(set(sizes)) > 1:
-            lab.ties.pin(x.plane, "they are split in unequal parts")
-        else:
-            for part in planes[0][1:]:
-                lab.ties.tie(narrowed(part), narrowed(planes[0][0]))
-    return tuple(Labels(split, x.parameter) for split in zip(*planes, strict=True))
-
-
-@rule("slice")
-def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
-    """Part of a dimension that varies: the dimension is read as equal parts of that size, or stays whole."""
-    x, dim, start, _, step = args
-    dim %= len(x.shape)
-    size, start = x.shape[dim], start or 0
-    start = max(start + size, 0) if start < 0 else min(start, size)
-    taken = output_shape(node)[dim]
-    if taken != size and not x.parameter and varies(x.plane, dim):
-        if step == 1 and taken and size % taken == 0 and start % taken == 0:
-            blocks = vector(x.plane, dim, lab.ties).view(-1, taken)
-            lab.ties.tie(blocks, blocks[:1])
-        else:
-            lab.ties.pin(x.plane, "the code takes a fixed slice of them")
-    end = start + (taken - 1) * step + 1 if taken else start
-    index = (*[slice(None)] * dim, slice(start, end, step))
-    return Labels(tuple(plane[index] for plane in x.planes), x.parameter)
-
-
-@rule("select", "index_select", "gather", "index", "roll", "unbind", "take_along_dim")
-def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Entries at fixed places of a dimension: it must not vary."""
-    x = args[0]
-    name = _short(node)
-    if name == "index":
-        dims = [dim for dim, index in enumerate(args[1]) if index is not None]
-    elif name == "roll":
-        dims = list(args[2]) or list(range(len(x.shape)))
-    else:
-        dims = [args[1]]
-    if any(varies(plane, dim) for plane in x.planes for dim in dims):
-        for plane in x.planes:
-            lab.ties.pin(plane, f"{name} picks them by number")
-        return lab.constants(node)
-    if name == "select":
-        return Labels(tuple(plane.select(args[1], args[2]) for plane in x.planes), x.parameter)
-    if x.parameter:
-        return None
-    if name == "unbind":
-        return tuple(Labels((part,)) for part in x.plane.unbind(dims[0]))
-    if name == "index" and any(dim != dims[0] + i for i, dim in enumerate(dims)):
-        return None
-    shape = output_shape(node)
-    if name == "index":
-        return _indexed(x, dims, shape)
-    return Labels((narrowed(x.plane).expand(shape),))
-
-
-def _indexed(x: Labels, dims: Sequence[int], shape: torch.Size) -> Labels:
-    """Indexed dimensions are replaced, in place, by those of the index; the rest keeps its labels."""
-    kept = x.plane
-    for dim in dims:
-        kept = kept.narrow(dim, 0, 1)
-    new = len(shape) - (len(x.shape) - len(dims))
-    kept = kept.reshape(*kept.shape[: dims[0]], *[1] * new, *kept.shape[dims[-1] + 1 :])
-    return Labels((kept.expand(shape),))
-
-
-def _short(node: fx.Node) -> str:
-    """Name of the operator: ``mean`` of ``aten.mean.dim``."""
-    return str(node.target).split(".")[1]

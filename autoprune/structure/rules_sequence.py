@@ -35,15 +35,24 @@ def matrix_product(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels
 
 @rule("einsum")
 def einsum(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels | None:
-    """Any contraction whose letters are written out."""
+    """Any contraction that takes no diagonal."""
     equation, operands = args[0].replace(" ", ""), args[1]
-    if "." in equation or "->" not in equation:
-        return None
-    read, _, made = equation.partition("->")
-    letters = [list(part) for part in read.split(",")]
+    read, arrow, made = equation.partition("->")
+    letters = [_letters(part, len(operand.shape)) for part, operand in zip(read.split(","), operands, strict=True)]
     if any(len(set(part)) < len(part) for part in letters):
         return None
-    return contraction(lab, operands, letters, list(made), output_shape(node))
+    every = [letter for part in letters for letter in part]
+    shape = output_shape(node)
+    rest = sorted({letter for letter in every if every.count(letter) == 1 and len(letter) == 1})
+    out = _letters(made if arrow else ("..." if "..." in read else "") + "".join(rest), len(shape))
+    return contraction(lab, operands, letters, out, shape)
+
+
+def _letters(term: str, ndim: int) -> list[str]:
+    """The letters of one operand; the dimensions of an ellipsis are numbered from the last."""
+    before, dots, after = term.partition("...")
+    covered = ndim - len(before) - len(after) if dots else 0
+    return [*before, *(f"b{number}" for number in reversed(range(covered))), *after]
 
 
 def contraction(  # noqa: C901  one pass over letters
@@ -95,7 +104,7 @@ def attention(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
 
     With H > H' (grouped-query attention) a key's head goes with all of its query heads.
     """
-    query, key, value = (x.plane for x in args[:3])
+    query, key, value = (_heads(lab, x) for x in args[:3])
     if node.kwargs.get("scale") is None:
         for plane in (query, key):
             if varies(plane, -1):
@@ -114,9 +123,25 @@ def attention(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     lab.ties.tie(keys, values)
     lab.ties.tie(heads.view(len(keys), -1), keys.unsqueeze(1))
     lab.kind("head", keys)
+    if len(args) > 3 and isinstance(args[3], Labels):
+        _mask(lab, args[3], head - query.ndim, heads)
     lab.macs(steps // len(heads), heads, read)
     lab.macs(steps // len(heads), heads, made)
     return along(heads, head, shape)
+
+
+def _heads(lab: Labeler, x: Labels) -> Tensor:
+    """Labels of a query, key or value; one that is a parameter has its heads third from last."""
+    return lab.carried(x, -3) if len(x.shape) > 2 else lab.carried(x, -1)
+
+
+def _mask(lab: Labeler, mask: Labels, dim: int, heads: Tensor) -> None:
+    """A mask (…, H, T, S) of a bias for every head goes with the heads."""
+    if len(mask.shape) < -dim or mask.shape[dim] == 1:
+        return
+    plane = lab.carried(mask, dim)
+    if varies(plane, dim % plane.ndim):
+        lab.ties.tie(vector(plane, dim, lab.ties), heads)
 
 
 def _entries(lab: Labeler, plane: Tensor) -> Tensor:
@@ -180,7 +205,9 @@ def recurrent(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:  # noq
     assert hidden is not None  # noqa: S101  there is at least one layer
     assert cells is not None  # noqa: S101
     for state, units in zip(states, (hidden, cells), strict=False):
-        if state.plane.any():
+        if state.parameter:
+            lab.ties.tie(axis(state, -1), units)
+        elif state.plane.any():
             lab.ties.tie(vector(state.plane, -1, lab.ties), units)
     values = node.meta["val"]
     ends = (hidden, cells)

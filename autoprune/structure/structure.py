@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,9 +12,10 @@ from autoprune.errors import StructureError
 from autoprune.plugin import Costs, Group
 from autoprune.structure.costs import CostModel, cost_model
 from autoprune.structure.cut import Plan, apply, resized
-from autoprune.structure.graph import Traced, trace
-from autoprune.structure.labeler import Labeler
+from autoprune.structure.exported import Template
+from autoprune.structure.graph import Traced
 from autoprune.structure.labeling import Labeling
+from autoprune.structure.masks import chosen, expanded
 from autoprune.structure.reference import Masked
 from autoprune.structure.units import Uncut, find_groups, layer_of
 
@@ -39,29 +40,98 @@ class Structure:
     """Module and attribute that holds a size to the units of the dimension that it counts; -1 where none is."""
     _aliases: Mapping[str, tuple[str, ...]] = field(repr=False)
     """Every name of a cut tensor: tied weights have several."""
+    _averages: Mapping[tuple[str, str, int], tuple[int, Tensor]] = field(repr=False)
+    """Module, operator and number of its call there to the dimension that it averages over, and the units along it."""
+    example: tuple[Tensor, ...] = field(repr=False)
+    """What it was found with."""
+    _template: Template | None = field(repr=False)
+    """The exported graph, where that is the pruned model."""
+    _unit_of_atom: Tensor = field(repr=False)
+    """Label in that graph to the unit; -1 where there is none."""
+    _masked: Mapping[str, torch.Size] = field(repr=False)
+    """Mask group to the shape of its parameter."""
+    _blocks: Mapping[str, int] = field(repr=False)
+    """Block to the length of the tuple that it returns; 0 for a bare tensor."""
+
+    @property
+    def form(self) -> str:
+        """``modules``, or ``graph`` where pruned networks are exported graphs."""
+        return "graph" if self._template else "modules"
+
+    def select(self, scores: Mapping[str, Tensor], cut_units: Mapping[str, int]) -> dict[str, Tensor]:
+        """The units that stay: the best ones; of equal ones the first.
+
+        Args:
+            scores: Importance of each unit, (U,) per group.
+            cut_units: Units that go, per group.
+
+        Returns:
+            What `plan` takes, for every group.
+        """
+        kept = {
+            group.name: _best(scores[group.name].cpu(), group.units - cut_units.get(group.name, 0))
+            for group in self.groups
+            if group.name in scores and not group.masked
+        }
+        left = self._kept_indices(kept)[0]
+        gone = tuple(f"{name}." for name in self.bypassed(kept))
+        for group in self.groups:
+            if group.name in scores and group.masked:
+                count = 0 if group.masked.startswith(gone) else cut_units.get(group.name, 0)
+                shape, indices = self._masked[group.name], left.get(group.masked, {})
+                kept[group.name] = chosen(group, scores[group.name], count, shape, indices)
+        return kept
+
+    def bypassed(self, kept: Mapping[str, Tensor]) -> dict[str, int]:
+        """The blocks that are left out, to the length of the tuple that each returned."""
+        return {
+            name: self._blocks[name]
+            for group in self.groups
+            if group.owned and group.name in kept
+            for unit, name in enumerate(group.layers)
+            if unit not in kept[group.name].tolist()
+        }
 
     def plan(self, network: nn.Module, kept: Mapping[str, Tensor]) -> Plan:
         """What a cut changes.
 
         Args:
             network: The dense network.
-            kept: Per group the indices of the units that stay; a group left out stays whole.
+            kept: Per group the units that stay: their indices; of weights and kernels a bool for every unit. A group
+                left out stays whole.
 
         Raises:
             StructureError: A group is unknown or would lose every unit.
         """
-        keep = torch.ones(sum(group.units for group in self.groups) + 1, dtype=torch.bool)
+        if unknown := set(kept) - {group.name for group in self.groups}:
+            raise StructureError(f"there is no group {sorted(unknown)[0]!r}")
+        tensors, keep = self._kept_indices(kept)
+        attributes = self._attributes(network, tensors)
+        for (module, attribute), units in self._sizes.items():
+            size = int(keep[units].sum())
+            if size != len(units):
+                attributes.setdefault(module, {})[attribute] = size
+        masks = {
+            group.masked: expanded(group, kept[group.name].cpu(), self._masked[group.name])
+            for group in self.groups
+            if group.masked and group.name in kept and not kept[group.name].all()
+        }
+        return Plan(tensors, attributes, masks, self.bypassed(kept))
+
+    def _kept_indices(self, kept: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, Tensor]], Tensor]:
+        """Parameter to dimension to the indices that stay; and whether each unit of all sliced groups stays."""
+        sliced = [group for group in self.groups if group.slices]
+        keep = torch.ones(sum(group.units for group in sliced) + 1, dtype=torch.bool)
         offset, changed = 0, set()
         for group in self.groups:
+            if group.name in kept and not group.masked and not len(kept[group.name]):
+                raise StructureError(f"{group.name} would lose all of its {group.units} units")
+        for group in sliced:
             if group.name in kept and len(kept[group.name]) < group.units:
-                if not len(kept[group.name]):
-                    raise StructureError(f"{group.name} would lose all of its {group.units} units")
                 keep[offset : offset + group.units] = False
                 keep[offset + kept[group.name].cpu()] = True
                 changed |= {(part.parameter, part.dim) for part in group.slices}
             offset += group.units
-        if unknown := set(kept) - {group.name for group in self.groups}:
-            raise StructureError(f"there is no group {sorted(unknown)[0]!r}")
         tensors: dict[str, dict[int, Tensor]] = {}
         indices: dict[int, Tensor] = {}
         for name, dim in sorted(changed):
@@ -70,12 +140,7 @@ class Structure:
                 # Index -1, no unit, reads the last entry, which is always kept.
                 indices[id(units)] = keep[units].nonzero().view(-1)
             tensors.setdefault(name, {})[dim] = indices[id(units)]
-        attributes = self._attributes(network, tensors)
-        for (module, attribute), units in self._sizes.items():
-            size = int(keep[units].sum())
-            if size != len(units):
-                attributes.setdefault(module, {})[attribute] = size
-        return Plan(tensors, attributes)
+        return tensors, keep
 
     def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
         changes: dict[str, dict[str, object]] = {}
@@ -93,45 +158,87 @@ class Structure:
         return changes
 
     def cut(self, network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-        """A smaller copy of the dense network, see `plan`."""
-        return apply(network, self.plan(network, kept))
+        """A smaller copy of the dense network, see `plan`; a `GraphNetwork` where its code cannot be adjusted."""
+        plan = self.plan(network, kept)
+        small = apply(network, plan)
+        if self._template is None:
+            return small
+        _, keep = self._kept_indices(kept)
+        return self._template.network(small, lambda labels: int(keep[self._unit_of_atom[labels]].sum()), plan.bypassed)
 
     def masked(self, network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
         """The dense-sized reference that `cut` equals: every parameter entry of a cut unit is zero."""
-        return Masked(network, self.plan(network, kept))
+        _, keep = self._kept_indices(kept)
+        averages = {place: (dim, keep[units]) for place, (dim, units) in self._averages.items()}
+        return Masked(network, self.plan(network, kept), {k: a for k, a in averages.items() if not a[1].all()})
 
-    def costs(self, cut_units: Mapping[str, int] | None = None) -> Costs:
-        """Exact costs after every group lost so many units, by arithmetic."""
-        return self._costs(cut_units or {})
+    def costs(self, cut_units: Mapping[str, int] | None = None, bypassed: Collection[str] = ()) -> Costs:
+        """Exact costs after every group lost so many units, by arithmetic.
+
+        Args:
+            cut_units: Units that go, per group. Which blocks go, and not only how many, makes a difference:
+            bypassed: Their names.
+        """
+        return self._costs(cut_units or {}, bypassed)
+
+    def lost(self, group: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
+        """How many units a group loses: of weights and kernels a share of those that other cuts leave."""
+        return self._costs.zeroed(group, cut_units, bypassed) if group.masked else cut_units.get(group.name, 0)
 
 
-def build(
-    network: nn.Module,
-    traced: Traced,
-    found: Labeling,
-    refused: Mapping[str, str],
-    sizes: Mapping[tuple[str, str], Tensor],
-) -> Structure:
+def _best(scores: Tensor, count: int) -> Tensor:
+    """Sorted indices of the ``count`` highest scores; of equal ones the first."""
+    return scores.argsort(descending=True, stable=True)[:count].sort().values
+
+
+@dataclass(frozen=True)
+class Others:
+    """What is cut besides channels."""
+
+    groups: tuple[Group, ...] = ()
+    uncut: tuple[Uncut, ...] = ()
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    """Block to the length of the tuple that it returns; 0 for a bare tensor."""
+    channels: bool = True
+    """Whether channels are offered at all."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model is read: what labels found in it, and what of that is cut."""
+
+    found: Labeling
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Groups that are not offered, name to reason."""
+    sizes: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    """Module and attribute that holds a size, to the labels of the dimension that it counts."""
+    template: Template | None = None
+    """The exported graph, where that is cut."""
+
+
+def build(network: nn.Module, traced: Traced, read: Reading, others: Others | None = None) -> Structure:
     """Structure of a labelled graph.
 
     Args:
         network: The dense network.
         traced: Its graph.
-        found: What labels found.
-        refused: Groups that are not offered, name to reason.
-        sizes: Module and attribute that holds a size, to the labels of the dimension that it counts.
+        read: What was found in it.
+        others: What else can be cut; nothing if None.
     """
-    groups, uncut = find_groups(found, traced.tensors)
+    found, refused = read.found, read.refused
+    others = others or Others()
+    groups, uncut = find_groups(found, traced.tensors) if others.channels else ((), ())
     refusals = tuple(Uncut(layer, g.units, refused[g.name]) for g in groups if g.name in refused for layer in g.layers)
     offered = tuple(group for group in groups if group.name not in refused)
     first = {(span.tensor, span.dim): (span.first, span.size) for span in found.ranges}
-    unit_of_atom = torch.full((found.atoms,), -1)
+    unit_of_root = torch.full((found.atoms,), -1)
     offset = 0
     for group in offered:
-        numbers = torch.arange(offset, offset + group.units).unsqueeze(1)
-        for part in group.slices:
-            unit_of_atom[first[part.parameter, part.dim][0] + part.index] = numbers.expand_as(part.index)
+        part = group.slices[0]
+        roots = found.roots[first[part.parameter, part.dim][0] + part.index[:, 0]]
+        unit_of_root[roots] = torch.arange(offset, offset + group.units)
         offset += group.units
+    unit_of_atom = unit_of_root[found.roots]
     units: dict[tuple[str, int], Tensor] = {}
     shared: dict[bytes, Tensor] = {}
     for key in dict.fromkeys((part.parameter, part.dim) for group in offered for part in group.slices):
@@ -140,15 +247,25 @@ def build(
         units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
     aliases = _aliases(network, {name for name, _ in units})
     return Structure(
-        groups=offered,
-        uncut=uncut + refusals,
+        groups=offered + others.groups,
+        uncut=uncut + refusals + others.uncut,
         layers=tuple(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters())),
-        _costs=cost_model(network, offered, found, traced.batch),
+        _costs=cost_model(network, offered + others.groups, found, unit_of_atom, traced.batch),
         _whole_groups=frozenset(found.whole_groups),
         _units=units,
         _shapes=_shapes(network, {alias for name, _ in units for alias in aliases[name]}),
-        _sizes={key: unit_of_atom[labels] for key, labels in sizes.items()},
+        _sizes={key: unit_of_atom[labels] for key, labels in read.sizes.items()},
+        example=traced.example,
+        _template=read.template,
+        _unit_of_atom=unit_of_atom if read.template else torch.zeros(0),
         _aliases=aliases,
+        _averages={
+            (a.module, a.operator, a.call): (a.dim, unit_of_atom[a.labels])
+            for a in found.averages
+            if bool((unit_of_atom[a.labels] >= 0).any())
+        },
+        _masked={g.name: traced.tensors[g.masked].shape for g in others.groups if g.masked},
+        _blocks=others.blocks,
     )
 
 
@@ -167,23 +284,3 @@ def _aliases(network: nn.Module, names: set[str]) -> dict[str, tuple[str, ...]]:
     for name, tensor in every:
         by_tensor.setdefault(id(tensor), []).append(name)
     return {name: tuple(by_tensor[id(tensor)]) for name, tensor in every if name in names}
-
-
-def discover(network: nn.Module, inputs: Sequence[Tensor]) -> Structure:
-    """Find the groups of units that can be cut exactly.
-
-    Every proposal is verified: units are cut, the smaller network runs on the example, and its outputs must equal the
-    masked original's. What does not verify is not offered, and named in ``uncut``.
-
-    Args:
-        network: The dense network; left as it was.
-        inputs: Positional example inputs, each of shape (N, …), N ≥ 2, as the network takes them (normalised).
-
-    Raises:
-        StructureError: The network cannot be traced or does not run on the example.
-    """
-    from autoprune.structure.verify import verified  # here, since it builds structures itself
-
-    traced = trace(network, inputs)
-    found = Labeler(traced, {}).label()
-    return verified(network, inputs, traced, found)

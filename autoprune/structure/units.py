@@ -31,7 +31,7 @@ def layer_of(tensor: str) -> str:
 
 def find_groups(found: Labeling, tensors: dict[str, Tensor]) -> tuple[tuple[Group, ...], tuple[Uncut, ...]]:
     """Groups of interchangeable units, in the order of the graph, and what stays."""
-    root = found.ties.components(found.atoms)
+    root = found.roots
     roles = torch.zeros(found.atoms, dtype=torch.int8)
     for role, code in _CODES.items():
         for atoms in found.roles[role]:
@@ -89,6 +89,8 @@ def _groups(
         slices = []
         for number, _ in footprint_key:
             span = found.ranges[number]
+            if span.virtual:
+                continue
             index = torch.tensor([unit[number] for unit in members])
             slices.append(Slice(span.tensor, span.dim, index, _role(roles, span, index)))
         makers = sorted((order[n], found.ranges[n].tensor) for n, _ in footprint_key if n in order)

@@ -74,8 +74,8 @@ class Bench:
 
     def cut(self, cut_units: Mapping[str, int]) -> nn.Module:
         """A smaller copy of the dense network that lost the last so many units of each group."""
-        kept = {g.name: torch.arange(g.units - cut_units.get(g.name, 0)) for g in self.structure.groups}
-        return self.structure.cut(self.network, kept).eval()
+        scores = {g.name: torch.arange(g.units, 0, -1.0) for g in self.structure.groups}
+        return self.structure.cut(self.network, self.structure.select(scores, cut_units)).eval()
 
     def score(self, scorer: Scorer, *, seed: int = 0, backwards: bool = False) -> dict[str, Tensor]:
         """Importance per group, of shape (U,).
@@ -87,7 +87,12 @@ class Bench:
         """
         network = self.structure.cut(self.network, {}).eval()
         context = ScoreContext(
-            device=self.device, seed=seed, data=self.data, model=self.predictor(network), network=network
+            device=self.device,
+            seed=seed,
+            data=self.data,
+            model=self.predictor(network),
+            network=network,
+            groups=self.structure.groups,
         )
         groups = self.structure.groups[::-1] if backwards else self.structure.groups
         with seeded(seed, self.device), untouched(network, gradients=False):
@@ -122,6 +127,7 @@ class Bench:
             cache=self._kept_for_prune,
             groups=self.structure.groups,
             scores=lambda scorer: self.score(scorer),
+            select=self.structure.select,
             cut=lambda kept: self.structure.cut(self.network, kept).eval(),
             predictor=self.predictor,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
-from autoprune_evaluators.exact import Macs, Params, Size
+from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.forward import Accuracy, Loss
 from autoprune_evaluators.latency import Latency
 from autoprune_evaluators.robustness import Fgsm, Pgd
@@ -14,4 +14,4 @@ from autoprune_evaluators.robustness import Fgsm, Pgd
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
-    return (Params, Macs, Size, Latency, Accuracy, Loss, Fgsm, Pgd)
+    return (Params, Macs, Size, Sparsity, Latency, Accuracy, Loss, Fgsm, Pgd)

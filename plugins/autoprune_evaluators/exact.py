@@ -47,3 +47,17 @@ class Size(ExactEvaluator):
     def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:
         """The megabytes and their share of the dense model's."""
         return {"size_mb": costs.bytes / 1e6, "size_ratio": costs.bytes / dense.bytes}
+
+
+class Sparsity(ExactEvaluator):
+    """Counts the weights that a mask (granularities weights, kernels, N:M) has set to zero."""
+
+    name = "sparsity"
+    metrics = (
+        Metric("sparsity", "fraction", "maximize", Cost.EXACT, "Parameters set to zero, of those that are left."),
+        Metric("nonzero_ratio", "fraction of dense", "minimize", Cost.EXACT, "Nonzero parameters, of all dense ones."),
+    )
+
+    def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:
+        """The fraction of zeros, and of parameters that are neither cut nor zero."""
+        return {"sparsity": 1 - costs.nonzero / costs.params, "nonzero_ratio": costs.nonzero / dense.nonzero}

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Scorer
-from autoprune_scorers._units import along, per_unit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,7 +37,7 @@ class BatchNormScale(Scorer):
         """
         places = [p for p in group.slices if p.role == "vector" and _is_scale(ctx.network, p.parameter)]
         if places:
-            sums = [per_unit(along(ctx.tensor(p.parameter).float().abs(), p.dim), p) for p in places]
+            sums = [p.total(ctx.tensor(p.parameter).float().abs()) for p in places]
             return sum(sums[1:], start=sums[0]) / sum(p.index.shape[1] for p in places)
         if self.otherwise is not None:
             return self.otherwise.score(group, ctx)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from autoprune import TrialError
 from autoprune.plugin import Scorer
-from autoprune_scorers._units import along, per_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class L1(Scorer):
-    """Mean absolute weight of the filters that make a unit.
+    """Mean absolute weight of the filters that make a unit; of a block, of all its parameters.
 
     Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710.
     """
@@ -42,13 +41,8 @@ class L2(Scorer):
 
 
 def _mean(group: Group, ctx: ScoreContext, magnitude: Callable[[Tensor], Tensor]) -> Tensor:
-    sums: list[Tensor] = []
-    entries = 0
-    for place in group.slices:
-        if place.role == "output":
-            weight = ctx.tensor(place.parameter).float()
-            sums.append(per_unit(along(magnitude(weight), place.dim), place))
-            entries += place.index.shape[1] * weight.numel() // weight.shape[place.dim]
-    if not sums:
+    sums = group.total(lambda name: magnitude(ctx.tensor(name).float()), "output")
+    entries = group.total(lambda name: ctx.tensor(name).new_ones(()).expand(ctx.tensor(name).shape), "output")
+    if not entries.all():
         raise TrialError(f"group {group.name!r} has no output weights whose magnitude could rank it; use taylor")
-    return sum(sums[1:], start=sums[0]) / entries
+    return sums / entries

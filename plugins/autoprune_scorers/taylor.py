@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Scorer
-from autoprune_scorers._units import along, per_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin import Group, ScoreContext
-
-Sums = dict[tuple[str, int], "Tensor"]
-"""Per parameter and dimension: gradient * weight summed over all other dimensions, (batches, D)."""
 
 
 class Taylor(Scorer):
@@ -36,35 +33,48 @@ class Taylor(Scorer):
     def score(self, group: Group, ctx: ScoreContext) -> Tensor:
         """Mean over batches of (Σ gradient * weight over the entries that read the unit)², (U,).
 
+        Of a block it is the sum over all its parameters, of a weight or kernel over its own entries.
+
         Raises:
             TrialError: The loss does not depend on the group's units.
         """
-        sums = ctx.memo(("taylor", self.batches, self.batch_size), lambda: self._sums(ctx))
-        changes = [
-            per_unit(sums[p.parameter, p.dim], p)
-            for p in group.slices
-            if p.role == "input" and (p.parameter, p.dim) in sums
-        ]
-        if not changes:
+        changes = ctx.memo(("taylor", self.batches, self.batch_size), lambda: self._changes(ctx))
+        if group.name not in changes:
             raise TrialError(f"no gradient reaches group {group.name!r}, so taylor cannot rank it")
-        return sum(changes[1:], start=changes[0]).square().mean(0)
+        return changes[group.name]
 
-    def _sums(self, ctx: ScoreContext) -> Sums:
+    def _changes(self, ctx: ScoreContext) -> dict[str, Tensor]:
         """One gradient of all parameters per batch, for all groups."""
         import torch
         from torch.nn.functional import cross_entropy
 
         parameters = {n: p.requires_grad_() for n, p in ctx.network.named_parameters() if p.is_floating_point()}
-        collected: dict[tuple[str, int], list[Tensor]] = {}
+        changes: dict[str, Tensor] = {}
         for inputs, targets in ctx.data.train.batches(
             self.batch_size, samples=self.batches * self.batch_size, device=ctx.device, generator=ctx.generator()
         ):
             with torch.enable_grad():
                 loss = cross_entropy(ctx.model(*inputs), targets)
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
-                if gradient is not None:
-                    change = (gradient * parameter.detach()).float()
-                    for dim in range(change.ndim):
-                        collected.setdefault((name, dim), []).append(along(change, dim))
-        return {key: torch.stack(rows) for key, rows in collected.items()}
+            change = {
+                name: (gradient * parameter.detach()).float()
+                for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+                if gradient is not None
+            }
+            for group in ctx.groups:
+                known = _reached(group, set(change))
+                if known is not None:
+                    squares = known.total(change.__getitem__, "input").square() / self.batches
+                    changes[group.name] = changes.get(group.name, 0) + squares
+        return changes
+
+
+def _reached(group: Group, parameters: set[str]) -> Group | None:
+    """The group less the parameters that no gradient reaches; None where none is left to rank it by."""
+    if group.owned:
+        owned = tuple(tuple(name for name in names if name in parameters) for names in group.owned)
+        return replace(group, owned=owned) if all(owned) else None
+    if group.masked:
+        return group if group.masked in parameters else None
+    slices = tuple(part for part in group.slices if part.role == "input" and part.parameter in parameters)
+    return replace(group, slices=slices) if slices else None

@@ -59,6 +59,11 @@ class SplitSource(DataSource):
     test: Amount = Field(
         default=0.2, description="Fraction (below 1) or number of training samples for test, if there is no such split."
     )
+
+
+class NormalizedSource(SplitSource):
+    """The same, of inputs that have a mean and a standard deviation."""
+
     normalize: Normalize | None = Field(
         default=None, description="Mean and standard deviation per channel, applied in front of the network."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from autoprune import DataError
+from autoprune.plugin import SplitName
 from autoprune_sources._files import listed, near
-from autoprune_sources._splits import as_targets
+from autoprune_sources._splits import SPLIT_NAMES, as_targets
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
@@ -45,7 +46,24 @@ class ParquetImages:
         return f"{self.where}: row {index}" + (f" ({path})" if path else "")
 
 
-def read_shards(shards: Sequence[Path], *, image: str | None, label: str | None) -> tuple[ParquetImages, Tensor]:
+def shards_of(folder: Path) -> dict[SplitName, list[Path]]:
+    """The files of every split that has some, in order: ``train.parquet``, or ``train-00000-of-00002.parquet``, ….
+
+    Raises:
+        DataError: The training split has none.
+    """
+    found: dict[SplitName, list[Path]] = {}
+    for split, names in SPLIT_NAMES.items():
+        every = ([*folder.glob(f"{name}.parquet"), *sorted(folder.glob(f"{name}-*.parquet"))] for name in names)
+        if files := next(filter(None, every), None):
+            found[split] = files
+    if "train" not in found:
+        there = listed(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "it is a file"
+        raise DataError(f"{folder}: no train.parquet or train-*.parquet in this folder; there: {there}")
+    return found
+
+
+def read_images(shards: Sequence[Path], *, image: str | None, label: str | None) -> tuple[ParquetImages, Tensor]:
     """The images and classes, (N,), of one split.
 
     Args:
@@ -56,25 +74,62 @@ def read_shards(shards: Sequence[Path], *, image: str | None, label: str | None)
     Raises:
         DataError: A file is malformed, or its columns are not what is needed.
     """
-    where = str(shards[0]) if len(shards) == 1 else f"{shards[0]} and {len(shards) - 1} more"
-    try:
-        schema = pq.read_schema(shards[0])
-        image = _image_column(schema, image, where)
-        label = _label_column(schema, label, where)
-        table = pa.concat_tables([pq.read_table(shard, columns=[image, label]) for shard in shards])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where}: cannot be read as parquet: {error}") from error
-    pixels, classes = table.column(image), table.column(label)
-    if classes.null_count:
-        raise DataError(f"{where}: column {label!r} lacks {classes.null_count} classes")
-    if not len(classes):
-        raise DataError(f"{where}: no rows")
-    targets = as_targets(classes.to_numpy(), where=f"{where}: column {label!r}")
+    where, pixels, targets = read_columns(shards, lambda schema, where: _image_column(schema, image, where), label)
     if not pa.types.is_struct(pixels.type):
         return ParquetImages(where, pixels, None), targets
     names = [field.name for field in pixels.type]
     paths = pc.struct_field(pixels, "path") if "path" in names else None
     return ParquetImages(where, pc.struct_field(pixels, "bytes"), paths), targets
+
+
+def read_columns(
+    shards: Sequence[Path], inputs: Callable[[pa.Schema, str], str], label: str | None
+) -> tuple[str, Any, Tensor]:
+    """What to call the shards in an error, their column of inputs (a chunked array), and the classes (N,).
+
+    Args:
+        shards: Files of one split, in order.
+        inputs: Finds the column's name in a schema; also gets what to call the shards.
+        label: Name of the label column, or None to find it.
+
+    Raises:
+        DataError: A file is malformed, or its columns are not what is needed.
+    """
+    where = str(shards[0]) if len(shards) == 1 else f"{shards[0]} and {len(shards) - 1} more"
+    try:
+        schema = pq.read_schema(shards[0])
+        column = inputs(schema, where)
+        label = _label_column(schema, label, where)
+        table = pa.concat_tables([pq.read_table(shard, columns=[column, label]) for shard in shards])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{where}: cannot be read as parquet: {error}") from error
+    classes = table.column(label)
+    if classes.null_count:
+        raise DataError(f"{where}: column {label!r} lacks {classes.null_count} classes")
+    if not len(classes):
+        raise DataError(f"{where}: no rows")
+    return where, table.column(column), as_targets(classes.to_numpy(), where=f"{where}: column {label!r}")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds strings."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def type_of(schema: pa.Schema, name: str, where: str) -> pa.DataType:
+    """Type of the column that the user named.
+
+    Raises:
+        DataError: There is no such column.
+    """
+    if name not in schema.names:
+        raise DataError(f"{where}: no column {name!r}{near(name, schema.names)}")
+    return schema.field(name).type
+
+
+def columns(schema: pa.Schema) -> str:
+    """All columns with their types, for errors."""
+    return "Columns: " + listed(f"{field.name} ({field.type})" for field in schema)
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -89,7 +144,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _image_column(schema: pa.Schema, asked: str | None, where: str) -> str:
     if asked is not None:
-        kind = _named(schema, asked, where)
+        kind = type_of(schema, asked, where)
         if not _is_image(kind):
             raise DataError(f"{where}: column {asked!r} holds {kind}, not encoded images")
         return asked
@@ -98,15 +153,15 @@ def _image_column(schema: pa.Schema, asked: str | None, where: str) -> str:
         raise DataError(f"{where}: columns {listed(found)} all hold images; name one with `image`")
     if found:
         return str(found[0])
-    text = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    text = [field.name for field in schema if is_text(field.type)]
     if text:
-        raise DataError(f"{where}: column {text[0]!r} holds text; this source reads images only. {_columns(schema)}")
-    raise DataError(f"{where}: no column holds encoded images. {_columns(schema)}")
+        raise DataError(f"{where}: column {text[0]!r} holds text, not images; `use: text` reads it. {columns(schema)}")
+    raise DataError(f"{where}: no column holds encoded images. {columns(schema)}")
 
 
 def _label_column(schema: pa.Schema, asked: str | None, where: str) -> str:
     if asked is not None:
-        kind = _named(schema, asked, where)
+        kind = type_of(schema, asked, where)
         if not pa.types.is_integer(kind):
             raise DataError(f"{where}: column {asked!r} holds {kind}; classes are integers from 0")
         return asked
@@ -116,14 +171,4 @@ def _label_column(schema: pa.Schema, asked: str | None, where: str) -> str:
         return str((named or integers)[0])
     if integers:
         raise DataError(f"{where}: columns {listed(integers)} all hold integers; name the classes' with `label`")
-    raise DataError(f"{where}: no column holds integer classes. {_columns(schema)}")
-
-
-def _named(schema: pa.Schema, name: str, where: str) -> pa.DataType:
-    if name not in schema.names:
-        raise DataError(f"{where}: no column {name!r}{near(name, schema.names)}")
-    return schema.field(name).type
-
-
-def _columns(schema: pa.Schema) -> str:
-    return "Columns: " + listed(f"{field.name} ({field.type})" for field in schema)
+    raise DataError(f"{where}: no column holds integer classes. {columns(schema)}")

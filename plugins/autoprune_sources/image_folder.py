@@ -9,10 +9,10 @@ from pydantic import Field
 
 from autoprune.plugin import Data, SourceContext
 from autoprune_sources._files import existing
-from autoprune_sources._options import SplitSource
+from autoprune_sources._options import NormalizedSource
 
 
-class ImageFolder(SplitSource):
+class ImageFolder(NormalizedSource):
     """A folder per class, of image files (torchvision's ImageFolder layout).
 
     Either ``train/<class>/…`` with ``validation`` (or ``val``) and ``test`` beside it, or ``<class>/…`` alone. Classes

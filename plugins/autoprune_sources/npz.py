@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from autoprune.plugin import Data, SourceContext
 from autoprune_sources._files import existing
-from autoprune_sources._options import SplitSource
+from autoprune_sources._options import NormalizedSource
 
 
-class Npz(SplitSource):
+class Npz(NormalizedSource):
     """Arrays of an ``.npz`` file: ``x_train``, ``y_train``, ``x_test``, …, or ``x`` and ``y`` alone.
 
     ``train_x`` is read as ``x_train``, and ``valid`` and ``val`` as ``validation``. Integer images (``uint8``; with

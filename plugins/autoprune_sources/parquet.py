@@ -7,13 +7,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from autoprune import DataError
 from autoprune.plugin import Data, SourceContext
-from autoprune_sources._files import existing, listed
-from autoprune_sources._options import SplitSource
+from autoprune_sources._files import existing
+from autoprune_sources._options import NormalizedSource
 
 
-class Parquet(SplitSource):
+class Parquet(NormalizedSource):
     """A folder of train, validation and test parquet files with an image column and an integer label column.
 
     A split is ``train.parquet``, or shards such as ``train-00000-of-00002.parquet``; ``valid`` and ``val`` are read as
@@ -31,16 +30,12 @@ class Parquet(SplitSource):
     def load(self, ctx: SourceContext) -> Data:
         """The splits; one that has no file is carved from the training split."""
         from autoprune_sources._images import Form, LazyImages
-        from autoprune_sources._parquet import read_shards
-        from autoprune_sources._splits import SPLIT_NAMES, Samples, number_of_classes, three_splits
+        from autoprune_sources._parquet import read_images, shards_of
+        from autoprune_sources._splits import Samples, number_of_classes, three_splits
 
-        folder = existing(self.path, ctx)
-        shards = {split: _shards(folder, names) for split, names in SPLIT_NAMES.items()}
-        if not shards["train"]:
-            there = listed(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "it is a file"
-            raise DataError(f"{folder}: no train.parquet or train-*.parquet in this folder; there: {there}")
         read = {
-            split: read_shards(files, image=self.image, label=self.label) for split, files in shards.items() if files
+            split: read_images(files, image=self.image, label=self.label)
+            for split, files in shards_of(existing(self.path, ctx)).items()
         }
         form = Form.of(read["train"][0], channels=self.channels, size=self.size)
         found = {split: Samples(targets, LazyImages(images, form)) for split, (images, targets) in read.items()}
@@ -50,10 +45,3 @@ class Parquet(SplitSource):
             normalization=None if self.normalize is None else self.normalize.of(form.channels),
             bounds=(0.0, 1.0),
         )
-
-
-def _shards(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    for name in names:
-        if files := [*folder.glob(f"{name}.parquet"), *sorted(folder.glob(f"{name}-*.parquet"))]:
-            return files
-    return []

@@ -9,7 +9,7 @@ from pydantic import Field
 from autoprune.plugin import Candidate, PrunedModel, Recovery, Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from autoprune.plugin import PruneContext
 
@@ -32,17 +32,7 @@ class OneShot(Strategy):
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         """Rank, cut, recover."""
-        scores = ctx.scores(candidate.scorer)
-        kept = {
-            group.name: _best(scores[group.name], group.units - candidate.cut_units.get(group.name, 0))
-            for group in ctx.groups
-        }
+        kept = ctx.select(ctx.scores(candidate.scorer), candidate.cut_units)
         network = ctx.cut(kept)
         self.recover.recover(network, ctx)
         return PrunedModel(network=network, kept=kept)
-
-
-def _best(scores: Tensor, count: int) -> Tensor:
-    """Sorted indices of the ``count`` highest scores; of equal ones the first stay."""
-    order = scores.cpu().argsort(descending=True, stable=True)
-    return order[:count].sort().values

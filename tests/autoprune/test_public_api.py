@@ -19,9 +19,11 @@ PUBLIC = [
     "TrialError",
     "discover",
     "hookimpl",
+    "load_program",
     "load_pruned",
     "load_spec",
     "resume",
+    "save_program",
     "search",
     "spec_from_mapping",
 ]

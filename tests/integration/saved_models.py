@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from autoprune import load_pruned
+from autoprune.plugin import Costs
 from autoprune.plugin.host import PluginHost
 from autoprune.search import Problem, read_study, resolve
 from autoprune.search.predictor import Predictor
@@ -48,13 +49,14 @@ def _measured(study: Path, number: int) -> dict[str, Any]:
     return {
         "accuracy": right / len(problem.data.test),
         "deviation": _deviation(problem, folder),
-        "macs": problem.structure.costs(_lost(problem, folder)).macs / problem.structure.costs().macs,
+        "macs": _costs(problem, folder).macs / problem.structure.costs().macs,
+        "zeros": sum(int((p == 0).sum()) for p in model.parameters()),
     }
 
 
-def _lost(problem: Problem, folder: Path) -> dict[str, int]:
-    kept = read_recipe(folder).groups
-    return {g.name: g.units - len(kept[g.name]) for g in problem.structure.groups if g.name in kept}
+def _costs(problem: Problem, folder: Path) -> Costs:
+    recipe = read_recipe(folder)
+    return problem.structure.costs(recipe.cut_units, recipe.bypassed)
 
 
 def _deviation(problem: Problem, folder: Path) -> float:

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+from autoprune import save_program
 from autoprune.plugin import DataSource, Evaluator, ModelSource, Recovery, Sampler, Scorer, SourceContext, Strategy
 from autoprune.plugin.host import PluginHost
 from autoprune.testing import (
@@ -21,6 +23,7 @@ from autoprune.testing import (
     ScorerConformance,
     StrategyConformance,
     toy_data,
+    toy_network,
 )
 
 OPTIONS = {
@@ -34,9 +37,11 @@ OPTIONS = {
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
     ("model", "digits-cnn"): {"width": 4, "epochs": 1},
+    ("model", "exported"): {"path": "toy.pt2"},
     ("data", "parquet"): {"path": "images"},
     ("data", "image-folder"): {"path": "folders"},
     ("data", "npz"): {"path": "arrays.npz"},
+    ("data", "text"): {"path": "sentences", "length": 4},
 }
 """The options that a component needs, or that make it quick."""
 
@@ -97,6 +102,13 @@ class TestModelSources(ModelSourceConformance):
         return request.param
 
     @pytest.fixture
+    def ctx(self, tmp_path):
+        if not (tmp_path / "toy.pt2").exists():
+            inputs, _ = toy_data().validation.fetch(torch.arange(2))
+            save_program(toy_network(), inputs, tmp_path / "toy.pt2")
+        return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
+
+    @pytest.fixture
     def data(self, component, ctx):
         if component.name == "digits-cnn":
             return HOST(DataSource, "digits")().load(ctx)
@@ -122,6 +134,9 @@ class TestDataSources(DataSourceConformance):
             pa.table({"image": [encoded(image) for image in pixels], "label": labels}),
             tmp_path / "images" / "train.parquet",
         )
+        (tmp_path / "sentences").mkdir()
+        sentences = [f"{' '.join(map(str, divmod(row, 7)))} is it" for row in range(40)]
+        pq.write_table(pa.table({"text": sentences, "label": labels}), tmp_path / "sentences" / "train.parquet")
         np.savez(tmp_path / "arrays.npz", x=pixels, y=labels)
         return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
 

@@ -44,7 +44,8 @@ def shared(monkeypatch):
 
 
 def test_there_are_specs():
-    assert {path.name for path in SPECS} >= {"digits.yaml", "cifar10_resnet20.yaml"}
+    examples = {"digits.yaml", "cifar10_resnet20.yaml", "sst2_lstm.yaml", "sst2_transformer.yaml"}
+    assert {path.name for path in SPECS} >= examples
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
@@ -52,7 +53,8 @@ def test_specs_are_valid(path, host):
     spec = load_spec(path, host=host)
     assert bind(spec, host).metrics.keys() >= spec.objectives.keys()
     assert spec.search.trials >= 24
-    assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency", "robust"}
+    attacked = set() if spec.data["use"] == "text" else {"robust"}  # words cannot be moved by an epsilon
+    assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency"} | attacked
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
@@ -69,13 +71,24 @@ def test_the_schema_is_up_to_date(host):
     )
 
 
-@pytest.fixture(scope="module")
-def nets():
-    """The definitions that the CIFAR example points to."""
-    spec = importlib.util.spec_from_file_location("cifar_resnet_of_the_example", EXAMPLES / "cifar_resnet.py")
+def of_the_examples(name):
+    """A module that stands beside the examples."""
+    spec = importlib.util.spec_from_file_location(f"{name}_of_the_examples", EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """The definitions that the CIFAR example points to."""
+    return of_the_examples("cifar_resnet")
+
+
+@pytest.fixture(scope="module")
+def text_models():
+    """The definitions that the SST-2 examples point to."""
+    return of_the_examples("sst2_models")
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet56", 853_018)])
@@ -132,3 +145,68 @@ def test_the_attack_leaves_the_dense_digits_net_between_40_and_80_percent(host, 
     attack = next(e for e in components.evaluators if e.name == "pgd")
     measured = Bench(components.model.load(data, ctx), data).measure(attack)["robust_accuracy"]
     assert 0.4 <= measured.value <= 0.8
+
+
+def padded(count, length):
+    """Sentences of all lengths from one word on."""
+    tokens = torch.randint(1, 8000, (count, length), generator=torch.Generator().manual_seed(0))
+    return tokens * (torch.arange(length) <= torch.arange(count)[:, None])
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("lstm", {"embedding": (64, "neuron"), "lstm": (96, "hidden unit"), "classifier.hidden": (64, "neuron")}),
+        (
+            "transformer",
+            {
+                "embedding": (64, "neuron"),
+                "layers.0.attention.query": (8, "head"),
+                "layers.0.expand": (256, "neuron"),
+                "layers.1.attention.query": (8, "head"),
+                "layers.1.expand": (256, "neuron"),
+                "classifier.hidden": (64, "neuron"),
+            },
+        ),
+    ],
+)
+def test_every_group_of_the_text_models_can_be_cut(text_models, name, kinds):
+    network = getattr(text_models, f"{name}_classifier")().eval()
+    structure = discover(network, (padded(4, 32),))
+    assert {group.name: (group.units, group.granularity) for group in structure.groups} == kinds
+
+
+def test_the_transformer_does_not_look_at_padding(text_models):
+    network = text_models.transformer_classifier().eval()
+    torch.nn.init.normal_(network.position)
+    tokens = padded(12, 32)[:, :12]
+    with torch.inference_mode():
+        longer = network(torch.nn.functional.pad(tokens, (0, 20)))
+        torch.testing.assert_close(network(tokens), longer)
+        # Padding is not looked at, whatever the rows of the table hold.
+        network.embedding.weight[0] = 100.0
+        torch.testing.assert_close(network(tokens), longer)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_words_are_dropped_in_training_alone(text_models, name):
+    network = getattr(text_models, f"{name}_classifier")(dropout=0.0, word_dropout=1.0)
+    tokens = padded(6, 8)
+    with torch.no_grad():
+        unknown = network.eval()(tokens.clamp(max=1))
+        assert not torch.allclose(network(tokens), unknown, atol=1e-4)
+        torch.testing.assert_close(network.train()(tokens), unknown)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_the_text_models_take_the_tokens_of_their_spec(text_models, host, name):
+    spec = load_spec(EXAMPLES / f"sst2_{name}.yaml", host=host)
+    components = bind(spec, host)
+    ctx = SourceContext(folder=EXAMPLES, cache=EXAMPLES / "no-cache", seed=0)
+    network = components.model.build(ctx).eval()
+    assert network.embedding.num_embeddings == components.data.vocabulary
+    (tokens,), _ = components.data.load(ctx).test.fetch(torch.arange(50))
+    with torch.inference_mode():
+        scores = network(tokens)
+    assert scores.shape == (50, 2)
+    assert scores.isfinite().all()

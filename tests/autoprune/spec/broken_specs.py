@@ -69,6 +69,21 @@ BROKEN = [
         _with(5, "scorer: &ranking {use: l1}", "strategy: *ranking").replace(_LINES[5], ""),
         [(5, 9, "scorer: anchors are not read"), (6, 11, "strategy: aliases are not read")],
     ),
+    Broken(
+        "granularity",
+        _with(4, "search_space: {use: [channels, block]}"),
+        [(4, 31, "search_space.use.1: there is no granularity 'block'; did you mean 'blocks'?")],
+    ),
+    Broken(
+        "two-masks",
+        _with(4, "search_space: {use: [weights, 2:4]}"),
+        [(4, 16, "search_space.use: weights and 2:4 would both set the same weights to zero; choose one")],
+    ),
+    Broken(
+        "all-of-m",
+        _with(4, "search_space: {use: 4:4}"),
+        [(4, 16, "search_space.use.0: 4:4 keeps 4 of each 4 weights; write fewer than all, as in 2:4")],
+    ),
     Broken("bare-star", _with(4, "search_space: {groups: {*conv: keep}}"), [(4, 25, "quote one that begins with *")]),
     Broken("tag", _with(2, "model: !!python/object:os.system {use: digits-cnn}"), [(2, 8, "model: tags are not read")]),
     Broken("list-as-key", _with(4, "search_space: {groups: {[a, b]: keep}}"), [(4, 25, "a key must be plain text")]),

@@ -106,7 +106,12 @@ def test_defaults_are_the_documented_ones() -> None:
     assert dumped["scorer"] == {"use": "l1"}
     assert dumped["strategy"] == {"use": "one-shot"}
     assert dumped["search"]["sampler"] == {"use": "nsga2"}
-    assert dumped["search_space"] == {"use": "channels", "ratio": {"low": 0.0, "high": 0.8}, "groups": {}}
+    assert dumped["search_space"] == {
+        "use": ["channels"],
+        "form": "auto",
+        "ratio": {"low": 0.0, "high": 0.8},
+        "groups": {},
+    }
     assert spec.document == Document()
 
 

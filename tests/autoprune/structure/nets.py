@@ -500,4 +500,4 @@ def discovered(name: str) -> tuple[nn.Module, Structure]:
     """A net and its structure, found once; tests leave both alone."""
     torch.manual_seed(0)
     net = perturb(CASES[name].make())
-    return net, discover(net, example(CASES[name]))
+    return net, discover(net, example(CASES[name]), form="modules")

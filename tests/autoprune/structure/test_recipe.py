@@ -32,6 +32,7 @@ def saved(name: str, folder: Path) -> tuple[nn.Module, nn.Module, Structure]:
         small,
         plan=plan,
         kept=kept,
+        cut_units={group.name: group.units - len(kept[group.name]) for group in structure.groups},
         source=Toy(case=name),
         ctx=SourceContext(folder=folder, cache=folder, seed=0),
         normalization=Normalization((0.5,), (0.2,)),

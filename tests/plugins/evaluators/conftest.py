@@ -62,8 +62,8 @@ class Case:
             "data": self.data,
             "split": "validation",
             "dense": self.model,
-            "costs": Costs(params=1, macs=1, bytes=1),
-            "dense_costs": Costs(params=1, macs=1, bytes=1),
+            "costs": Costs(params=1, macs=1, bytes=1, nonzero=1),
+            "dense_costs": Costs(params=1, macs=1, bytes=1, nonzero=1),
         }
         return EvaluationContext(**(fields | changes))  # type: ignore[arg-type]
 

@@ -106,7 +106,14 @@ def make_data() -> Data:
 
 
 def make_context(net: nn.Module, data: Data, seed: int = 0) -> ScoreContext:
-    return ScoreContext(device=torch.device("cpu"), seed=seed, data=data, model=Normalized(net), network=net)
+    return ScoreContext(
+        device=torch.device("cpu"),
+        seed=seed,
+        data=data,
+        model=Normalized(net),
+        network=net,
+        groups=tuple(GROUPS.values()),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def test_units_of_scattered_entries_are_gathered_by_index(data: Data) -> None:
         net.weight.copy_(torch.tensor([[1.0, -1.0], [10.0, 0.0], [0.0, 20.0], [3.0, 5.0]]))
     place = Slice("weight", 0, torch.tensor([[3, 0], [1, 2]]), "output")
     group = Group("net", 2, "neuron", ("net",), (place,))
-    ctx = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net)
+    ctx = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,))
     assert L1().score(group, ctx).tolist() == [10 / 4, 30 / 4]
 
 
@@ -77,8 +77,9 @@ def test_a_group_without_the_weights_it_needs_is_named(
     scorer: Scorer, ctx: ScoreContext, groups: dict[str, Group]
 ) -> None:
     vectors = tuple(p for p in groups["hidden"].slices if p.role == "vector")
+    group = dataclasses.replace(groups["hidden"], slices=vectors)
     with pytest.raises(TrialError, match="'hidden'"):
-        scorer.score(dataclasses.replace(groups["hidden"], slices=vectors), ctx)
+        scorer.score(group, dataclasses.replace(ctx, groups=(group,)))
 
 
 def test_random_is_stable_and_differs_by_group_and_seed(ctx: ScoreContext, groups: dict[str, Group]) -> None:

@@ -177,7 +177,10 @@ def test_several_integer_columns_of_unusual_names_are_told(ctx, write):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"sentence": ["a"], "label": [1]}, r"column 'sentence' holds text; this source reads images only\. Columns: "),
+        (
+            {"sentence": ["a"], "label": [1]},
+            r"column 'sentence' holds text, not images; `use: text` reads it\. Columns: ",
+        ),
         ({"x": [0.5], "label": [1]}, r"no column holds encoded images\. Columns: x \(double\), label \(int64\)"),
         ({"image": [b"x"], "label": ["cat"]}, r"no column holds integer classes\. Columns: image \(binary\), label"),
         ({"image": [b"x", b"y"], "label": [1, None]}, "column 'label' lacks 1 classes"),

@@ -67,6 +67,11 @@ def cut_conv(net: Net, kept: Tensor) -> Net:
     return small.eval()
 
 
+def best(scores: Tensor, count: int) -> Tensor:
+    """What the host does: of equal scores the first."""
+    return scores.argsort(descending=True, stable=True)[:count].sort().values
+
+
 @pytest.fixture(scope="session")
 def data() -> Data:
     digits = load_digits()
@@ -96,6 +101,7 @@ def make_context(net: Net, data: Data) -> Callable[..., PruneContext]:
             data=data,
             groups=(GROUP,),
             scores=lambda _: {"conv": torch.tensor(scores or [float(u) for u in range(UNITS)])},
+            select=lambda scores, cut: {"conv": best(scores["conv"], UNITS - cut["conv"])},
             cut=lambda kept: cut_conv(net, kept["conv"]),
             predictor=Normalized,
         )

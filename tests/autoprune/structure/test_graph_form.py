@@ -1,0 +1,167 @@
+"""The exported graph as the pruned model: what it frees, that it equals the masked original, trains and is saved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune import load_program, save_program
+from autoprune.errors import StructureError
+from autoprune.plugin import SourceContext
+from autoprune.structure import discover, load_pruned, save_pruned
+
+from .nets import CASES, discovered, example, perturb
+from .test_parity import candidate
+from .toy_source import Toy
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+FREED = {
+    "option-a": {"b.0": 8},
+    "split-halves": {"stem.0#2": 8},
+    "slice-halves": {"stem.0#2": 8},
+    "fixed-view": {"b.0": 8},
+}
+"""What the graph offers besides what the modules do: padded channels, parts of their own sizes, a written size."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cut_graphs_equal_masked_networks_and_cost_what_is_counted(name: str) -> None:
+    net, modules = discovered(name)
+    structure = discover(net, example(CASES[name]), form="graph")
+    found = {group.name: group.units for group in structure.groups}
+    assert found == {group.name: group.units for group in modules.groups} | FREED.get(name, {})
+    for seed in range(2):
+        kept = candidate(structure, seed)
+        small = structure.cut(net, kept)
+        inputs = example(CASES[name], samples=3 + seed, seed=seed)  # another batch size than discovery saw
+        with torch.no_grad():
+            torch.testing.assert_close(small(*inputs), structure.masked(net, kept)(*inputs), atol=1e-5, rtol=1e-5)
+        costs = structure.costs({group.name: group.units - len(kept[group.name]) for group in structure.groups})
+        assert costs.params == sum(p.numel() for p in small.parameters())
+
+
+@pytest.mark.parametrize(("name", "form"), [("fixed-view", "graph"), ("option-a", "modules"), ("vgg", "modules")])
+def test_the_graph_is_taken_where_code_refuses_sizes(name: str, form: str) -> None:
+    net, _ = discovered(name)
+    assert discover(net, example(CASES[name])).form == form
+
+
+class Normed(nn.Module):
+    """Norms, dropouts and a shape written in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.norm = nn.BatchNorm2d(12)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(12 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x)).relu()
+        return self.head(self.drop(x.view(-1, 192)))
+
+
+def normed() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return perturb(Normed()).eval(), torch.randn(4, 3, 4, 4)
+
+
+def test_graphs_train_as_modules_do() -> None:
+    net, x = normed()
+    structure = discover(net, (x,))
+    assert structure.form == "graph"
+    small = structure.cut(net, {"conv": torch.arange(5)}).train()
+    before = small.norm.running_mean.clone()
+    a, b = small(x), small(x)
+    assert not torch.equal(a, b), "dropout"
+    assert not torch.equal(small.norm.running_mean, before)
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+    small(x).square().mean().backward()
+    optimizer.step()
+    assert all(p.grad is not None for p in small.parameters())
+    small.eval()
+    assert torch.equal(small(x), small(x))
+    assert type(small.norm) is nn.BatchNorm2d
+
+
+def test_blocks_and_zeros_go_with_graphs(tmp_path: Path) -> None:
+    net, _ = discovered("encoder-layers")
+    inputs = example(CASES["encoder-layers"])
+    structure = discover(net, inputs, ["channels", "blocks", "weights"], form="graph")
+    cut_units = {g.name: g.units // 2 for g in structure.groups}
+    scores = {g.name: torch.rand(g.units, generator=torch.Generator().manual_seed(1)) for g in structure.groups}
+    kept = structure.select(scores, cut_units)
+    small = structure.cut(net, kept)
+    with torch.no_grad():
+        torch.testing.assert_close(small(*inputs), structure.masked(net, kept)(*inputs), atol=1e-5, rtol=1e-5)
+    costs = structure.costs(cut_units, structure.bypassed(kept))
+    assert costs.params == sum(p.numel() for p in small.parameters())
+    assert costs.nonzero < 0.8 * costs.params
+    save_pruned(
+        tmp_path,
+        small,
+        plan=structure.plan(net, kept),
+        kept=kept,
+        cut_units=cut_units,
+        source=Toy(case="encoder-layers"),
+        ctx=SourceContext(folder=tmp_path, cache=tmp_path, seed=0),
+        example=structure.example,
+    )
+    opened = load_pruned(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(opened(*inputs), small(*inputs))
+    assert {n for n, p in opened.named_parameters()} == {n for n, p in small.named_parameters()}
+
+
+def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
+    net, x = normed()
+    small = discover(net, (x,)).cut(net, {"conv": torch.arange(5)})
+    save_program(small, (x,), tmp_path / "model.pt2")
+    code = (
+        "import sys, json, torch; from autoprune import load_program; net = load_program(sys.argv[1]);"
+        "torch.manual_seed(3); print(json.dumps(net(torch.randn(7, 3, 4, 4)).tolist()))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "model.pt2")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(3)
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), small(torch.randn(7, 3, 4, 4)))
+
+
+def test_fifty_rounds_do_not_drift(tmp_path: Path) -> None:
+    """Cut, save, open and cut again: each model equals what the last one is when masked."""
+    torch.manual_seed(0)
+    net: nn.Module = nn.Sequential(
+        nn.Conv2d(3, 60, 3, padding=1), nn.BatchNorm2d(60), nn.ReLU(), nn.Flatten(), nn.Linear(60 * 16, 4)
+    )
+    net = perturb(net).eval()
+    x = torch.randn(2, 3, 4, 4)
+    for left in range(59, 9, -1):
+        structure = discover(net, (x,))
+        (group,) = structure.groups
+        kept = {group.name: torch.randperm(left + 1)[:left].sort().values}
+        small = structure.cut(net, kept)
+        with torch.no_grad():
+            expected = structure.masked(net, kept)(x)
+        save_program(small, (x,), tmp_path / "model.pt2")
+        net = load_program(tmp_path / "model.pt2")
+        with torch.no_grad():
+            torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
+    assert net.get_parameter("0.weight").shape[0] == 10
+
+
+def test_files_with_pickles_are_refused(tmp_path: Path) -> None:
+    net, x = normed()
+    torch.export.save(torch.export.export(net, (x,)), tmp_path / "pickled.pt2")
+    with pytest.raises(StructureError, match=r"holds pickled objects .*sample_inputs"):
+        load_program(tmp_path / "pickled.pt2")
+    (tmp_path / "junk.pt2").write_bytes(b"junk")
+    with pytest.raises(StructureError, match="cannot be opened as an exported program"):
+        load_program(tmp_path / "junk.pt2")
