@@ -18,6 +18,8 @@ from autoprune.plugin.values import Candidate, Measured, Metric, PrunedModel
 from autoprune.spec.fields import Strict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import optuna
     from torch import Tensor, nn
 
@@ -83,6 +85,13 @@ class ModelSource(Component):
         Raises:
             DataError: Its files are missing or do not fit.
         """
+
+    def pruned_in(self, ctx: SourceContext) -> Path | None:  # noqa: ARG002  for subclasses
+        """Folder of the saved pruned model that it opens, if it opens one.
+
+        What is cut from that is saved as a cut of the first dense model, so that models can be pruned again and again.
+        """
+        return None
 
 
 class DataSource(Component):

@@ -155,7 +155,9 @@ class Runner:
                 folder = model_folder(self._study, job.number)
                 recipe = read_recipe(folder)
                 costs = problem.structure.costs(recipe.cut_units, recipe.bypassed)
-                network = load_pruned(folder, dense=problem.network, device=problem.device)
+                # A model that was pruned before is saved as a cut of its first dense model.
+                again = problem.components.model.pruned_in(problem.sources) is not None
+                network = load_pruned(folder, dense=None if again else problem.network, device=problem.device)
             for evaluator in problem.components.evaluators:
                 metrics |= self._measure(evaluator.final(), network, costs, "test", stages)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
@@ -174,6 +176,8 @@ class Runner:
         # The dense model is what all others are compared with: it is measured even out of bounds.
         if record.broken and not dense:
             return record.result("rejected", record.broken, stages.durations_s)
+        if not dense and not any(candidate.cut_units.values()):
+            return record.result("rejected", "nothing is pruned: every ratio rounds to no unit", stages.durations_s)
         pruned, plan = self._pruned(proposal, record, stages)
         if costs is None:
             costs = problem.structure.costs(candidate.cut_units, plan.bypassed)

@@ -34,6 +34,10 @@ class Plan:
     """Name of a module that is left out to the length of the tuple that it returned; 0 for a bare tensor."""
 
 
+_MASK = "kept_entries"
+"""Attribute of a masked parameter that holds its mask, for a model that is cut again."""
+
+
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     """A copy of the kept entries."""
     if not kept:
@@ -66,8 +70,9 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
             small = sliced(tensor, kept)
             if isinstance(tensor, nn.Parameter):
                 small = nn.Parameter(small, requires_grad=tensor.requires_grad)
-            if id(tensor) in masks:
-                keep_zero(small, sliced(masks[id(tensor)], kept).to(small.device))
+            mask = masks.get(id(tensor), getattr(tensor, _MASK, None))
+            if mask is not None:
+                keep_zero(small, sliced(mask, kept).to(small.device))
             memo[id(tensor)] = small
     result = _copy(network, memo)
     modules = dict(result.named_modules(remove_duplicate=False))
@@ -90,6 +95,8 @@ def keep_zero(parameter: Tensor, mask: Tensor) -> None:
     """
     with torch.no_grad():
         parameter.mul_(mask)
+    mask = mask & (parameter.detach() != 0)  # what was zero before stays so too
+    setattr(parameter, _MASK, mask)
     if parameter.requires_grad:
         parameter.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
 

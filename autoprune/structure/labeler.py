@@ -146,6 +146,11 @@ class Labeler(fx.Interpreter):
             self.found.whole_groups.add(module_of(node))
         return whole
 
+    def chosen(self, node: fx.Node, ways: int) -> int:
+        """Which of several ways to cut what a node makes is tried."""
+        self.found.splits[node.name] = ways
+        return self._choices.get(node.name, 0)
+
     def moved(self, node: fx.Node, x: Labels, planes: Sequence[Tensor]) -> Labels:
         """Labels after entries moved; an activation is cut along one dimension, so the others are tied."""
         if x.parameter:
@@ -154,8 +159,7 @@ class Labeler(fx.Interpreter):
         dims = varying(plane)
         if len(dims) > 1:
             ways = _ways(node, x.plane, plane.shape, dims)
-            self.found.splits[node.name] = len(ways)
-            keep = ways[self._choices.get(node.name, 0)]
+            keep = ways[self.chosen(node, len(ways))]
             self.named(node, x.plane)
             for dim in dims:
                 if dim != keep:
@@ -202,8 +206,13 @@ class Labeler(fx.Interpreter):
         if not along_a and along_b:
             return self._merge(b, a, shape)
         if along_a and along_b and along_a != along_b:
+            reason = f"{self.ties.where} spreads them over each other"
+            for goes_on, stays in ((a, b), (b, a)):
+                if all(stays.shape[dim] == 1 for dim in varying(goes_on)):
+                    self.ties.pin(stays, reason)
+                    return goes_on
             for plane in (a, b):
-                self.ties.pin(plane, f"{self.ties.where} spreads them over each other")
+                self.ties.pin(plane, reason)
             return torch.zeros((), dtype=torch.int64).expand(shape)
         if along_a and not along_b:
             label = narrowed(b)
@@ -237,6 +246,8 @@ class Labeler(fx.Interpreter):
             return self.constants(n) if self._given is None else next(self._given)
         if n.op == "get_attr":
             return constant(value.shape) if isinstance(value := self.fetch_attr(str(n.target)), Tensor) else value
+        if n.op == "call_function" and not n.users and not n.is_impure():
+            return self.constants(n)
         args: Any = map_arg(n.args, lambda used: self.env[used])
         if n.op == "output":
             if self._given is not None:

@@ -85,6 +85,7 @@ def save_pruned(
     """
     folder.mkdir(parents=True, exist_ok=True)
     graph = isinstance(network, GraphNetwork)
+    earlier = source.pruned_in(ctx)
     recipe = Recipe(
         form="graph" if graph else "modules",
         model=source.reference(),
@@ -99,6 +100,8 @@ def save_pruned(
         mean=normalization.mean if normalization else None,
         std=normalization.std if normalization else None,
     )
+    if earlier is not None and not graph:
+        recipe = _composed(read_recipe(earlier), recipe)
     if graph:
         save_program(network, example, folder / PROGRAM_FILE)
     else:
@@ -131,6 +134,29 @@ def load_pruned(folder: str | Path, *, dense: nn.Module | None = None, device: s
         parameter = network.get_parameter(name)
         keep_zero(parameter, parameter.detach() != 0)
     return network.eval().to(device)
+
+
+def _composed(first: Recipe, second: Recipe) -> Recipe:
+    """The second cut, of what the first one left, as a cut of the first one's dense model."""
+    kept = {name: dict(dims) for name, dims in first.kept.items()}
+    for name, dims in second.kept.items():
+        for dim, index in dims.items():
+            left = kept.get(name, {}).get(dim)
+            kept.setdefault(name, {})[dim] = index if left is None else [left[i] for i in index]
+    attributes = {name: dict(values) for name, values in first.attributes.items()}
+    for name, values in second.attributes.items():
+        attributes.setdefault(name, {}).update(values)
+    return second.model_copy(
+        update={
+            "model": first.model,
+            "folder": first.folder,
+            "seed": first.seed,
+            "kept": kept,
+            "attributes": attributes,
+            "masks": tuple(dict.fromkeys(first.masks + second.masks)),
+            "bypassed": first.bypassed | second.bypassed,
+        }
+    )
 
 
 def _from_weights(folder: Path, recipe: Recipe, dense: nn.Module) -> nn.Module:

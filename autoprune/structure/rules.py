@@ -110,12 +110,22 @@ def _bias(lab: Labeler, args: tuple[Any, ...], position: int, made: Tensor) -> N
 
 @rule("linear")
 def linear(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
-    """Weight of shape (out, in); any number of leading dimensions."""
+    """Weight of shape (out, in); any number of leading dimensions.
+
+    Where the units lie along a leading dimension (an MLP-Mixer mixes positions, for each channel alike), they go on,
+    and what the layer makes stays; or, if that leaves nothing to cut, the other way round.
+    """
     x, weight = args[0], args[1]
     made, inner = lab.claim(axis(weight, 0), "output"), lab.claim(axis(weight, 1), "input")
-    lab.ties.tie(vector(lab.carried(x, -1), -1, lab.ties), inner)
-    _bias(lab, args, 2, made)
+    plane = narrowed(lab.carried(x, -1))
     shape = output_shape(node)
+    _bias(lab, args, 2, made)
+    if any(size > 1 for size in plane.shape[:-1]) and lab.chosen(node, 2) == 0:
+        lab.ties.pin(torch.cat([made, inner]), f"{lab.ties.where} runs along another dimension than the units")
+        units = next(dim for dim, size in enumerate(plane.shape) if size > 1)
+        lab.macs(shape.numel() // shape[units] * len(inner), vector(plane, units, lab.ties))
+        return Labels((plane.expand(shape),))
+    lab.ties.tie(vector(plane.expand(x.shape), -1, lab.ties), inner)
     lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
     return along(made, len(shape) - 1, shape)
 
@@ -150,6 +160,14 @@ def channel_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
         if tensor is not None:
             lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
     return x if x.parameter else along(channels, 1, x.shape)
+
+
+@rule("_weight_norm")
+def weight_norm(lab: Labeler, _: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """A weight made of direction and length along ``dim`` (arXiv:1602.07868); entries of 0 add nothing to a norm."""
+    direction, length, dim = args
+    lab.ties.tie(axis(direction, dim), lab.claim(axis(length, dim), "vector"))
+    return direction  # type: ignore[no-any-return]
 
 
 @rule("group_norm")
@@ -238,13 +256,24 @@ def col2im(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     return along(channels[:, 0], len(shape) - 3, shape)
 
 
+def _padded(plane: Tensor, amounts: list[int]) -> Tensor:
+    """Constants along dimensions of units; elsewhere what is added belongs to its unit as the rest does."""
+    shape = list(plane.shape)
+    for number, amount in enumerate(amounts):
+        shape[-1 - number // 2] += amount
+    along_units = set(varying(plane))
+    inner = [a if plane.ndim - 1 - n // 2 in along_units else 0 for n, a in enumerate(amounts)]
+    plane = torch.nn.functional.pad(narrowed(plane), inner)
+    return plane.expand(shape)
+
+
 @rule("pad", "constant_pad_nd")
 def pad(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Padded entries are constants; other modes repeat entries along dimensions that do not vary."""
     x, amounts = args[0], args[1]
     mode = args[2] if isinstance(args[2], str) else "constant"
     if mode == "constant":
-        return lab.moved(node, x, [torch.nn.functional.pad(plane, list(amounts)) for plane in x.planes])
+        return lab.moved(node, x, [_padded(plane, list(amounts)) for plane in x.planes])
     padded = [len(x.shape) - 1 - i // 2 for i, amount in enumerate(amounts) if amount]
     for dim in padded:
         if varies(x.plane, dim):

@@ -66,6 +66,7 @@ def contraction(  # noqa: C901  one pass over letters
     sizes: dict[str, int] = {}
     vectors: dict[str, list[Tensor]] = {}
     fixed: dict[str, bool] = {}
+    carried: set[str] = set()
     for operand, names in zip(operands, letters, strict=True):
         for dim, name in enumerate(names):
             size = operand.shape[dim]
@@ -75,6 +76,7 @@ def contraction(  # noqa: C901  one pass over letters
                 vectors.setdefault(name, []).append(atoms)
             elif varies(operand.plane, dim):
                 vectors.setdefault(name, []).append(vector(operand.plane, dim, lab.ties))
+                carried.add(name)
             elif size > 1:
                 fixed[name] = True
     for name, found in vectors.items():
@@ -91,10 +93,12 @@ def contraction(  # noqa: C901  one pass over letters
     if not any(operand.parameter for operand in operands):
         for name in out:
             lab.kind("head", vectors[name][0])
-    if len(out) != 1:
-        for name in out:
-            lab.ties.pin(vectors[name][0], f"{lab.ties.where} spreads them over each other")
+    if not out:
         return constant(shape)
+    # Of several one goes on: what the operands share (heads), else what an activation carries.
+    out.sort(key=lambda name: (len(vectors[name]) < 2, name not in carried))
+    for name in out[1:]:
+        lab.ties.pin(vectors[name][0], f"{lab.ties.where} spreads them over each other")
     return along(vectors[out[0]][0], made.index(out[0]), shape)
 
 

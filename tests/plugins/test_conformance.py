@@ -14,7 +14,9 @@ from PIL import Image
 from autoprune import save_program
 from autoprune.plugin import DataSource, Evaluator, ModelSource, Recovery, Sampler, Scorer, SourceContext, Strategy
 from autoprune.plugin.host import PluginHost
+from autoprune.structure import save_pruned
 from autoprune.testing import (
+    Bench,
     DataSourceConformance,
     EvaluatorConformance,
     ModelSourceConformance,
@@ -38,6 +40,7 @@ OPTIONS = {
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
     ("model", "digits-cnn"): {"width": 4, "epochs": 1},
     ("model", "exported"): {"path": "toy.pt2"},
+    ("model", "pruned"): {"path": "saved"},
     ("data", "parquet"): {"path": "images"},
     ("data", "image-folder"): {"path": "folders"},
     ("data", "npz"): {"path": "arrays.npz"},
@@ -106,6 +109,18 @@ class TestModelSources(ModelSourceConformance):
         if not (tmp_path / "toy.pt2").exists():
             inputs, _ = toy_data().validation.fetch(torch.arange(2))
             save_program(toy_network(), inputs, tmp_path / "toy.pt2")
+            bench = Bench()
+            kept = {bench.structure.groups[0].name: torch.tensor([0, 2])}
+            ctx = SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
+            save_pruned(
+                tmp_path / "saved",
+                bench.structure.cut(bench.network, kept),
+                plan=bench.structure.plan(bench.network, kept),
+                kept=kept,
+                cut_units={},
+                source=HOST(ModelSource, "factory")(target="autoprune.testing:toy_network"),
+                ctx=ctx,
+            )
         return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
 
     @pytest.fixture

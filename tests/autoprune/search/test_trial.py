@@ -128,6 +128,12 @@ def test_a_broken_exact_bound_rejects_before_anything_runs(runner, monkeypatch, 
     assert not model_folder(tmp_path, 3).exists()
 
 
+def test_a_candidate_that_prunes_nothing_is_rejected(runner, monkeypatch):
+    monkeypatch.setattr(toy_plugin.ToyStrategy, "prune", lambda *_: pytest.fail("it ran"))
+    result = run(runner(), **{"ratio.wide": 0.01, "ratio.narrow": 0.0})
+    assert (result.state, result.reason) == ("rejected", "nothing is pruned: every ratio rounds to no unit")
+
+
 def test_the_dense_model_is_measured_even_out_of_bounds(runner, tmp_path):
     result = run(runner("constraints={share: <= 0.4}"), number=0, origin="dense")
     assert (result.state, set(result.metrics)) == ("complete", {"share", "distance"})

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from autoprune.errors import StructureError
-from autoprune.plugin import Normalization, SourceContext
-from autoprune.structure import Structure, discover, load_pruned, save_pruned
+from autoprune.plugin import Data, ModelSource, Normalization, SourceContext
+from autoprune.structure import Structure, discover, load_pruned, read_recipe, save_pruned
 
-from .nets import CASES, discovered, example
+from .nets import CASES, discovered, example, perturb
 from .test_parity import candidate
 from .toy_source import Toy
 
@@ -93,3 +93,69 @@ def test_a_damaged_folder_is_one_clear_error(damage: object, message: str, tmp_p
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(StructureError, match=message):
         load_pruned(tmp_path, dense=CASES["vgg"].make())
+
+
+class Again(ModelSource):
+    """Opens a saved model, to be cut on."""
+
+    name = "again"
+    path: Path
+
+    def build(self, ctx: SourceContext) -> nn.Module:
+        return load_pruned(self.path, dense=wide())
+
+    def load(self, data: Data, ctx: SourceContext) -> nn.Module:
+        return self.build(ctx)
+
+    def pruned_in(self, ctx: SourceContext) -> Path:
+        return self.path
+
+
+def wide() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 60, 3, padding=1), nn.BatchNorm2d(60), nn.ReLU(), nn.Flatten(), nn.Linear(60 * 16, 4)
+    return perturb(nn.Sequential(*layers)).eval()
+
+
+def test_fifty_rounds_compose_to_one_recipe_without_drift(tmp_path: Path) -> None:
+    dense, x = wide(), torch.randn(2, 3, 4, 4)
+    net, survivors = dense, torch.arange(60)
+    source: ModelSource = Toy(case="vgg")
+    for left in range(59, 9, -1):
+        structure = discover(net, (x,), ["channels", "weights"])
+        kept = structure.select({"0": torch.rand(left + 1)}, {"0": 1})
+        small = structure.cut(net, kept)
+        with torch.no_grad():
+            torch.testing.assert_close(small(x), structure.masked(net, kept)(x), atol=1e-5, rtol=1e-5)
+        survivors = survivors[kept["0"]]
+        save_pruned(
+            tmp_path / str(left),
+            small,
+            plan=structure.plan(net, kept),
+            kept=kept,
+            cut_units={"0": 1},
+            source=source,
+            ctx=SourceContext(folder=tmp_path, cache=tmp_path, seed=0),
+        )
+        net, source = load_pruned(tmp_path / str(left), dense=wide()), Again(path=tmp_path / str(left))
+        with torch.no_grad():
+            assert torch.equal(net(x), small(x))
+    recipe = read_recipe(tmp_path / "10")
+    assert recipe.model == {"use": "toy-net", "case": "vgg"}, "it opens without the forty-nine before it"
+    assert recipe.kept["0.weight"][0] == survivors.tolist()
+    at_once = discover(dense, (x,)).cut(dense, {"0": survivors})
+    with torch.no_grad():
+        assert torch.equal(net(x), at_once(x))
+
+
+def test_zeros_outlive_another_cut(tmp_path: Path) -> None:
+    dense, x = wide(), torch.randn(2, 3, 4, 4)
+    structure = discover(dense, (x,), ["weights"])
+    zeroed = structure.cut(dense, structure.select({"0.weight": torch.rand(1620)}, {"0.weight": 800}))
+    again = discover(zeroed, (x,))
+    small = again.cut(zeroed, {"0": torch.arange(30)}).train()
+    before = (small[0].weight == 0).sum()
+    small(x).square().mean().backward()
+    torch.optim.SGD(small.parameters(), lr=0.1).step()
+    assert before > 300
+    assert (small[0].weight == 0).sum() == before
