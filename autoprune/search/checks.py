@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from math import isfinite
 
@@ -48,7 +47,7 @@ def checked_cut(
     for group in structure.groups:
         _check_kept(group, pruned.kept.get(group.name), structure.lost(group, candidate.cut_units, bypassed))
     plan = structure.plan(dense, pruned.kept)
-    _check_tensors(_tensors(pruned.network), _tensors(dense), plan)
+    _check_tensors(structure.tensors(pruned.network), structure.tensors(dense), plan)
     return pruned, plan
 
 
@@ -111,8 +110,3 @@ def _ascending(kept: Tensor, units: int) -> bool:
     if kept.dtype != torch.int64 or kept.dim() != 1:
         return False
     return bool(len(kept) and kept[0] >= 0 and kept[-1] < units and (kept.diff() > 0).all())
-
-
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    named = (network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
-    return dict(itertools.chain(*named))

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from autoprune.plugin import Group
 from autoprune.structure.exported import BlockNodes
 from autoprune.structure.graph import Traced, evaluating, modules_of
-from autoprune.structure.labeler import ELEMENTWISE, MOVES, SAME, operator_name
+from autoprune.structure.operators import ELEMENTWISE, MOVES, SAME, operator_name
 
 _NORMS = frozenset(f"aten::{kind}_norm" for kind in ("batch", "layer", "group", "instance", "rms"))
 

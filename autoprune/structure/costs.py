@@ -86,7 +86,12 @@ class CostModel:
 
 
 def cost_model(
-    network: nn.Module, groups: Sequence[Group], found: Labeling, unit_of_atom: Tensor, batch: int
+    network: nn.Module,
+    groups: Sequence[Group],
+    found: Labeling,
+    unit_of_atom: Tensor,
+    batch: int,
+    only: Collection[str] | None = None,
 ) -> CostModel:
     """Build the arithmetic once per structure.
 
@@ -96,6 +101,7 @@ def cost_model(
         found: Its labelled graph.
         unit_of_atom: Atom to the number of its unit, over all sliced groups in order; -1 where it has none.
         batch: Samples in the example.
+        only: Names of the parameters and buffers that count; all if None.
     """
     per_tensor: dict[tuple[str, int], dict[str, int]] = {}
     sliced = [number for number, group in enumerate(groups) if group.slices]
@@ -123,6 +129,7 @@ def cost_model(
             next((masks[name] for name in names if name in masks), None),
         )
         for key, names in named.items()
+        if only is None or any(name in only for name in names)
     )
     work = []
     for product in found.products:

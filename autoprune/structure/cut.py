@@ -38,13 +38,16 @@ _MASK = "kept_entries"
 """Attribute of a masked parameter that holds its mask, for a model that is cut again."""
 
 
+_WHOLE: Mapping[int, Tensor] = {}
+
+
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     """A copy of the kept entries."""
     if not kept:
         return tensor.detach().clone()
     result = tensor.detach()
     for dim, index in kept.items():
-        result = result.index_select(dim, index if tensor.device.type == "cpu" else index.to(tensor.device))
+        result = result.index_select(dim, index if tensor.is_cpu else index.to(tensor.device))
     return result
 
 
@@ -64,26 +67,36 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
     by_identity = {id(tensors[name]): kept for name, kept in plan.kept.items()}
     masks = {id(tensors[name]): mask for name, mask in plan.masks.items()}
     gone = tuple(f"{name}." for name in plan.bypassed)
-    for name, tensor in tensors.items():
-        if id(tensor) not in memo and not name.startswith(gone):
-            kept = by_identity.get(id(tensor), {})
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            key = id(tensor)
+            if key in memo or (gone and name.startswith(gone)):
+                continue
+            kept = by_identity.get(key, _WHOLE)
             small = sliced(tensor, kept)
-            if isinstance(tensor, nn.Parameter):
+            if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):  # the first is many times faster
                 small = nn.Parameter(small, requires_grad=tensor.requires_grad)
-            mask = masks.get(id(tensor), getattr(tensor, _MASK, None))
+            mask = masks.get(key, tensor.__dict__.get(_MASK))
             if mask is not None:
                 keep_zero(small, sliced(mask, kept).to(small.device))
-            memo[id(tensor)] = small
+            memo[key] = small
     result = _copy(network, memo)
-    modules = dict(result.named_modules(remove_duplicate=False))
     for name, attributes in plan.attributes.items():
         if name.startswith(gone) or name in plan.bypassed:
             continue
-        module = modules[name]
+        module = module_at(result, name)
         module.__dict__.update(attributes)
         if type(module) is nn.MultiheadAttention:
             module.__class__ = CutMultiheadAttention
     return result
+
+
+def module_at(network: nn.Module, name: str) -> nn.Module:
+    """``get_submodule`` of a name that is known to be there, many times faster."""
+    module: Any = network
+    for part in name.split(".") if name else ():
+        module = module._modules[part]
+    return module  # type: ignore[no-any-return]
 
 
 def keep_zero(parameter: Tensor, mask: Tensor) -> None:
@@ -129,21 +142,21 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if hasattr(cls, "__deepcopy__") or cls.__getstate__ is not nn.Module.__getstate__:
         copied_module: nn.Module = copy.deepcopy(module, memo)
         return copied_module
-    new = cls.__new__(cls)
-    memo[id(module)] = new
-    attributes: dict[str, Any] = {}
-    for key, value in vars(module).items():
+    memo[id(module)] = new = cls.__new__(cls)
+    attributes = module.__dict__.copy()
+    for key, value in module.__dict__.items():
         kind = type(value)
-        if kind in _PLAIN or (kind is tuple and all(type(item) in _PLAIN for item in value)):
-            attributes[key] = value
-        elif kind in _CONTAINERS and not value:
+        if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
+            continue
+        if kind in _CONTAINERS and not value:
             attributes[key] = kind()
-        elif key in ("_parameters", "_buffers"):
-            attributes[key] = kind((name, None if t is None else memo[id(t)]) for name, t in value.items())
+        elif key == "_parameters" or key == "_buffers":
+            attributes[key] = kind([(name, None if t is None else memo[id(t)]) for name, t in value.items()])
         elif key == "_modules":
-            attributes[key] = kind((name, None if c is None else _copy(c, memo)) for name, c in value.items())
-        elif key != "_compiled_call_impl":  # a compiled forward belongs to the old sizes
+            attributes[key] = kind([(name, None if c is None else _copy(c, memo)) for name, c in value.items()])
+        else:
             attributes[key] = copy.deepcopy(value, memo)
+    attributes.pop("_compiled_call_impl", None)  # a compiled forward belongs to the old sizes
     new.__dict__.update(attributes)
     return new
 
@@ -178,6 +191,8 @@ def _share(module: Any, attribute: str, new: int, old: int) -> int:
 
 
 def _convolution(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> dict[str, Any]:
+    if "weight" not in shapes:  # it is computed from others
+        return {}
     weight = shapes["weight"]
     groups = _share(module, "groups", weight[0], module.weight.shape[0]) if whole else module.groups
     if module.transposed:
@@ -186,7 +201,7 @@ def _convolution(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> 
 
 
 def _linear(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
-    return {"in_features": shapes["weight"][1], "out_features": shapes["weight"][0]}
+    return {"in_features": shapes["weight"][1], "out_features": shapes["weight"][0]} if "weight" in shapes else {}
 
 
 def _channel_norm(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:

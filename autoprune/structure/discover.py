@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
 from autoprune.structure.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.exported import make_template
-from autoprune.structure.graph import Traced, trace
+from autoprune.structure.graph import Traced, evaluating, trace
 from autoprune.structure.labeler import Labeler
 from autoprune.structure.masks import mask_groups
 from autoprune.structure.structure import Others, Reading, Structure, build
@@ -36,13 +38,14 @@ def discover(
         granularities: What may be cut: ``channels`` (and neurons, heads, hidden units), ``blocks``, and one of
             ``weights``, ``kernels`` and N:M such as ``2:4``.
         form: What a pruned network is: the network's own ``modules``, or its exported ``graph`` with other sizes.
-            ``auto`` takes the graph where the modules' code refuses sizes that the graph can have.
+            ``auto`` takes the graph where the modules' code refuses sizes that the graph can have, and that matters.
 
     Raises:
         StructureError: The network cannot be traced or does not run on the example, or its graph cannot be cut though
             ``form`` asks for it.
     """
     traced = trace(network, inputs)
+    _check_finite(network, inputs)
     read = _read(network, inputs, traced, form) if "channels" in granularities else Reading(Labeler(traced, {}).label())
     others = Others(channels="channels" in granularities)
     if "blocks" in granularities:
@@ -55,9 +58,20 @@ def discover(
     return build(network, traced, read, others)
 
 
+def _check_finite(network: nn.Module, inputs: Sequence[Tensor]) -> None:
+    with evaluating(network), torch.no_grad():
+        outputs = [leaf for leaf in pytree.tree_leaves(network(*inputs)) if isinstance(leaf, Tensor)]
+    if any(output.is_floating_point() and output.isnan().any() for output in outputs):
+        raise StructureError(
+            f"{type(network).__name__} returns NaN on the example, so that no cut of it can be verified; "
+            "are its weights loaded, and its inputs normalised?"
+        )
+
+
 def _read(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, form: str) -> Reading:
     read = verified(network, inputs, traced) if form != "graph" else None
-    if read is not None and (form == "modules" or not read.refused):
+    share = 0.0 if read is None else _share(network, traced, read)
+    if read is not None and (form == "modules" or (not read.refused and share >= _ENOUGH)):
         return read
     try:
         template = make_template(network, inputs, traced, block_nodes(traced, find_blocks(network, inputs, traced)))
@@ -66,8 +80,17 @@ def _read(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, form: st
             raise StructureError(f"the exported graph cannot be cut: {error}") from error
         return read
     graph = verified(network, inputs, traced, template)
-    return graph if read is None or _units(network, traced, graph) > _units(network, traced, read) else read
+    return graph if read is None or _share(network, traced, graph) > share + _WORTH else read
 
 
-def _units(network: nn.Module, traced: Traced, read: Reading) -> int:
-    return sum(group.units for group in build(network, traced, read).groups)
+_ENOUGH = 0.95
+"""Share of the parameters that the modules can lose, above which the graph is not looked at unless groups fail."""
+_WORTH = 0.01
+"""Share of the parameters that the graph must be able to lose beyond the modules, for being no code any more."""
+
+
+def _share(network: nn.Module, traced: Traced, read: Reading) -> float:
+    """Of the parameters, less when every group has one unit left."""
+    structure = build(network, traced, read)
+    least = structure.costs({group.name: group.units - 1 for group in structure.groups})
+    return 1 - least.params / max(structure.costs().params, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,10 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
 from autoprune.structure.graph import Traced, trace
-from autoprune.structure.labeler import operator_name
+from autoprune.structure.operators import operator_name
 from autoprune.structure.rewrite import Edit, normalise
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Place = tuple[str, tuple[int, ...]]
 """A node's name, and where among its arguments: position, and position in a list."""
@@ -55,6 +57,8 @@ class Template:
     blocks: Mapping[str, BlockNodes]
     extras: Mapping[str, Any]
     """Constants and graphs within the graph, by the names that it reads them by."""
+    tensors: Set[str]
+    """Names of the parameters and buffers that it has."""
     name: str
     """Class of the dense network."""
     names: Mapping[str, str]
@@ -101,6 +105,11 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
             root.register_buffer(extra, value.clone())
         else:
             root.add_module(extra, value)
+    for node in graph.nodes:
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, _BatchNorm) and type(module) not in _NORMS:
+            # One of a kind that does more, such as activate: the graph has the rest.
+            module.__class__ = next(kind for kind in type(module).__mro__ if kind in _NORMS)
     network = GraphNetwork(root, graph, name)
     network.train(root.training)
     return network
@@ -147,7 +156,8 @@ def make_template(
         name: BlockNodes(names[block.made], names[block.given], frozenset(names[n] for n in block.inside if n in names))
         for name, block in blocks.items()
     }
-    return Template(graph, traced.batch, scaled, placed, extras, type(network).__name__, names)
+    tensors = _tensors(graph, network) - set(extras)
+    return Template(graph, traced.batch, scaled, placed, extras, tensors, type(network).__name__, names)
 
 
 def from_program(program: ExportedProgram) -> GraphNetwork:
@@ -161,6 +171,14 @@ def from_program(program: ExportedProgram) -> GraphNetwork:
     for node in graph.nodes:
         node.meta = {}
     return graph_network(root, graph, extras, "Exported")
+
+
+def _tensors(graph: fx.Graph, network: nn.Module) -> Set[str]:
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    for node in graph.nodes:
+        if node.op == "call_module" and not str(node.target).startswith("dropout_"):
+            names |= {f"{node.target}.{name}" for name in network.get_submodule(str(node.target)).state_dict()}
+    return names
 
 
 def _copied(graph: fx.Graph) -> tuple[fx.Graph, dict[str, fx.Node]]:

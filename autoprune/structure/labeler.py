@@ -16,44 +16,10 @@ from autoprune.plugin import Role
 from autoprune.structure import rules_index, rules_reduce, rules_sequence  # noqa: F401  they register their rules
 from autoprune.structure.graph import Traced, module_of
 from autoprune.structure.labeling import AtomRange, Average, Labeling, Product, Size
-from autoprune.structure.labels import Labels, along, axis, constant, narrowed, varies, varying
+from autoprune.structure.labels import Labels, along, axis, constant, narrowed, varying
+from autoprune.structure.operators import ELEMENTWISE, FRESH, MOVES, SAME, WRAPPERS, operator_name, ways
 from autoprune.structure.rules import RULES, Rule, short_name
 from autoprune.structure.ties import Ties
-
-MOVES = frozenset(
-    f"aten::{name}"
-    for name in (
-        "view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T swapaxes movedim moveaxis flatten "
-        "unflatten squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile flip cat concat "
-        "stack pixel_shuffle pixel_unshuffle unfold"
-    ).split()
-)
-"""Operators that only move entries about: they run unchanged on labels."""
-
-_REORDERS = frozenset(f"aten::{name}" for name in "permute transpose t numpy_T swapaxes movedim moveaxis".split())
-
-SAME = frozenset(
-    f"aten::{name}"
-    for name in (
-        "clone contiguous detach detach_ alias dropout dropout_ feature_dropout alpha_dropout _to_copy to type_as "
-        "lift_fresh_copy zero fill"
-    ).split()
-)
-"""Operators whose output is their first input."""
-
-ELEMENTWISE = frozenset(
-    f"aten::{name}"
-    for name in "hardswish log_sigmoid masked_fill copy where rsub __and__ __or__ true_divide rrelu".split()
-)
-"""Operators that act entry by entry without the tag that says so."""
-
-WRAPPERS = frozenset(f"wrap_with_{what}" for what in ("set_grad_enabled", "autocast"))
-"""Operators that run a graph of their own on what they are given."""
-
-FRESH = frozenset(f"aten::{name}_like" for name in "zeros ones full empty rand randn".split()) | frozenset(
-    f"aten::new_{name}" for name in "zeros ones full empty".split()
-)
-"""Operators that read no more than the shape of their input."""
 
 
 class Labeler(fx.Interpreter):
@@ -158,8 +124,8 @@ class Labeler(fx.Interpreter):
         plane = narrowed(planes[0])
         dims = varying(plane)
         if len(dims) > 1:
-            ways = _ways(node, x.plane, plane.shape, dims)
-            keep = ways[self.chosen(node, len(ways))]
+            likely = ways(node, x.plane, plane.shape, dims)
+            keep = likely[self.chosen(node, len(likely))]
             self.named(node, x.plane)
             for dim in dims:
                 if dim != keep:
@@ -246,8 +212,6 @@ class Labeler(fx.Interpreter):
             return self.constants(n) if self._given is None else next(self._given)
         if n.op == "get_attr":
             return constant(value.shape) if isinstance(value := self.fetch_attr(str(n.target)), Tensor) else value
-        if n.op == "call_function" and not n.users and not n.is_impure():
-            return self.constants(n)
         args: Any = map_arg(n.args, lambda used: self.env[used])
         if n.op == "output":
             if self._given is not None:
@@ -352,52 +316,6 @@ def _constant_like(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_constant_like(item) for item in value)
     return value
-
-
-def _ways(node: fx.Node, source: Tensor, shape: torch.Size, dims: Sequence[int]) -> list[int]:
-    """Dimensions that may carry the units after a node spread them over ``dims``, the likeliest first.
-
-    Of a last dimension split in heads, the heads; of channels split for a shuffle, the channels of a block. A
-    dimension of two or three whose entries are then picked is a pair or triple of like things (query, key, value).
-    """
-    if "pixel_shuffle" in operator_name(node):
-        return [dims[0]]
-    if operator_name(node) in ("aten::cat", "aten::concat", "aten::stack"):
-        carry = varying(source)
-        if operator_name(node) == "aten::stack":
-            new = int(node.args[1] if len(node.args) > 1 else 0) % len(shape)  # type: ignore[arg-type]
-            carry = tuple(dim + 1 if dim >= new else dim for dim in carry)
-        return [dim for dim in dims if dim in carry] or list(dims)
-    last = source.ndim - 1 in varying(source)
-    picked = {dim for dim in dims if shape[dim] <= 3 and _picked(node, _counted(shape, dim))}
-    return sorted(dims, key=lambda dim: (dim in picked, dim if last else -dim))
-
-
-def _counted(shape: torch.Size, dim: int) -> Tensor:
-    return along(torch.arange(shape[dim]), dim, shape).plane
-
-
-def _picked(node: fx.Node, plane: Tensor) -> bool:
-    """Whether entries along the dimension that ``plane`` counts are picked by number, after no more than moving."""
-    for user in node.users:
-        name = operator_name(user)
-        if user.args[0] is not node:
-            continue
-        if name in ("aten::select", "aten::unbind"):
-            if varies(plane, int(user.args[1] if len(user.args) > 1 else 0)):  # type: ignore[arg-type]
-                return True
-        elif name in _REORDERS and not any(isinstance(arg, fx.Node) for arg in user.args[1:]):
-            if _picked(user, user.target(plane, *user.args[1:], **user.kwargs)):  # type: ignore[operator]
-                return True
-        elif name in SAME and _picked(user, plane):
-            return True
-    return False
-
-
-def operator_name(node: fx.Node) -> str:
-    """Name of the operator without overload; empty for what is none."""
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.removesuffix("_") if schema else ""
 
 
 def _aligned(plane: Tensor, ndim: int) -> Tensor:

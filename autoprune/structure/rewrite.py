@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, fx
 
 from autoprune.structure.graph import Traced
-from autoprune.structure.labeler import Labeler, operator_name
+from autoprune.structure.labeler import Labeler
 from autoprune.structure.labeling import AtomRange
 from autoprune.structure.labels import Labels, along, axis, varies, varying, vector
+from autoprune.structure.operators import operator_name
 from autoprune.structure.rules import RULES, output_shape
 
 _PARTS = frozenset(f"aten::{name}" for name in "chunk split unsafe_chunk unsafe_split tensor_split".split())
@@ -94,6 +95,10 @@ def normalise(graph: fx.Graph) -> None:
             sizes = [part.shape[dim] for part in node.meta["val"]]
             node.target = torch.ops.aten.split_with_sizes.default
             node.args, node.kwargs = (node.args[0], sizes, dim), {}
+        if operator_name(node) == "aten::narrow":
+            source, dim, start, length = node.args
+            node.target = torch.ops.aten.slice.Tensor
+            node.args = (source, dim, start, start + length)
         if operator_name(node) == "aten::slice":
             size = node.all_input_nodes[0].meta["val"].shape[node.args[1] if len(node.args) > 1 else 0]
             ends = [end + size if isinstance(end, int) and -size <= end < 0 else end for end in node.args[2:4]]

@@ -62,6 +62,14 @@ def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     return Labels(tuple(plane[index] for plane in x.planes), x.parameter)
 
 
+@rule("narrow")
+def narrow(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """A slice by its start and length."""
+    x, dim, start, length = args
+    part: Labels = slicing(lab, node, (x, dim, start, start + length, 1))
+    return part
+
+
 @rule("select", "index_select", "gather", "index", "roll", "unbind", "take_along_dim")
 def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Entries at fixed places of a dimension: what varies along it stays, the rest goes on."""
@@ -73,6 +81,8 @@ def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
         dims = [dim % len(x.shape) for dim in args[2]] or list(range(len(x.shape)))
     else:
         dims = [args[1] % len(x.shape)]
+    if name == "select" and not node.users and args[2] in (0, -1):
+        return lab.constants(node)  # a first or last entry there always is, and nobody looks at it
     kept = []
     for plane in x.planes:
         if any(varies(plane, dim) for dim in dims):

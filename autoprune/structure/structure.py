@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.plugin import Costs, Group
 from autoprune.structure.costs import CostModel, cost_model
-from autoprune.structure.cut import Plan, apply, resized
+from autoprune.structure.cut import Plan, apply, module_at, resized
 from autoprune.structure.exported import Template
 from autoprune.structure.graph import Traced
 from autoprune.structure.labeling import Labeling
@@ -53,10 +55,23 @@ class Structure:
     _blocks: Mapping[str, int] = field(repr=False)
     """Block to the length of the tuple that it returns; 0 for a bare tensor."""
 
+    @cached_property
+    def _slots(self) -> dict[str, dict[tuple[str, int], None]]:
+        """Group to the parameters and dimensions that its units lie along."""
+        return {g.name: dict.fromkeys((part.parameter, part.dim) for part in g.slices) for g in self.groups}
+
     @property
     def form(self) -> str:
         """``modules``, or ``graph`` where pruned networks are exported graphs."""
         return "graph" if self._template else "modules"
+
+    def tensors(self, network: nn.Module) -> dict[str, Tensor]:
+        """The parameters and buffers of a network, by all of their names, that its pruned copies have, too."""
+        both = (network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
+        named = itertools.chain(*both)
+        if self._template is None:
+            return dict(named)
+        return {name: tensor for name, tensor in named if name in self._template.tensors}
 
     def select(self, scores: Mapping[str, Tensor], cut_units: Mapping[str, int]) -> dict[str, Tensor]:
         """The units that stay: the best ones; of equal ones the first.
@@ -122,7 +137,7 @@ class Structure:
         """Parameter to dimension to the indices that stay; and whether each unit of all sliced groups stays."""
         sliced = [group for group in self.groups if group.slices]
         keep = torch.ones(sum(group.units for group in sliced) + 1, dtype=torch.bool)
-        offset, changed = 0, set()
+        offset, changed = 0, dict[tuple[str, int], None]()
         for group in self.groups:
             if group.name in kept and not group.masked and not len(kept[group.name]):
                 raise StructureError(f"{group.name} would lose all of its {group.units} units")
@@ -130,30 +145,31 @@ class Structure:
             if group.name in kept and len(kept[group.name]) < group.units:
                 keep[offset : offset + group.units] = False
                 keep[offset + kept[group.name].cpu()] = True
-                changed |= {(part.parameter, part.dim) for part in group.slices}
+                changed.update(self._slots[group.name])
             offset += group.units
         tensors: dict[str, dict[int, Tensor]] = {}
         indices: dict[int, Tensor] = {}
-        for name, dim in sorted(changed):
+        for name, dim in changed:
             units = self._units[name, dim]
-            if id(units) not in indices:
+            index = indices.get(id(units))
+            if index is None:
                 # Index -1, no unit, reads the last entry, which is always kept.
-                indices[id(units)] = keep[units].nonzero().view(-1)
-            tensors.setdefault(name, {})[dim] = indices[id(units)]
+                index = indices[id(units)] = keep[units].nonzero().view(-1)
+            tensors.setdefault(name, {})[dim] = index
         return tensors, keep
 
     def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
         changes: dict[str, dict[str, object]] = {}
         kept = {alias: dims for name, dims in kept.items() for alias in self._aliases[name]}
-        modules = dict(network.named_modules(remove_duplicate=False))
         for owner in dict.fromkeys(name.rpartition(".")[0] for name in kept):
-            shapes = {}
-            for name, dense in self._shapes[owner].items():
-                shape = list(dense)
-                for dim, index in kept.get(f"{owner}.{name}" if owner else name, {}).items():
-                    shape[dim] = len(index)
-                shapes[name] = torch.Size(shape)
-            if new := resized(modules[owner], shapes, owner in self._whole_groups):
+            shapes = dict(self._shapes[owner])
+            for name, dense in shapes.items():
+                if (dims := kept.get(f"{owner}.{name}" if owner else name)) is not None:
+                    shape = list(dense)
+                    for dim, index in dims.items():
+                        shape[dim] = index.shape[0]
+                    shapes[name] = torch.Size(shape)
+            if new := resized(module_at(network, owner), shapes, owner in self._whole_groups):
                 changes[owner] = new
         return changes
 
@@ -246,11 +262,12 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         of_key = unit_of_atom[start : start + size].clone()
         units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
     aliases = _aliases(network, {name for name, _ in units})
+    only = None if read.template is None else read.template.tensors
     return Structure(
         groups=offered + others.groups,
         uncut=uncut + refusals + others.uncut,
         layers=tuple(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters())),
-        _costs=cost_model(network, offered + others.groups, found, unit_of_atom, traced.batch),
+        _costs=cost_model(network, offered + others.groups, found, unit_of_atom, traced.batch, only),
         _whole_groups=frozenset(found.whole_groups),
         _units=units,
         _shapes=_shapes(network, {alias for name, _ in units for alias in aliases[name]}),

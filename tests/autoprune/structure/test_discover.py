@@ -91,6 +91,14 @@ def test_a_cut_that_runs_but_differs_is_not_offered() -> None:
     assert "a" in {uncut.layer for uncut in structure.uncut}
 
 
+def test_a_model_that_returns_nan_is_told_so() -> None:
+    net = CASES["vgg"].make().eval()
+    with torch.no_grad():
+        net.classifier[0].bias.fill_(float("nan"))
+    with pytest.raises(StructureError, match="Vgg returns NaN on the example"):
+        discover(net, example(CASES["vgg"]))
+
+
 def test_training_mode_and_hooks_survive_discovery() -> None:
     net = CASES["residual"].make().train()
     net.a.eval()

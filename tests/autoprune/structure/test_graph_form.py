@@ -47,7 +47,7 @@ def test_cut_graphs_equal_masked_networks_and_cost_what_is_counted(name: str) ->
         assert costs.params == sum(p.numel() for p in small.parameters())
 
 
-@pytest.mark.parametrize(("name", "form"), [("fixed-view", "graph"), ("option-a", "modules"), ("vgg", "modules")])
+@pytest.mark.parametrize(("name", "form"), [("fixed-view", "graph"), ("option-a", "graph"), ("vgg", "modules")])
 def test_the_graph_is_taken_where_code_refuses_sizes(name: str, form: str) -> None:
     net, _ = discovered(name)
     assert discover(net, example(CASES[name])).form == form

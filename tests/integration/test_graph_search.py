@@ -1,0 +1,54 @@
+"""A model whose code holds its sizes is searched as its exported graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoprune import load_pruned, search
+from autoprune.plugin.binding import load_spec
+
+from .conftest import SPEC
+from .saved_models import opened, recorded
+
+NET = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16)
+        self.linear = nn.Linear(256, 10)
+
+    def forward(self, x):
+        x = self.bn1(self.conv1(x)).relu()
+        return self.linear(self.bn2(self.conv2(x)).relu().view(-1, 256))
+"""
+
+
+def test_graphs_are_searched_fine_tuned_saved_and_opened(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "fixed_view.py").write_text(NET, encoding="utf-8")
+    settings = (
+        "model={use: factory, target: 'fixed_view:Net'}",
+        "search_space.use=[channels, weights]",
+        "strategy={use: one-shot, recover: {use: fine-tune, epochs: 1}}",
+        "evaluators=[{use: macs}, {use: accuracy}, {use: latency, batch_size: 4}]",
+        "objectives={accuracy: maximize, macs: minimize}",
+        "constraints={}",
+        "search.trials=6",
+        "output=study",
+        "tracking.enabled=false",
+    )
+    result = search(load_spec(tmp_path / "spec.yaml", overrides=settings))
+    assert [(trial.state, trial.reason) for trial in result.outcome.trials] == [("complete", None)] * 6
+    assert {"conv1", "conv2"} <= {name for trial in result.outcome.trials for name, r in trial.achieved.items() if r}
+    accuracy = recorded(result.study.folder)
+    number = next(p.trial.number for p in result.front.points if p.trial.origin != "dense")
+    (tmp_path / "fixed_view.py").unlink()
+    model = load_pruned(result.study.folder / "models" / str(number))
+    assert model.get_parameter("conv1.weight").shape[0] < 16, "no code of the model is needed"
+    (tmp_path / "fixed_view.py").write_text(NET, encoding="utf-8")
+    assert opened(result.study.folder, number)["accuracy"] == accuracy[number]
