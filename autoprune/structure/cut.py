@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +42,12 @@ _WHOLE: Mapping[int, Tensor] = {}
 
 
 def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
-    """A copy of the kept entries."""
+    """A copy of the kept entries, to be made without gradients."""
     if not kept:
-        return tensor.detach().clone()
-    result = tensor.detach()
+        return tensor.clone()
     for dim, index in kept.items():
-        result = result.index_select(dim, index if tensor.is_cpu else index.to(tensor.device))
-    return result
+        tensor = tensor.index_select(dim, index if tensor.is_cpu else index.to(tensor.device))
+    return tensor
 
 
 def apply(network: nn.Module, plan: Plan) -> nn.Module:
@@ -116,13 +115,18 @@ def keep_zero(parameter: Tensor, mask: Tensor) -> None:
 
 def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer under each of its names."""
-    return {
-        f"{prefix}.{name}" if prefix else name: tensor
-        for prefix, module in network.named_modules(remove_duplicate=False)
-        for own in (module._parameters, module._buffers)
-        for name, tensor in own.items()
-        if tensor is not None
-    }
+    found: dict[str, Tensor] = {}
+    todo = [("", network)]
+    while todo:
+        prefix, module = todo.pop()
+        for own in (module._parameters, module._buffers):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    found[prefix + name] = tensor
+        for name, child in module._modules.items():
+            if child is not None:
+                todo.append((f"{prefix}{name}.", child))
+    return found
 
 
 def _hollow(module: nn.Module) -> nn.Module:
@@ -163,7 +167,18 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 # Sizes that modules keep as attributes: the sliced shapes tell the new ones.
 
-Resize = Callable[[nn.Module, Mapping[str, torch.Size], bool], dict[str, Any]]
+Shapes = Mapping[str, Sequence[int]]
+Resize = Callable[[nn.Module, Shapes, bool], dict[str, Any]]
+_TELLING = frozenset(
+    "weight running_mean in_proj_weight q_proj_weight k_proj_weight v_proj_weight weight_ih_l0 weight_hh_l0 "
+    "weight_hr_l0".split()
+)
+
+
+def telling_sizes(names: Iterable[str]) -> list[str]:
+    """Of a module's own tensors those whose shapes `resized` looks at."""
+    found = [name for name in names if name in _TELLING]
+    return [name for name in found if name != "running_mean" or "weight" not in found]
 
 
 def keeps_sizes(module: nn.Module) -> bool:
@@ -171,7 +186,7 @@ def keeps_sizes(module: nn.Module) -> bool:
     return any(isinstance(module, kinds) for kinds, _ in _RESIZE)
 
 
-def resized(module: nn.Module, shapes: Mapping[str, torch.Size], whole_groups: bool) -> dict[str, Any]:
+def resized(module: nn.Module, shapes: Shapes, whole_groups: bool) -> dict[str, Any]:
     """New values of the attributes that hold a module's sizes.
 
     Args:
@@ -190,7 +205,7 @@ def _share(module: Any, attribute: str, new: int, old: int) -> int:
     return int(getattr(module, attribute)) * new // old
 
 
-def _convolution(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> dict[str, Any]:
+def _convolution(module: Any, shapes: Shapes, whole: bool) -> dict[str, Any]:
     if "weight" not in shapes:  # it is computed from others
         return {}
     weight = shapes["weight"]
@@ -200,16 +215,16 @@ def _convolution(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> 
     return {"in_channels": weight[1] * groups, "out_channels": weight[0], "groups": groups}
 
 
-def _linear(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _linear(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     return {"in_features": shapes["weight"][1], "out_features": shapes["weight"][0]} if "weight" in shapes else {}
 
 
-def _channel_norm(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _channel_norm(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     sizes = [shapes[name][0] for name in ("weight", "running_mean") if name in shapes]
     return {"num_features": sizes[0]} if sizes else {}
 
 
-def _group_norm(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> dict[str, Any]:
+def _group_norm(module: Any, shapes: Shapes, whole: bool) -> dict[str, Any]:
     if "weight" not in shapes:
         return {}
     channels = shapes["weight"][0]
@@ -217,19 +232,19 @@ def _group_norm(module: Any, shapes: Mapping[str, torch.Size], whole: bool) -> d
     return {"num_channels": channels, "num_groups": groups}
 
 
-def _layer_norm(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _layer_norm(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     return {"normalized_shape": tuple(shapes["weight"])} if "weight" in shapes else {}
 
 
-def _embedding(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _embedding(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     return {"embedding_dim": shapes["weight"][1]}
 
 
-def _prelu(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _prelu(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     return {"num_parameters": shapes["weight"][0]}
 
 
-def _recurrent(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _recurrent(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     inputs = shapes["weight_ih_l0"][1]
     if "weight_hr_l0" in shapes:
         projected, hidden = shapes["weight_hr_l0"]
@@ -237,7 +252,7 @@ def _recurrent(_: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, 
     return {"input_size": inputs, "hidden_size": shapes["weight_hh_l0"][1]}
 
 
-def _attention(module: Any, shapes: Mapping[str, torch.Size], __: bool) -> dict[str, Any]:
+def _attention(module: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     packed = shapes.get("in_proj_weight")
     rows = packed[0] // 3 if packed is not None else shapes["q_proj_weight"][0]
     width = packed[1] if packed is not None else shapes["q_proj_weight"][1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.plugin import Costs, Group
 from autoprune.structure.costs import CostModel, cost_model
-from autoprune.structure.cut import Plan, apply, module_at, resized
+from autoprune.structure.cut import Plan, apply, module_at, resized, telling_sizes
 from autoprune.structure.exported import Template
 from autoprune.structure.graph import Traced
 from autoprune.structure.labeling import Labeling
@@ -36,12 +36,12 @@ class Structure:
     _units: Mapping[tuple[str, int], Tensor] = field(repr=False)
     """Parameter and dimension to the number, over all groups, of the unit at each index; -1 where none is. Equal
     tensors are one object: a layer's rows, its norm and its readers' columns."""
-    _shapes: Mapping[str, Mapping[str, torch.Size]] = field(repr=False)
-    """Module that owns cut tensors to the shapes of its own tensors."""
+    _shapes: Mapping[str, Mapping[str, tuple[str, torch.Size]]] = field(repr=False)
+    """Module that owns cut tensors to those of its own that tell its sizes: their names and shapes."""
+    _owners: Mapping[str, tuple[str, ...]] = field(repr=False)
+    """Cut tensor to the modules that own it: tied weights have several."""
     _sizes: Mapping[tuple[str, str], Tensor] = field(repr=False)
     """Module and attribute that holds a size to the units of the dimension that it counts; -1 where none is."""
-    _aliases: Mapping[str, tuple[str, ...]] = field(repr=False)
-    """Every name of a cut tensor: tied weights have several."""
     _averages: Mapping[tuple[str, str, int], tuple[int, Tensor]] = field(repr=False)
     """Module, operator and number of its call there to the dimension that it averages over, and the units along it."""
     example: tuple[Tensor, ...] = field(repr=False)
@@ -160,15 +160,16 @@ class Structure:
 
     def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
         changes: dict[str, dict[str, object]] = {}
-        kept = {alias: dims for name, dims in kept.items() for alias in self._aliases[name]}
-        for owner in dict.fromkeys(name.rpartition(".")[0] for name in kept):
-            shapes = dict(self._shapes[owner])
-            for name, dense in shapes.items():
-                if (dims := kept.get(f"{owner}.{name}" if owner else name)) is not None:
-                    shape = list(dense)
+        for owner in dict.fromkeys(owner for name in kept for owner in self._owners[name]):
+            shapes: dict[str, Sequence[int]] = {}
+            for local, (name, dense) in self._shapes[owner].items():
+                dims = kept.get(name)
+                if dims is None:
+                    shapes[local] = dense
+                else:
+                    shapes[local] = shape = list(dense)
                     for dim, index in dims.items():
                         shape[dim] = index.shape[0]
-                    shapes[name] = torch.Size(shape)
             if new := resized(module_at(network, owner), shapes, owner in self._whole_groups):
                 changes[owner] = new
         return changes
@@ -262,6 +263,7 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         of_key = unit_of_atom[start : start + size].clone()
         units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
     aliases = _aliases(network, {name for name, _ in units})
+    owners = {name: tuple(dict.fromkeys(a.rpartition(".")[0] for a in every)) for name, every in aliases.items()}
     only = None if read.template is None else read.template.tensors
     return Structure(
         groups=offered + others.groups,
@@ -270,12 +272,12 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         _costs=cost_model(network, offered + others.groups, found, unit_of_atom, traced.batch, only),
         _whole_groups=frozenset(found.whole_groups),
         _units=units,
-        _shapes=_shapes(network, {alias for name, _ in units for alias in aliases[name]}),
+        _shapes=_shapes(network, aliases),
+        _owners=owners,
         _sizes={key: unit_of_atom[labels] for key, labels in read.sizes.items()},
         example=traced.example,
         _template=read.template,
         _unit_of_atom=unit_of_atom if read.template else torch.zeros(0),
-        _aliases=aliases,
         _averages={
             (a.module, a.operator, a.call): (a.dim, unit_of_atom[a.labels])
             for a in found.averages
@@ -286,12 +288,14 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
     )
 
 
-def _shapes(network: nn.Module, names: set[str]) -> dict[str, dict[str, torch.Size]]:
-    result: dict[str, dict[str, torch.Size]] = {}
-    for owner in {name.rpartition(".")[0] for name in names}:
+def _shapes(network: nn.Module, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, tuple[str, torch.Size]]]:
+    canonical = {alias: name for name, every in aliases.items() for alias in every}
+    result: dict[str, dict[str, tuple[str, torch.Size]]] = {}
+    for owner in {name.rpartition(".")[0] for name in canonical}:
         module = network.get_submodule(owner)
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        result[owner] = {name: tensor.shape for name, tensor in own}
+        own = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+        names = {name: f"{owner}.{name}" if owner else name for name in telling_sizes(own)}
+        result[owner] = {name: (canonical.get(full, full), own[name].shape) for name, full in names.items()}
     return result
 
 
