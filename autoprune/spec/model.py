@@ -15,6 +15,7 @@ from pydantic import (
     PrivateAttr,
     Tag,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -104,7 +105,8 @@ def _consistent(used: list[str]) -> list[str]:
 
 Granularities = Annotated[
     list[Annotated[str, AfterValidator(_granularity)]],
-    Field(min_length=1, json_schema_extra={"anyOf": [_ONE, {"type": "array", "items": _ONE, "minItems": 1}]}),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_ONE, {"type": "array", "items": _ONE, "minItems": 1}]}),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     AfterValidator(_consistent),
 ]

@@ -26,7 +26,7 @@ BEYOND_A_SCHEMA = {
     # text that reads as fine data once the reader's own complaints are left out
     *("duplicate-key", "duplicate-inner-key", "tag", "list-as-key"),
     # what takes two keys, or arithmetic, to see
-    *("trial-timeout-alone", "crossed-ratios", "crossed-group-ratios", "epsilon"),
+    *("trial-timeout-alone", "crossed-ratios", "crossed-group-ratios", "epsilon", "two-masks", "all-of-m"),
     # metrics are suggested, not enforced
     *("unknown-objective", "unmeasured-objective", "unknown-constraint", "metric-twice"),
 }

@@ -72,7 +72,7 @@ BROKEN = [
     Broken(
         "granularity",
         _with(4, "search_space: {use: [channels, block]}"),
-        [(4, 31, "search_space.use.1: there is no granularity 'block'; did you mean 'blocks'?")],
+        [(4, 32, "search_space.use.1: there is no granularity 'block'; did you mean 'blocks'?")],
     ),
     Broken(
         "two-masks",
@@ -82,7 +82,7 @@ BROKEN = [
     Broken(
         "all-of-m",
         _with(4, "search_space: {use: 4:4}"),
-        [(4, 16, "search_space.use.0: 4:4 keeps 4 of each 4 weights; write fewer than all, as in 2:4")],
+        [(4, 16, "search_space.use: 4:4 keeps 4 of each 4 weights; write fewer than all, as in 2:4")],
     ),
     Broken("bare-star", _with(4, "search_space: {groups: {*conv: keep}}"), [(4, 25, "quote one that begins with *")]),
     Broken("tag", _with(2, "model: !!python/object:os.system {use: digits-cnn}"), [(2, 8, "model: tags are not read")]),
