@@ -75,9 +75,9 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
             small = sliced(tensor, kept)
             if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):  # the first is many times faster
                 small = nn.Parameter(small, requires_grad=tensor.requires_grad)
-            mask = masks.get(key, tensor.__dict__.get(_MASK))
-            if mask is not None:
-                keep_zero(small, sliced(mask, kept).to(small.device))
+            for mask in (tensor.__dict__.get(_MASK), masks.get(key)):  # of an earlier cut, of this one
+                if mask is not None:
+                    keep_zero(small, sliced(mask, kept).to(small.device))
             memo[key] = small
     result = _copy(network, memo)
     for name, attributes in plan.attributes.items():
@@ -107,10 +107,11 @@ def keep_zero(parameter: Tensor, mask: Tensor) -> None:
     """
     with torch.no_grad():
         parameter.mul_(mask)
-    mask = mask & (parameter.detach() != 0)  # what was zero before stays so too
-    setattr(parameter, _MASK, mask)
+    earlier = parameter.__dict__.get(_MASK)
+    setattr(parameter, _MASK, mask if earlier is None else mask & earlier)
     if parameter.requires_grad:
-        parameter.register_hook(lambda gradient: gradient * mask)  # type: ignore[no-untyped-call]
+        # The network may have gone to another device since.
+        parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
 def _named_tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -104,7 +105,7 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
         if isinstance(value, Tensor):
             root.register_buffer(extra, value.clone())
         else:
-            root.add_module(extra, value)
+            root.add_module(extra, copy.deepcopy(value))  # a mode of its own: one network trains, another does not
     for node in graph.nodes:
         module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, _BatchNorm) and type(module) not in _NORMS:
@@ -131,8 +132,7 @@ def make_template(
     Raises:
         StructureError: The graph changes its own state, or is another one for another batch size.
     """
-    program = traced.program
-    if any(spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs):
+    if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
         raise StructureError("its graph changes its own state")
     more = trace(network, [torch.cat([x, x[:1]]) for x in inputs])
     for each in (traced, more):
@@ -142,9 +142,7 @@ def make_template(
         (a.op, a.name) != (b.op, b.name) for a, b in pairs
     ):
         raise StructureError("its graph is another one for another batch size")
-    graph, nodes = _copied(traced.graph.graph)
-    (result,) = (node for node in graph.nodes if node.op == "output")
-    result.args = (pytree.tree_unflatten(list(result.args[0]), program.call_spec.out_spec),)
+    graph, nodes = _opened(traced)
     scaled = _scale(graph, nodes, pairs, traced)
     extras = _bind(graph, nodes, traced, lambda owner: isinstance(network.get_submodule(owner), _BatchNorm))
     for node in graph.nodes:
@@ -156,16 +154,14 @@ def make_template(
         name: BlockNodes(names[block.made], names[block.given], frozenset(names[n] for n in block.inside if n in names))
         for name, block in blocks.items()
     }
-    tensors = _tensors(graph, network) - set(extras)
+    tensors = _tensors(graph, network, extras)
     return Template(graph, traced.batch, scaled, placed, extras, tensors, type(network).__name__, names)
 
 
 def from_program(program: ExportedProgram) -> GraphNetwork:
     """The network of an exported program, whose batch norms and dropouts are modules again."""
     traced = Traced.of(program, program.state_dict, ())
-    graph, nodes = _copied(traced.graph.graph)
-    (result,) = (node for node in graph.nodes if node.op == "output")
-    result.args = (pytree.tree_unflatten(list(result.args[0]), program.call_spec.out_spec),)
+    graph, nodes = _opened(traced)
     root = _root(graph, traced, program)
     extras = _bind(graph, nodes, traced, lambda owner: isinstance(root.get_submodule(owner), _BatchNorm))
     for node in graph.nodes:
@@ -173,20 +169,28 @@ def from_program(program: ExportedProgram) -> GraphNetwork:
     return graph_network(root, graph, extras, "Exported")
 
 
-def _tensors(graph: fx.Graph, network: nn.Module) -> Set[str]:
-    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Set[str]:
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr" and node.target not in extras}
     for node in graph.nodes:
-        if node.op == "call_module" and not str(node.target).startswith("dropout_"):
+        if node.op == "call_module" and node.target not in extras:
             names |= {f"{node.target}.{name}" for name in network.get_submodule(str(node.target)).state_dict()}
     return names
 
 
+def _opened(traced: Traced) -> tuple[fx.Graph, dict[str, fx.Node]]:
+    """A copy of a traced graph that returns what the network does, and its nodes by the names in the traced one."""
+    graph, nodes = _copied(traced.graph.graph)
+    (result,) = (node for node in graph.nodes if node.op == "output")
+    result.args = (pytree.tree_unflatten(list(result.args[0]), traced.program.call_spec.out_spec),)
+    return graph, nodes
+
+
 def _copied(graph: fx.Graph) -> tuple[fx.Graph, dict[str, fx.Node]]:
     """A copy of a graph, and its nodes by the names in the old one."""
-    copy, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-    result = copy.graph_copy(graph, copies)
-    copy.output(result)
-    return copy, {old.name: new for old, new in copies.items()}
+    new, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    result = new.graph_copy(graph, copies)
+    new.output(result)
+    return new, {old.name: new for old, new in copies.items()}
 
 
 def _scale(
@@ -253,7 +257,7 @@ def _bind(graph: fx.Graph, nodes: dict[str, fx.Node], traced: Traced, is_norm: C
         What the graph reads besides parameters and buffers.
     """
     extras: dict[str, Any] = {}
-    taken = {*traced.names.values()}
+    taken = {name.partition(".")[0] for name in traced.names.values()}
 
     def extra(kind: str, value: Any) -> str:
         name = next(f"{kind}_{k}" for k in itertools.count() if f"{kind}_{k}" not in taken)
@@ -306,7 +310,13 @@ def _root(graph: fx.Graph, traced: Traced, program: ExportedProgram) -> nn.Modul
             held = next(each for each in node.args[1:5] if isinstance(each, fx.Node))
             name = traced.names.get(held.name, "")
             kind = kinds[node.args[0].meta["val"].ndim]
-            norms[name.rpartition(".")[0]] = kind(1, eps=float(node.args[7]), momentum=float(node.args[6]))
+            norms[name.rpartition(".")[0]] = kind(
+                1,
+                eps=float(node.args[7]),
+                momentum=float(node.args[6]) or None,  # 0 is what an average over all batches is in eval()
+                affine=node.args[1] is not None,
+                track_running_stats=node.args[3] is not None,
+            )
     for name, tensor in program.state_dict.items():
         owner, _, attribute = name.rpartition(".")
         module = root

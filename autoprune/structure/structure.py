@@ -104,7 +104,7 @@ class Structure:
             for group in self.groups
             if group.owned and group.name in kept
             for unit, name in enumerate(group.layers)
-            if unit not in kept[group.name].tolist()
+            if not (kept[group.name] == unit).any()
         }
 
     def plan(self, network: nn.Module, kept: Mapping[str, Tensor]) -> Plan:

@@ -91,6 +91,29 @@ def test_graphs_train_as_modules_do() -> None:
     assert type(small.norm) is nn.BatchNorm2d
 
 
+def test_graphs_of_one_structure_have_modes_of_their_own() -> None:
+    net, x = normed()
+    structure = discover(net, (x,))
+    first = structure.cut(net, {"conv": torch.arange(5)}).train()
+    second = structure.cut(net, {"conv": torch.arange(6)})
+    assert not torch.equal(first(x), first(x)), "its dropout goes on"
+    assert torch.equal(second(x), second(x))
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"momentum": None}])
+def test_norms_of_every_kind_come_back_from_a_program(options: dict[str, object], tmp_path: Path) -> None:
+    net, x = normed()
+    net.norm = nn.BatchNorm2d(12, **options).eval()  # type: ignore[arg-type]
+    save_program(net, (x,), tmp_path / "model.pt2")
+    opened = load_program(tmp_path / "model.pt2")
+    torch.testing.assert_close(opened(x), net(x))
+    torch.manual_seed(1)
+    expected = net.train()(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(opened.train()(x), expected)
+    torch.testing.assert_close(opened.eval()(x), net.eval()(x))
+
+
 def test_blocks_and_zeros_go_with_graphs(tmp_path: Path) -> None:
     net, _ = discovered("encoder-layers")
     inputs = example(CASES["encoder-layers"])
