@@ -183,3 +183,19 @@ def test_a_saved_model_keeps_its_zeros_and_its_missing_blocks(tmp_path: Path) ->
     for name in there:
         assert torch.equal(opened.get_parameter(name) == 0, small.get_parameter(name) == 0), name
         assert (small.get_parameter(name) == 0).any(), name
+
+
+def test_weights_that_happen_to_be_zero_train_on() -> None:
+    net = resnet()
+    with torch.no_grad():
+        net.get_parameter("1.0.first.weight")[:, 0, 0, 0] = 0  # of every filter one, since some filters may be dead
+    structure = discover(net, IMAGES, ["weights"])
+    name = "1.0.first.weight"
+    keep = torch.ones(net.get_parameter(name).numel(), dtype=torch.bool)
+    keep[-10:] = False
+    small = structure.cut(net, {name: keep}).train()
+    small(*IMAGES).square().mean().backward()
+    torch.optim.SGD(small.parameters(), lr=1.0).step()
+    weight = small.get_parameter(name)
+    assert (weight[:, 0, 0, 0] != 0).any()
+    assert (weight.flatten()[-10:] == 0).all()
