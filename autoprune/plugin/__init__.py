@@ -11,7 +11,14 @@ from autoprune.plugin.components import (
     Scorer,
     Strategy,
 )
-from autoprune.plugin.contexts import Context, EvaluationContext, PruneContext, ScoreContext, SourceContext
+from autoprune.plugin.contexts import (
+    Context,
+    EvaluationContext,
+    PruneContext,
+    SamplerContext,
+    ScoreContext,
+    SourceContext,
+)
 from autoprune.plugin.data import Batch, Data, Normalization, Split, SplitName
 from autoprune.plugin.hookspecs import hookimpl
 from autoprune.plugin.results import (
@@ -23,7 +30,19 @@ from autoprune.plugin.results import (
     StudyOutcome,
     TrialResult,
 )
-from autoprune.plugin.values import Candidate, Cost, Costs, Group, Measured, Metric, PrunedModel, Role, Slice
+from autoprune.plugin.values import (
+    Candidate,
+    Cost,
+    Costs,
+    Group,
+    Measured,
+    Metric,
+    PrunedModel,
+    Role,
+    SearchedGroup,
+    Sensitivity,
+    Slice,
+)
 
 __all__ = [
     "Batch",
@@ -51,8 +70,11 @@ __all__ = [
     "Recovery",
     "Role",
     "Sampler",
+    "SamplerContext",
     "ScoreContext",
     "Scorer",
+    "SearchedGroup",
+    "Sensitivity",
     "Slice",
     "SourceContext",
     "Split",

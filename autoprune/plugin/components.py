@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import optuna
     from torch import Tensor, nn
 
-    from autoprune.plugin.contexts import EvaluationContext, PruneContext, ScoreContext, SourceContext
+    from autoprune.plugin.contexts import EvaluationContext, PruneContext, SamplerContext, ScoreContext, SourceContext
     from autoprune.plugin.data import Data
-    from autoprune.plugin.values import Costs, Group
+    from autoprune.plugin.values import Costs, Direction, Group
 
 
 class Component(Strict):
@@ -197,12 +197,17 @@ class Sampler(Component):
     kind = "sampler"
 
     @abstractmethod
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
-        """A sampler whose state is the study alone; a new one is built, with its own seed, for each trial.
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
+        """A sampler whose state is the study alone; a new one is built, with its own seed, for each draw."""
 
-        Raises:
-            ValueError: The algorithm cannot handle so many objectives.
-        """
+    def refuses(self, objectives: Mapping[str, Direction]) -> str | None:  # noqa: ARG002  for subclasses
+        """Why it cannot handle these objectives, or runs here at all; None when it can."""
+        return None
+
+    @property
+    def probe_samples(self) -> int:
+        """Validation samples to measure the groups' sensitivity on, before the first trial; 0 for not at all."""
+        return 0
 
 
 CONTRACTS: tuple[type[Component], ...] = (

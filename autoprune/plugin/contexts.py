@@ -5,19 +5,23 @@ The host owns what every plugin would otherwise repeat: copies, ``eval()``, devi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from autoprune.plugin.data import Data, SplitName
-from autoprune.plugin.values import Costs, Group
+from autoprune.plugin.values import Costs, Direction, Group, Measured, Metric, SearchedGroup, Sensitivity
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from autoprune.plugin.components import Scorer
+    from autoprune.plugin.results import TrialResult
+    from autoprune.spec import Bound
 
 T = TypeVar("T")
 
@@ -34,14 +38,10 @@ class SourceContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
-    """Common to scorers, strategies, recoveries and evaluators."""
-
-    device: torch.device
+class _Remembering:
     seed: int
     """Of the study for scorers and evaluators, so that all candidates meet the same noise; of the trial for strategies
-    and recoveries."""
-    data: Data
+    and recoveries; of the draw for samplers."""
     cache: MutableMapping[Hashable, Any] = field(default_factory=dict, repr=False)
     """Lives as long as the study's process (a scorer's: as long as its copy of the model), so nothing that belongs to
     one candidate may go in. Use it through `memo`."""
@@ -51,6 +51,14 @@ class Context:
         if key not in self.cache:
             self.cache[key] = compute()
         return cast("T", self.cache[key])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(_Remembering):
+    """Common to scorers, strategies, recoveries and evaluators."""
+
+    device: torch.device
+    data: Data
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh random generator, seeded by ``seed``."""
@@ -96,6 +104,10 @@ class PruneContext(Context):
     """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
 
 
+def _to_nobody(measured: Mapping[str, Measured]) -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext(Context):
     """For evaluators."""
@@ -107,3 +119,38 @@ class EvaluationContext(Context):
     costs: Costs
     """Exact arithmetic of the candidate."""
     dense_costs: Costs
+    report: Callable[[Mapping[str, Measured]], None] = _to_nobody
+    """Tell what is known of the metrics so far, by their declared names, with intervals and from samples in random
+    order. A candidate that cannot reach the front any more is given up then, by an exception; let it pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerContext(_Remembering):
+    """For samplers. Optuna's study holds the trials, too; here is what it cannot know about a model.
+
+    Shapes use: N candidates, G groups.
+    """
+
+    objectives: Mapping[str, Direction]
+    constraints: Mapping[str, Bound]
+    metrics: Mapping[str, Metric]
+    """What can be measured, by the names that objectives and constraints use."""
+    groups: tuple[SearchedGroup, ...]
+    """All groups of the model, those that stay whole included."""
+    scorers: tuple[str, ...]
+    """Labels of the scorers; where there are several, the parameter ``scorer`` chooses."""
+    strategies: tuple[str, ...]
+    """Labels of the strategies; where there are several, the parameter ``strategy`` chooses."""
+    meetings: tuple[tuple[int, ...], ...]
+    """Numbers of the groups whose cuts multiply in a cost, such as the input and the output of a convolution; costs
+    are sums over such meetings."""
+    costs: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
+    """Units that go, (N, G), to ``params``, ``macs``, ``bytes``, ``nonzero`` and every metric that is arithmetic
+    alone, (N,) each."""
+    sensitivity: Callable[[str], Mapping[str, Sensitivity]]
+    """Label of a scorer to the measured sensitivity per group; empty unless the sampler has ``probe_samples``."""
+    history: Callable[[], Sequence[TrialResult]]
+    """Finished trials by number."""
+    pending: Callable[[], Mapping[int, Mapping[str, float | str]]]
+    """Number to parameters of the trials that are running now, the one that is asked for among them: after a crash it
+    may have some already."""

@@ -123,6 +123,39 @@ class Group:
 
 
 @dataclass(frozen=True)
+class SearchedGroup:
+    """A group as samplers see it: which cuts of it may be proposed."""
+
+    name: str
+    units: int
+    step: int
+    """Units go in multiples of so many."""
+    fewest: int
+    most: int
+    """Bounds of the units that go; equal where there is nothing to choose."""
+    parameter: str | None
+    """Optuna's name of its ratio; None where there is nothing to choose."""
+    low: float
+    high: float
+    """Bounds of the ratio."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much the model's predictions change when one group alone loses units, without recovery.
+
+    All three have one entry per cut, of shape (K,).
+    """
+
+    cut_units: tuple[int, ...]
+    """Units that go, ascending, none of them 0."""
+    divergence: tuple[float, ...]
+    """Mean Kullback–Leibler divergence of the predictions from the dense model's, in nats."""
+    agreement: tuple[float, ...]
+    """Share of the samples whose largest output is still the dense model's."""
+
+
+@dataclass(frozen=True)
 class Costs:
     """Exact size of a (pruned) model."""
 

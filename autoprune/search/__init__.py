@@ -17,6 +17,7 @@ from autoprune.search.coordinator import Session
 from autoprune.search.executor import executor_for
 from autoprune.search.folder import JOURNAL_FILE, StudyFolder
 from autoprune.search.front import hypervolume, pareto_front
+from autoprune.search.guide import Guide
 from autoprune.search.observers import Observers, log
 from autoprune.search.problem import Problem, resolve
 from autoprune.search.reading import read_study
@@ -92,7 +93,7 @@ def _run(
     study = Study(
         folder.name,
         spec=problem.spec,
-        parameters=problem.space.parameters,
+        guide=Guide.of(problem),
         sampler=problem.components.sampler,
         journal=folder.path / JOURNAL_FILE,
         new=new,

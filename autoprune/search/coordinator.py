@@ -13,13 +13,15 @@ from autoprune.search.executor import Executor
 from autoprune.search.folder import SPEC_FILE, StudyFolder
 from autoprune.search.front import pareto_front
 from autoprune.search.interrupts import Interrupts
+from autoprune.search.jobs import Calibrate, Calibrated, Done, Probed, Remeasure, Remeasured
 from autoprune.search.observers import Observers, log
 from autoprune.search.problem import Problem
 from autoprune.search.reading import study_outcome, with_model
 from autoprune.search.seeding import derive
-from autoprune.search.space import Proposal
+from autoprune.search.sensitivity import probes
+from autoprune.search.space import Precision, Proposal
 from autoprune.search.study import Study
-from autoprune.search.trial import Done, Remeasure, Remeasured, model_folder
+from autoprune.search.trial import model_folder
 
 
 class Session:
@@ -36,6 +38,7 @@ class Session:
         self._unfinished: deque[Proposal] = deque()
         self._results: dict[int, TrialResult] = {}
         self._front: tuple[TrialResult, ...] = ()
+        self._precision: Precision = "float32"
         self._interrupts = Interrupts()
         self.stopped = False
         """Whether Ctrl-C or SIGTERM ended it."""
@@ -81,6 +84,8 @@ class Session:
     def _search(self, info: StudyInfo) -> None:
         limit = self._problem.spec.search.timeout
         end = None if limit is None else time.monotonic() + limit.total_seconds()
+        self._calibrate()
+        self._probe()
         running = 0
         while True:
             while running < self._executor.capacity and (end is None or time.monotonic() < end):
@@ -90,7 +95,8 @@ class Session:
                 if (repeated := self._repeated(proposal)) is not None:
                     self._finish(info, repeated)
                     continue
-                self._executor.submit(proposal)
+                rivals = tuple(tuple(r.metrics[name].value for name in self._study.objectives) for r in self._front)
+                self._executor.submit(proposal.model_copy(update={"rivals": rivals, "precision": self._precision}))
                 running += 1
             if not running:
                 return
@@ -98,6 +104,35 @@ class Session:
             running -= 1
             if isinstance(done, TrialResult):
                 self._finish(info, done)
+
+    def _calibrate(self) -> None:
+        """Settle the precision of forward passes, once in the study's life."""
+        asked = self._problem.spec.search.precision
+        known = self._study.precision
+        if asked == "auto" and known is None and self._study.begun < self._folder.trials:
+            self._executor.submit(Calibrate())
+            done = self._wait()
+            if isinstance(done, Calibrated):
+                self._study.record_precision(known := done.precision)
+        self._precision = asked if asked != "auto" else known or "float32"
+
+    def _probe(self) -> None:
+        """Measure the groups' sensitivity, each once in the study's life, if the sampler will want it."""
+        problem = self._problem
+        samples = problem.components.sampler.probe_samples
+        # The first candidates are asked of no sampler.
+        if not samples or self._folder.trials <= len(problem.space.first(problem.spec.search.ladder)):
+            return
+        known = self._study.sensitivities
+        jobs = [job for job in probes(problem.space, samples) if job.group not in known.get(job.scorer, {})]
+        for job in jobs:
+            self._executor.submit(job.model_copy(update={"precision": self._precision}))
+        for _ in jobs:
+            done = self._wait()
+            if isinstance(done, Probed):
+                self._study.record_probe(done)
+                if done.reason is not None:
+                    log.warning("how sensitive %s is could not be measured: %s", done.group, done.reason)
 
     def _next(self) -> Proposal | None:
         if self._unfinished:

@@ -21,9 +21,10 @@ import torch
 from pydantic import TypeAdapter
 
 from autoprune.errors import StudyError
+from autoprune.search.jobs import Calibrate, Calibrated, Done, Job, Probe, Probed, Remeasured
 from autoprune.search.problem import Problem
 from autoprune.search.space import Proposal
-from autoprune.search.trial import Done, Job, Record, Remeasured, Runner
+from autoprune.search.trial import Record, Runner
 
 JOB: TypeAdapter[Job] = TypeAdapter(Job)
 DONE: TypeAdapter[Done] = TypeAdapter(Done)
@@ -56,7 +57,11 @@ def executor_for(problem: Problem, study: Path) -> Executor:
 
 def perform(runner: Runner, job: Job) -> Done:
     """Do a job."""
-    return runner.run(job) if isinstance(job, Proposal) else runner.remeasure(job)
+    if isinstance(job, Proposal):
+        return runner.run(job)
+    if isinstance(job, Calibrate):
+        return runner.calibrate()
+    return runner.probe(job) if isinstance(job, Probe) else runner.remeasure(job)
 
 
 class Inline:
@@ -209,6 +214,10 @@ class _Worker:
         self.job, self.since = job, time.monotonic()
         if isinstance(job, Proposal):
             self.failed = partial(Record(problem, job).result, "failed")
+        elif isinstance(job, Probe):
+            self.failed = partial(_probed, job)
+        elif isinstance(job, Calibrate):
+            self.failed = _calibrated
         else:
             self.failed = partial(_remeasured, job.number)
         with suppress(BrokenPipeError):
@@ -238,6 +247,14 @@ class _Worker:
         for line in cast("IO[str]", self._process.stdout):
             messages.put((self, line))
         messages.put((self, ""))
+
+
+def _calibrated(_: str) -> Calibrated:
+    return Calibrated(precision="float32")
+
+
+def _probed(job: Probe, reason: str) -> Probed:
+    return Probed(scorer=job.scorer, group=job.group, reason=reason)
 
 
 def _remeasured(number: int, reason: str) -> Remeasured:

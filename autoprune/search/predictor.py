@@ -19,9 +19,23 @@ class Predictor(nn.Module):
     mean: Tensor | None
     std: Tensor | None
 
-    def __init__(self, network: nn.Module, normalization: Normalization | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        normalization: Normalization | None = None,
+        *,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """In front of a network.
+
+        Args:
+            network: The bare network.
+            normalization: Of the first input.
+            precision: Of passes without gradients; others always are in the network's own precision.
+        """
         super().__init__()
         self.network = network
+        self.precision = precision
         device = next((tensor.device for tensor in network.parameters()), None)
         for name in ("mean", "std"):
             values = None if normalization is None else torch.tensor(getattr(normalization, name), device=device)
@@ -38,4 +52,10 @@ class Predictor(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Class scores (N, classes) of inputs in input units."""
-        return cast("Tensor", self.network(*self.normalized(inputs)))
+        inputs = self.normalized(inputs)
+        if self.precision is torch.float32 or torch.is_grad_enabled():
+            return cast("Tensor", self.network(*inputs))
+        if inputs[0].dim() == 4:  # convolutions in low precision want channels last
+            inputs = (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+        with torch.autocast(inputs[0].device.type, self.precision):
+            return cast("Tensor", self.network(*inputs)).float()

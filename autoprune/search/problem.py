@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from autoprune.errors import Mistake, PluginError, SpecError, StructureError
-from autoprune.plugin import Component, Data, SourceContext
+from autoprune.plugin import Component, Data, ExactEvaluator, SourceContext
 from autoprune.plugin.binding import Components, bind
 from autoprune.plugin.host import PluginHost
+from autoprune.search.precision import dtype
 from autoprune.search.predictor import Predictor
-from autoprune.search.space import Space, bounded, labelled
+from autoprune.search.space import Precision, Space, bounded, labelled
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
 
@@ -39,9 +42,32 @@ class Problem:
     sources: SourceContext
     """What the sources were loaded with; saved models need it to build their architecture."""
 
-    def predictor(self, network: nn.Module) -> Predictor:
-        """The network with the data's normalisation in front; shares its parameters."""
-        return Predictor(network, self.data.normalization)
+    def exact_metrics(self, cut_units: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Params, macs, bytes, nonzero, and metrics that are arithmetic alone.
+
+        Args:
+            cut_units: Units that go, of shape (N, G), in the order of the space's groups.
+
+        Returns:
+            Of shape (N,) each.
+        """
+        exact = [e for e in self.components.evaluators if isinstance(e, ExactEvaluator)]
+        dense = self.structure.costs()
+        rows = [
+            {**vars(costs), **{e.metric_name(n): v for e in exact for n, v in e.compute(costs, dense).items()}}
+            for costs in self.structure.cost_table(cut_units)
+        ]
+        names = [*vars(dense), *(e.metric_name(metric.name) for e in exact for metric in e.metrics)]
+        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+
+    def predictor(self, network: nn.Module, precision: Precision = "float32") -> Predictor:
+        """The network with the data's normalisation in front; shares its parameters.
+
+        Args:
+            network: The bare network.
+            precision: Of passes without gradients.
+        """
+        return Predictor(network, self.data.normalization, precision=dtype(precision))
 
 
 def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
@@ -102,11 +128,8 @@ def _device(spec: Spec, worker: int, mistakes: list[Mistake]) -> torch.device:
 
 
 def _unfit_sampler(spec: Spec, components: Components) -> list[Mistake]:
-    try:
-        components.sampler.build(seed=0, objectives=len(spec.objectives))
-    except (ValueError, ImportError) as error:
-        return [spec.document.mistake(("search", "sampler"), str(error))]
-    return []
+    reason = components.sampler.refuses(spec.objectives)
+    return [spec.document.mistake(("search", "sampler"), reason)] if reason else []
 
 
 def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:

@@ -7,18 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from autoprune.errors import Mistake
-from autoprune.plugin import Candidate, Component, Group, GroupSummary, Scorer, Strategy
+from autoprune.plugin import Candidate, Component, Group, GroupSummary, Scorer, SearchedGroup, Strategy
 from autoprune.plugin.results import Origin
 from autoprune.spec import GroupRange, Spec
 from autoprune.structure import Structure
 
 C = TypeVar("C", bound=Component)
 Params = dict[str, float | str]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Proposal(BaseModel):
@@ -29,6 +30,10 @@ class Proposal(BaseModel):
     number: int
     origin: Origin
     params: Params
+    rivals: tuple[tuple[float, ...], ...] = ()
+    """Objective values of the front's members as it is handed to an executor: what it must not be dominated by."""
+    precision: Precision = "float32"
+    """Of forward passes without gradients."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,30 @@ class Space:
     def parameters(self) -> tuple[Parameter, ...]:
         """What a sampler chooses: a ratio per group with more than one possible cut, and components listed."""
         ranges = (Range(_ratio(b.group), b.low, b.high) for b in self.groups if b.searched)
-        choices = (Choice("scorer", tuple(self.scorers)), Choice("strategy", tuple(self.strategies)))
-        return *ranges, *(choice for choice in choices if len(choice.options) > 1)
+        return *ranges, *(Choice(name, options) for name, options in self.choices.items())
+
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """Kinds of components of which there are several, to their labels."""
+        every = {"scorer": tuple(self.scorers), "strategy": tuple(self.strategies)}
+        return {kind: labels for kind, labels in every.items() if len(labels) > 1}
+
+    @property
+    def searched(self) -> tuple[SearchedGroup, ...]:
+        """The groups, as samplers see them."""
+        return tuple(
+            SearchedGroup(
+                name=b.group.name,
+                units=b.group.units,
+                step=b.group.step,
+                fewest=b.cuts[0],
+                most=b.cuts[1],
+                parameter=_ratio(b.group) if b.searched else None,
+                low=b.low,
+                high=b.high,
+            )
+            for b in self.groups
+        )
 
     @property
     def summary(self) -> tuple[GroupSummary, ...]:

@@ -15,6 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,13 +26,16 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
-from autoprune.plugin import Measured, Sampler, TrialResult
+from autoprune.plugin import Measured, Sampler, SamplerContext, Sensitivity, TrialResult
 from autoprune.plugin.results import Origin
+from autoprune.search.guide import Guide
+from autoprune.search.jobs import Probed
 from autoprune.search.seeding import derive
-from autoprune.search.space import Parameter, Params, Proposal, Range
+from autoprune.search.space import Params, Precision, Proposal, Range
 from autoprune.spec import Spec
 
-_RESULT, _ORIGIN, _TEST = "autoprune:result", "autoprune:origin", "autoprune:test:"
+_RESULT, _ORIGIN, _TEST, _PROBE = "autoprune:result", "autoprune:origin", "autoprune:test:", "autoprune:probe:"
+_PRECISION = "autoprune:precision"
 _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "rejected": TrialState.PRUNED}
 
 
@@ -50,6 +54,8 @@ class StoredStudy:
         Raises:
             StudyError: The storage cannot be opened, or does not hold what the mode wants.
         """
+        self._results: dict[int, TrialResult] = {}
+        self._sensitivities: dict[str, dict[str, Sensitivity]] | None = None
         with _quiet():
             self._storage = _open(spec, journal, mend=mode != "read")
             try:
@@ -76,8 +82,14 @@ class StoredStudy:
 
     @property
     def results(self) -> list[TrialResult]:
-        """Of every finished trial, by number."""
-        return [result for trial in self._trials(*_STATES.values()) if (result := _result(trial)) is not None]
+        """Of every finished trial, by number; each is parsed once."""
+        results = []
+        for trial in self._trials(*_STATES.values()):
+            if trial.number not in self._results and (result := _result(trial)) is not None:
+                self._results[trial.number] = result
+            if trial.number in self._results:
+                results.append(self._results[trial.number])
+        return results
 
     @property
     def tests(self) -> dict[int, dict[str, Measured]]:
@@ -95,15 +107,13 @@ class StoredStudy:
 class Study(StoredStudy):
     """Asks for proposals, takes results and remembers both. One process at a time may use it."""
 
-    def __init__(
-        self, name: str, *, spec: Spec, parameters: Sequence[Parameter], sampler: Sampler, journal: Path, new: bool
-    ) -> None:
+    def __init__(self, name: str, *, spec: Spec, guide: Guide, sampler: Sampler, journal: Path, new: bool) -> None:
         """Create the study, or continue it.
 
         Args:
             name: In the storage.
             spec: Gives the objectives, the constraints, the seed and the storage.
-            parameters: What the sampler chooses.
+            guide: What the sampler chooses, and is told of it.
             sampler: Builds Optuna's sampler.
             journal: File to keep the study in, where the spec names no storage.
             new: There must be none of that name yet.
@@ -112,12 +122,26 @@ class Study(StoredStudy):
             StudyError: The storage cannot be opened or, for a new study, the name is taken.
         """
         super().__init__(name, spec=spec, journal=journal, mode="create" if new else "continue")
-        self._objectives = spec.objectives
+        self.objectives = spec.objectives
         self._constraints = spec.constraints
         self._seed = spec.search.seed
-        self._parameters = tuple(parameters)
+        self._parameters = guide.parameters
         self._sampler = sampler
         self._running: dict[int, Trial] = {}
+        self._context = SamplerContext(
+            seed=spec.search.seed,
+            objectives=spec.objectives,
+            constraints=spec.constraints,
+            metrics=guide.metrics,
+            groups=guide.groups,
+            scorers=guide.scorers,
+            strategies=guide.strategies,
+            meetings=guide.meetings,
+            costs=guide.costs,
+            sensitivity=lambda scorer: self.sensitivities.get(scorer, {}),
+            history=lambda: self.results,
+            pending=lambda: {trial.number: trial.params for trial in self._trials(TrialState.RUNNING)},
+        )
 
     @property
     def begun(self) -> int:
@@ -166,9 +190,36 @@ class Study(StoredStudy):
         with _quiet():
             self._study.tell(
                 trial,
-                [result.metrics[name].value for name in self._objectives] if complete else None,
+                [result.metrics[name].value for name in self.objectives] if complete else None,
                 state=_STATES[result.state],
             )
+
+    @property
+    def sensitivities(self) -> dict[str, dict[str, Sensitivity]]:
+        """What was measured of the groups' sensitivity, by scorer."""
+        if self._sensitivities is None:
+            self._sensitivities = {}
+            for key, stored in self._study.user_attrs.items():
+                if key.startswith(_PROBE):
+                    probed = Probed.model_validate(stored)
+                    if probed.sensitivity is not None:
+                        self._sensitivities.setdefault(probed.scorer, {})[probed.group] = probed.sensitivity
+        return self._sensitivities
+
+    @property
+    def precision(self) -> Precision | None:
+        """Of forward passes, once that is settled."""
+        settled: Precision | None = self._study.user_attrs.get(_PRECISION)
+        return settled
+
+    def record_precision(self, precision: Precision) -> None:
+        """Settle it."""
+        self._study.set_user_attr(_PRECISION, precision)
+
+    def record_probe(self, probed: Probed) -> None:
+        """Keep a group's sensitivity."""
+        self._study.set_user_attr(f"{_PROBE}{probed.scorer}:{probed.group}", probed.model_dump(mode="json"))
+        self._sensitivities = None
 
     def record_test(self, number: int, metrics: Mapping[str, Measured]) -> None:
         """Keep what was measured on the test split."""
@@ -176,9 +227,8 @@ class Study(StoredStudy):
 
     def _build_sampler(self, number: int, parameter: int = 0) -> None:
         """A sampler of its own for every draw, so that a draw hangs on no draw before it."""
-        self._study.sampler = self._sampler.build(
-            seed=derive(self._seed, number, parameter), objectives=len(self._objectives)
-        )
+        seed = derive(self._seed, number, parameter)
+        self._study.sampler = self._sampler.build(replace(self._context, seed=seed))
 
     def _settle_parents(self, number: int) -> None:
         """Have a genetic sampler choose and store the parents before it draws from them.
@@ -199,9 +249,10 @@ class Study(StoredStudy):
         with _quiet():
             self._settle_parents(number)
             # Draws what the sampler chooses jointly; genetic samplers count a queued trial to their generation by it.
-            _ = trial.relative_params
+            jointly = trial.relative_params
             for index, parameter in enumerate(self._parameters, start=1):
-                self._build_sampler(number, index)
+                if parameter.name not in jointly:
+                    self._build_sampler(number, index)
                 if isinstance(parameter, Range):
                     params[parameter.name] = trial.suggest_float(parameter.name, parameter.low, parameter.high)
                 else:

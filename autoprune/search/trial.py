@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from autoprune.plugin import (
@@ -29,36 +29,15 @@ from autoprune.plugin import (
 )
 from autoprune.plugin.results import TrialState
 from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
+from autoprune.search.jobs import Calibrated, Probe, Probed, Remeasure, Remeasured
+from autoprune.search.precision import SAMPLES, fitting
 from autoprune.search.problem import Problem
+from autoprune.search.race import GivenUp, Race
 from autoprune.search.seeding import derive, seeded
-from autoprune.search.space import Proposal
+from autoprune.search.sensitivity import reference, sensitivity
+from autoprune.search.space import Precision, Proposal
 from autoprune.search.stages import Stages
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
-
-
-class Remeasure(BaseModel):
-    """Asks for a saved model, or for the dense one, to be measured on the test split."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int
-    """Of the trial."""
-    dense: bool
-
-
-class Remeasured(BaseModel):
-    """What came of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int
-    metrics: dict[str, Measured]
-    reason: str | None = None
-    """Why it failed."""
-
-
-Job = Proposal | Remeasure
-Done = TrialResult | Remeasured
 
 
 def model_folder(study: Path, number: int) -> Path:
@@ -128,7 +107,6 @@ class Runner:
         """
         self._problem = problem
         self._study = study
-        self._dense = problem.predictor(problem.network)
         self._dense_costs = problem.structure.costs()
         self._scored: dict[str, dict[str, Tensor]] = {}
         self._kept_for_prune: dict[Hashable, Any] = {}
@@ -164,6 +142,52 @@ class Runner:
             return Remeasured(number=job.number, metrics=metrics, reason=stages.reason(error))
         return Remeasured(number=job.number, metrics=metrics)
 
+    def calibrate(self) -> Calibrated:
+        """Whether trials may use bfloat16."""
+        inputs = self._probe_inputs(min(SAMPLES, len(self._problem.data.validation)))
+        with torch.no_grad():
+            precision = fitting(
+                lambda p: self._problem.predictor(self._problem.network, p)(*inputs),
+                device=self._problem.device,
+                macs=self._dense_costs.macs,
+            )
+        return Calibrated(precision=precision)
+
+    def probe(self, job: Probe) -> Probed:
+        """Measure how sensitive a group is."""
+        stages, problem = Stages(self._problem.device), self._problem
+        samples = min(job.samples, len(problem.data.validation))
+        try:
+            importance = self._scores(problem.space.scorers[job.scorer], stages)
+            inputs = self._probe_inputs(samples)
+
+            def cut(units: Mapping[str, int]) -> nn.Module:
+                return self._cut(problem.structure.select(importance, units), stages)
+
+            def predict(network: nn.Module) -> Tensor:
+                scores: Tensor = problem.predictor(network, job.precision)(*inputs)
+                return scores
+
+            with torch.no_grad(), seeded(problem.spec.search.seed, problem.device):
+                key = ("autoprune.reference", samples, job.precision)
+                if key not in self._kept_for_evaluation:
+                    self._kept_for_evaluation[key] = reference(cut=cut, predict=predict)
+                measured = sensitivity(job, dense=self._kept_for_evaluation[key], cut=cut, predict=predict)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
+            return Probed(scorer=job.scorer, group=job.group, reason=stages.reason(error))
+        return Probed(scorer=job.scorer, group=job.group, sensitivity=measured)
+
+    def _probe_inputs(self, samples: int) -> tuple[Tensor, ...]:
+        """A fixed random choice of validation samples, on the device."""
+        key = ("autoprune.probes", samples)
+        if key not in self._kept_for_evaluation:
+            split = self._problem.data.validation
+            chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
+            inputs, _ = split.fetch(chosen)
+            self._kept_for_evaluation[key] = tuple(tensor.to(self._problem.device) for tensor in inputs)
+        kept: tuple[Tensor, ...] = self._kept_for_evaluation[key]
+        return kept
+
     def _run(self, proposal: Proposal, record: Record, stages: Stages) -> TrialResult:
         problem, candidate = self._problem, record.candidate
         dense = proposal.origin == "dense"
@@ -184,9 +208,28 @@ class Runner:
             record.metrics |= self._measure_exact(exact, costs, stages)
             if record.broken:
                 return record.result("rejected", record.broken, stages.durations_s)
-        for evaluator in problem.components.evaluators:
-            if evaluator not in exact:
-                record.metrics |= self._measure(evaluator, pruned.network, costs, "validation", stages)
+        race = Race(
+            () if dense else proposal.rivals,
+            objectives=problem.spec.objectives,
+            constraints={} if dense else problem.spec.constraints,
+            error=problem.spec.search.early_rejection,
+        )
+        try:
+            for evaluator in problem.components.evaluators:
+                if evaluator not in exact:
+                    race.look(record.metrics, {})
+                    record.metrics |= self._measure(
+                        evaluator,
+                        pruned.network,
+                        costs,
+                        "validation",
+                        stages,
+                        precision=proposal.precision,
+                        report=partial(self._report, evaluator, race, record.metrics),
+                    )
+        except GivenUp as given_up:
+            record.metrics |= given_up.measured
+            return record.result("rejected", given_up.reason, stages.durations_s)
         if not record.broken:
             with stages.stage("save"):
                 self._save(proposal.number, pruned, plan, candidate)
@@ -206,7 +249,7 @@ class Runner:
             scores=lambda scorer: self._scores(scorer, stages),
             select=problem.structure.select,
             cut=lambda kept: self._cut(kept, stages),
-            predictor=problem.predictor,
+            predictor=lambda network: problem.predictor(network, proposal.precision),
         )
         with stages.stage("recover", strategy), seeded(record.seed, problem.device):
             made = strategy.prune(record.candidate, context)
@@ -236,7 +279,15 @@ class Runner:
         return {name: scores.clone() for name, scores in self._scored[key].items()}
 
     def _measure(
-        self, evaluator: Evaluator, network: nn.Module, costs: Costs, split: SplitName, stages: Stages
+        self,
+        evaluator: Evaluator,
+        network: nn.Module,
+        costs: Costs,
+        split: SplitName,
+        stages: Stages,
+        *,
+        precision: Precision = "float32",
+        report: Callable[[Mapping[str, Measured]], None] | None = None,
     ) -> dict[str, Measured]:
         problem = self._problem
         context = EvaluationContext(
@@ -245,12 +296,19 @@ class Runner:
             data=problem.data,
             cache=self._kept_for_evaluation,
             split=split,
-            dense=self._dense.eval(),
+            dense=problem.predictor(problem.network.eval(), precision),
             costs=costs,
             dense_costs=self._dense_costs,
+            **({} if report is None else {"report": report}),
         )
         with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
-            return checked_metrics(evaluator.evaluate(problem.predictor(network.eval()), context), evaluator)
+            predictor = problem.predictor(network.eval(), precision)
+            return checked_metrics(evaluator.evaluate(predictor, context), evaluator)
+
+    def _report(
+        self, evaluator: Evaluator, race: Race, measured: Mapping[str, Measured], so_far: Mapping[str, Measured]
+    ) -> None:
+        race.look(measured, {evaluator.metric_name(name): value for name, value in so_far.items()})
 
     def _measure_exact(self, evaluators: Sequence[ExactEvaluator], costs: Costs, stages: Stages) -> dict[str, Measured]:
         metrics: dict[str, Measured] = {}

@@ -16,22 +16,23 @@ from autoprune.structure.masks import zeroed
 
 
 @dataclass(frozen=True)
-class _Extent:
+class Extent:
     """A size that shrinks by so many entries for every unit that a group loses."""
 
     size: int
     per_unit: Mapping[str, int]
 
     def kept(self, cut_units: Mapping[str, int]) -> int:
+        """What is left of it."""
         return self.size - sum(cut_units.get(group, 0) * entries for group, entries in self.per_unit.items())
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """A parameter or buffer."""
 
     names: tuple[str, ...]
-    extents: tuple[_Extent, ...]
+    extents: tuple[Extent, ...]
     element_bytes: int
     trained: bool
     mask: Group | None
@@ -39,11 +40,11 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """Multiply-accumulates of one operator."""
 
     factor: int
-    extents: tuple[_Extent, ...]
+    extents: tuple[Extent, ...]
     module: str
 
 
@@ -51,15 +52,15 @@ class _Work:
 class CostModel:
     """Sizes of everything that costs, as functions of the units that each group loses."""
 
-    _stored: tuple[_Stored, ...]
-    _work: tuple[_Work, ...]
-    _batch: int
+    stored: tuple[Stored, ...]
+    work: tuple[Work, ...]
+    batch: int
 
     def __call__(self, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> Costs:
         """Costs after every group lost so many units, and blocks were left out."""
         gone = tuple(f"{name}." for name in bypassed)
         params = total = zeros = 0
-        for tensor in self._stored:
+        for tensor in self.stored:
             if all(name.startswith(gone) for name in tensor.names):
                 continue
             sizes = [extent.kept(cut_units) for extent in tensor.extents]
@@ -71,15 +72,15 @@ class CostModel:
                 zeros += zeroed(mask, sizes, cut_units.get(mask.name, 0)) * (whole // mask.units)
         macs = sum(
             work.factor * math.prod(e.kept(cut_units) for e in work.extents)
-            for work in self._work
+            for work in self.work
             if not f"{work.module}.".startswith(gone)
         )
-        return Costs(params=params, macs=macs // self._batch, bytes=total, nonzero=params - zeros)
+        return Costs(params=params, macs=macs // self.batch, bytes=total, nonzero=params - zeros)
 
     def zeroed(self, mask: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """Units of a mask group that become zero, among those that other cuts leave."""
         gone = tuple(f"{name}." for name in bypassed)
-        tensor = next(tensor for tensor in self._stored if mask.masked in tensor.names)
+        tensor = next(tensor for tensor in self.stored if mask.masked in tensor.names)
         if all(name.startswith(gone) for name in tensor.names):
             return 0
         return zeroed(mask, [extent.kept(cut_units) for extent in tensor.extents], cut_units.get(mask.name, 0))
@@ -118,10 +119,10 @@ def cost_model(
         named.setdefault(id(tensor), []).append(name)
         tensors[id(tensor)] = tensor
     stored = tuple(
-        _Stored(
+        Stored(
             tuple(names),
             tuple(
-                _Extent(size, next((per_tensor[name, dim] for name in names if (name, dim) in per_tensor), {}))
+                Extent(size, next((per_tensor[name, dim] for name in names if (name, dim) in per_tensor), {}))
                 for dim, size in enumerate(tensors[key].shape)
             ),
             tensors[key].element_size(),
@@ -141,6 +142,6 @@ def cost_model(
                 for o, c in zip(owners.tolist(), counts.tolist(), strict=True)
                 if o >= 0
             }
-            vectors.append(_Extent(len(labels), per_unit))
-        work.append(_Work(product.factor, tuple(vectors), product.module))
+            vectors.append(Extent(len(labels), per_unit))
+        work.append(Work(product.factor, tuple(vectors), product.module))
     return CostModel(stored, tuple(work), batch)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Costs, Group
+from autoprune.structure.cost_table import CostTable, cost_table
 from autoprune.structure.costs import CostModel, cost_model
 from autoprune.structure.cut import Plan, apply, module_at, resized, telling_sizes
 from autoprune.structure.exported import Template
@@ -197,6 +198,11 @@ class Structure:
             bypassed: Their names.
         """
         return self._costs(cut_units or {}, bypassed)
+
+    @cached_property
+    def cost_table(self) -> CostTable:
+        """The same arithmetic for many candidates at once, groups in the order of ``groups``."""
+        return cost_table(self._costs, self.groups)
 
     def lost(self, group: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """How many units a group loses: of weights and kernels a share of those that other cuts leave."""

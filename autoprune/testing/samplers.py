@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from autoprune.plugin import Measured, Sampler, TrialResult
+from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, Sensitivity, TrialResult
+from autoprune.search.guide import Guide
+from autoprune.search.jobs import Probed
 from autoprune.search.space import Choice, Params, Proposal, Range
 from autoprune.search.study import Study
 from autoprune.spec import Search, Spec
@@ -17,7 +23,21 @@ from autoprune.testing.components import ComponentConformance
 if TYPE_CHECKING:
     from autoprune.plugin.results import TrialState
 
-_PARAMETERS = (Range("ratio:stem", 0.0, 0.8), Range("ratio:top", 0.1, 0.5), Choice("scorer", ("l1", "taylor")))
+_PARAMETERS = (Range("ratio.stem", 0.0, 0.8), Range("ratio.top", 0.1, 0.5), Choice("scorer", ("l1", "taylor")))
+_GROUPS = tuple(
+    SearchedGroup(
+        name=p.name.removeprefix("ratio."),
+        units=units,
+        step=1,
+        fewest=math.ceil(p.low * units),
+        most=math.floor(p.high * units),
+        parameter=p.name,
+        low=p.low,
+        high=p.high,
+    )
+    for p, units in zip(_PARAMETERS, (40, 60), strict=False)
+    if isinstance(p, Range)
+)
 _TIME = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -65,12 +85,8 @@ class SamplerConformance(ComponentConformance):
     def test_any_number_of_objectives_works_or_is_refused(
         self, component: Sampler, objectives: int, tmp_path: Path
     ) -> None:
-        """What the algorithm cannot do raises a ValueError when it is built, with a reason."""
-        refusal = None
-        try:
-            component.build(seed=0, objectives=objectives)
-        except ValueError as error:
-            refusal = str(error)
+        """What the algorithm cannot do is refused, with a reason."""
+        refusal = component.refuses({f"metric{n}": "minimize" if n % 2 else "maximize" for n in range(objectives)})
         assert refusal != "", "a refusal needs a reason"
         if refusal is None:
             assert len(self._search(component, tmp_path, objectives=objectives)) == self.trials
@@ -98,9 +114,12 @@ class SamplerConformance(ComponentConformance):
             search=Search(seed=seed),
         )
         journal = folder / "journal.log"
-        study = Study(spec.name, spec=spec, parameters=_PARAMETERS, sampler=component, journal=journal, new=new)
+        study = Study(spec.name, spec=spec, guide=_guide(names), sampler=component, journal=journal, new=new)
         asked = []
         try:
+            study.enqueue([("dense", {"ratio.stem": 0.0, "ratio.top": 0.1, "scorer": "l1"})])
+            for probed in _probed() if component.probe_samples else ():
+                study.record_probe(probed)
             for _ in range(trials or self.trials):
                 proposal = study.ask()
                 study.tell(_result(proposal, names))
@@ -108,6 +127,37 @@ class SamplerConformance(ComponentConformance):
         finally:
             study.close()
         return asked
+
+
+def _guide(names: Sequence[str]) -> Guide:
+    """A model of two layers, the second of which reads the first."""
+
+    def costs(cut_units: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        stem, top = (group.units - cut_units[:, column] for column, group in enumerate(_GROUPS))
+        total = (27.0 * stem + stem * top).astype(float)
+        return {"params": total, "macs": 100 * total, "bytes": 4 * total, "nonzero": total}
+
+    return Guide(
+        parameters=_PARAMETERS,
+        metrics={n: Metric(n, "", "minimize" if i % 2 else "maximize", Cost.FORWARD) for i, n in enumerate(names)},
+        groups=_GROUPS,
+        scorers=("l1", "taylor"),
+        strategies=("one-shot",),
+        meetings=((0, 1),),
+        costs=costs,
+    )
+
+
+def _probed() -> Iterator[Probed]:
+    """Made-up sensitivities: the second layer is the touchier one."""
+    for scorer in ("l1", "taylor"):
+        for scale, group in enumerate(_GROUPS, start=1):
+            cuts = (group.most // 3, 2 * group.most // 3, group.most)
+            shares = [scale * cut / group.units for cut in cuts]
+            measured = Sensitivity(
+                cut_units=cuts, divergence=tuple(s**2 for s in shares), agreement=tuple(1 - s / 3 for s in shares)
+            )
+            yield Probed(scorer=scorer, group=group.name, sensitivity=measured)
 
 
 def _result(proposal: Proposal, names: list[str]) -> TrialResult:
@@ -122,7 +172,7 @@ def _result(proposal: Proposal, names: list[str]) -> TrialResult:
         state=state,
         origin=proposal.origin,
         ratios=ratios,
-        achieved=ratios,
+        achieved={name.removeprefix("ratio."): ratio for name, ratio in ratios.items()},
         scorer="l1",
         strategy="one-shot",
         metrics=metrics if state == "complete" else {},

@@ -5,7 +5,7 @@ Shapes use: N samples, and … for whatever a sample's shape is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,7 +123,14 @@ class Attack:
 
 
 def withstood(
-    model: nn.Module, batches: Iterable[Batch], attack: Attack, *, restarts: int, random_start: bool, seed: int
+    model: nn.Module,
+    batches: Iterable[Batch],
+    attack: Attack,
+    *,
+    restarts: int,
+    random_start: bool,
+    seed: int,
+    report: Callable[[int, int], None],
 ) -> tuple[int, int]:
     """How many samples the model predicts right and still does after every run of the attack.
 
@@ -134,6 +141,7 @@ def withstood(
         restarts: Runs on each sample.
         random_start: Whether the first run, too, starts from noise.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
+        report: Told after each batch how many withstood so far, of how many.
 
     Returns:
         Samples that withstood, and samples in all.
@@ -157,6 +165,7 @@ def withstood(
                     _, still = attack.perturb(model, picked, targets[standing], start[standing])
                     standing = standing[still]
             kept += len(standing)
+            report(kept, total)
     return kept, total
 
 

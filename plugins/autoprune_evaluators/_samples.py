@@ -27,7 +27,8 @@ class SampleEvaluator(Evaluator):
     def _batches(self, ctx: EvaluationContext) -> Iterable[Batch]:
         """The samples on the device, fetched once per study if they fit.
 
-        A choice is drawn, not cut off the front: a test set may well be stored class by class.
+        They come in a random order, not in that of the split, which may well be stored class by class: so a part of
+        them tells about the rest.
         """
         import torch
 
@@ -35,8 +36,8 @@ class SampleEvaluator(Evaluator):
         count = min(self.samples or len(split), len(split))
 
         def fetch() -> Iterable[Batch]:
-            choose = torch.Generator().manual_seed(0) if count < len(split) else None
-            return split.batches(self.batch_size, samples=count, device=ctx.device, generator=choose)
+            order = torch.Generator().manual_seed(0)
+            return split.batches(self.batch_size, samples=count, device=ctx.device, generator=order)
 
         inputs, _ = split.fetch(torch.zeros(1, dtype=torch.int64))
         if sum(tensor.nbytes for tensor in inputs) * count > _KEPT_BYTES:

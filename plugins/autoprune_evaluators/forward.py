@@ -28,6 +28,7 @@ class Accuracy(SampleEvaluator):
             for inputs, targets in self._batches(ctx):
                 right += int(hits(model(*inputs), targets).sum())
                 total += len(targets)
+                ctx.report({"accuracy": _intervals.proportion(right, total)})
         return {"accuracy": _intervals.proportion(right, total)}
 
     def final(self) -> Self:

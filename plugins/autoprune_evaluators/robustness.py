@@ -65,6 +65,9 @@ class _AttackEvaluator(SampleEvaluator):
     samples: int | None = Field(
         default=256, ge=1, description="Samples to attack, a fixed random choice; the whole split if null."
     )
+    batch_size: int = Field(
+        default=64, ge=1, description="Samples attacked at once; after each batch a hopeless candidate is given up."
+    )
 
     def refuses(self, data: Data) -> str | None:
         """Why it cannot attack inputs like these; None when it can."""
@@ -96,8 +99,18 @@ class _AttackEvaluator(SampleEvaluator):
             raise DataError(str(self.refuses(ctx.data)))
         ball = Linf(self.epsilon) if self.norm == "linf" else L2(self.epsilon)
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
+
+        def report(kept: int, total: int) -> None:
+            ctx.report({"robust_accuracy": _intervals.proportion(kept, total)})
+
         kept, total = withstood(
-            model, self._batches(ctx), attack, restarts=restarts, random_start=random_start, seed=seed
+            model,
+            self._batches(ctx),
+            attack,
+            restarts=restarts,
+            random_start=random_start,
+            seed=seed,
+            report=report,
         )
         return {"robust_accuracy": _intervals.proportion(kept, total)}
 

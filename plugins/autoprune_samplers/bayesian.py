@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from autoprune.plugin import Sampler
+from autoprune.plugin import Sampler, SamplerContext
 
 if TYPE_CHECKING:
     import optuna
+
+    from autoprune.plugin.values import Direction
 
 
 class Tpe(Sampler):
@@ -29,12 +32,12 @@ class Tpe(Sampler):
     n_startup_trials: int = Field(default=10, ge=1, description="Trials before the model is used; drawn at random.")
     n_ei_candidates: int = Field(default=24, ge=1, description="Draws from the model, of which the best is proposed.")
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
         """Any number of objectives."""
         from optuna.samplers import TPESampler
 
         return TPESampler(
-            seed=seed,
+            seed=ctx.seed,
             multivariate=self.multivariate,
             n_startup_trials=self.n_startup_trials,
             n_ei_candidates=self.n_ei_candidates,
@@ -51,14 +54,12 @@ class Gp(Sampler):
 
     n_startup_trials: int = Field(default=10, ge=1, description="Trials before the model is used; drawn at random.")
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
-        """Any number of objectives.
+    def refuses(self, objectives: Mapping[str, Direction]) -> str | None:  # noqa: ARG002 - any number will do
+        """Where SciPy is missing."""
+        return None if importlib.util.find_spec("scipy") else "gp needs SciPy: pip install 'autoprune[gp]'"
 
-        Raises:
-            ValueError: SciPy is missing.
-        """
-        if importlib.util.find_spec("scipy") is None:
-            raise ValueError("gp needs SciPy: pip install 'autoprune[gp]'")
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
+        """Any number of objectives."""
         from optuna.samplers import GPSampler
 
-        return GPSampler(seed=seed, n_startup_trials=self.n_startup_trials, warn_independent_sampling=False)
+        return GPSampler(seed=ctx.seed, n_startup_trials=self.n_startup_trials, warn_independent_sampling=False)

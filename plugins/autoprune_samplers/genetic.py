@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from autoprune.plugin import Sampler
+from autoprune.plugin import Sampler, SamplerContext
 
 if TYPE_CHECKING:
     import optuna
+
+    from autoprune.plugin.values import Direction
 
 _CROSSOVERS = {
     "uniform": "UniformCrossover",
@@ -63,13 +66,13 @@ class Nsga2(_Genetic):
 
     name = "nsga2"
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
         """Any number of objectives; beyond three, nsga3 keeps the front better spread."""
         import optuna
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.NSGAIISampler(**self._options(seed))
+            return optuna.samplers.NSGAIISampler(**self._options(ctx.seed))
 
 
 class Nsga3(_Genetic):
@@ -83,16 +86,16 @@ class Nsga3(_Genetic):
 
     divisions: int = Field(default=3, ge=1, description="Steps between two corners of the plane of directions.")
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
-        """At least two objectives.
+    def refuses(self, objectives: Mapping[str, Direction]) -> str | None:
+        """A single objective."""
+        if len(objectives) < 2:
+            return "nsga3 spreads trials over several objectives, and there is one; use nsga2, tpe or gp"
+        return None
 
-        Raises:
-            ValueError: There is one objective.
-        """
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
+        """At least two objectives."""
         import optuna
 
-        if objectives < 2:
-            raise ValueError("nsga3 spreads trials over several objectives, and there is one; use nsga2, tpe or gp")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.NSGAIIISampler(dividing_parameter=self.divisions, **self._options(seed))
+            return optuna.samplers.NSGAIIISampler(dividing_parameter=self.divisions, **self._options(ctx.seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autoprune.plugin import Sampler
+from autoprune.plugin import Sampler, SamplerContext
 
 if TYPE_CHECKING:
     import optuna
@@ -15,8 +15,8 @@ class Random(Sampler):
 
     name = "random"
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:  # noqa: ARG002 - the contract's
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
         """Any number of objectives."""
         from optuna.samplers import RandomSampler
 
-        return RandomSampler(seed=seed)
+        return RandomSampler(seed=ctx.seed)

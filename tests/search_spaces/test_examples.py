@@ -44,7 +44,13 @@ def shared(monkeypatch):
 
 
 def test_there_are_specs():
-    examples = {"digits.yaml", "cifar10_resnet20.yaml", "sst2_lstm.yaml", "sst2_transformer.yaml"}
+    examples = {
+        "digits.yaml",
+        "cifar10_resnet20.yaml",
+        "cifar10_mobilenet.yaml",
+        "sst2_lstm.yaml",
+        "sst2_transformer.yaml",
+    }
     assert {path.name for path in SPECS} >= examples
 
 
@@ -53,7 +59,8 @@ def test_specs_are_valid(path, host):
     spec = load_spec(path, host=host)
     assert bind(spec, host).metrics.keys() >= spec.objectives.keys()
     assert spec.search.trials >= 24
-    attacked = set() if spec.data["use"] == "text" else {"robust"}  # words cannot be moved by an epsilon
+    unattacked = spec.data["use"] == "text" or spec.name == "cifar10-mobilenet"  # words cannot be moved by an epsilon
+    attacked = set() if unattacked else {"robust"}
     assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency"} | attacked
 
 
@@ -86,6 +93,12 @@ def nets():
 
 
 @pytest.fixture(scope="module")
+def mobilenets():
+    """The definition that the MobileNet example points to."""
+    return of_the_examples("cifar10_mobilenet")
+
+
+@pytest.fixture(scope="module")
 def text_models():
     """The definitions that the SST-2 examples point to."""
     return of_the_examples("sst2_models")
@@ -104,6 +117,28 @@ def test_every_group_of_the_nets_can_be_cut(nets):
     structure = discover(nets.resnet20().eval(), (torch.rand(2, 3, 32, 32),))
     inner = {f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2)}
     assert {group.name for group in structure.groups} == inner | {"conv1"}
+
+
+def test_a_depthwise_channel_of_the_mobilenet_goes_with_the_channel_that_it_filters(mobilenets):
+    structure = discover(mobilenets.mobilenet().eval(), (torch.rand(2, 3, 32, 32),))
+    layers = {group.name: set(group.layers) for group in structure.groups}
+    inner = {f"blocks.{block}.expand.conv" for block in range(1, 8)}
+    streams = {f"blocks.{block}.project.conv" for block in (0, 1, 3, 6)}  # what later blocks are added to
+    assert layers.keys() == inner | streams | {"stem.conv", "head.conv"}
+    assert "blocks.0.depthwise.conv" in layers["stem.conv"]
+    assert all(name.replace("expand", "depthwise") in layers[name] for name in inner)
+
+
+def test_the_mobilenet_takes_the_images_of_its_spec(mobilenets, host):
+    components = bind(load_spec(EXAMPLES / "cifar10_mobilenet.yaml", host=host), host)
+    ctx = SourceContext(folder=EXAMPLES, cache=EXAMPLES / "no-cache", seed=0)
+    data = components.data.load(ctx)
+    network = components.model.build(ctx).eval()
+    (images,), _ = data.test.fetch(torch.arange(20))
+    with torch.inference_mode():
+        scores = network(images)
+    assert scores.shape == (20, data.classes)
+    assert scores.isfinite().all()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from autoprune.plugin.values import Cost
 from autoprune.spec import Spec
 
 from ..spec.broken_specs import BROKEN, GOOD, Broken
-from .toys import L1, Fgsm, FineTune, Nsga2, Taylor, ToyPlugin, Tpe, _Toy, toy_host
+from .toys import L1, Fgsm, FineTune, Nsga2, Sensitivity, Taylor, ToyPlugin, Tpe, _Toy, toy_host
 
 HOST = toy_host()
 
@@ -80,7 +80,7 @@ def test_what_is_left_out_comes_from_defaults(tmp_path: Path) -> None:
     components = bind(load_spec(path, host=HOST), HOST)
     assert components.scorers == (L1(),)
     assert [strategy.name for strategy in components.strategies] == ["one-shot"]
-    assert components.sampler == Nsga2()
+    assert components.sampler == Sensitivity()
 
 
 def test_lists_of_which_the_search_chooses(spec_file: Path) -> None:
@@ -261,10 +261,16 @@ class TestHash:
     def test_layout_does_not_matter(self, spec_file: Path) -> None:
         first = spec_hash(load_spec(spec_file, host=HOST))
         text = GOOD.replace("search: {sampler: {use: nsga2}, trials: 20, timeout: 10m, seed: 0}\n", "")
-        text = f"# a note\nsearch:\n  timeout: 600s\n  trials: 0x14\n{text}".replace("0.80", "0.8")
+        search = "search:\n  timeout: 600s\n  trials: 0x14\n  sampler: {use: nsga2}\n"
+        text = f"# a note\n{search}{text}".replace("0.80", "0.8")
         spec_file.write_text(text.replace("{use: pgd, epsilon: 2/255", "{epsilon: 2/255, use: pgd"))
         assert spec_hash(load_spec(spec_file, host=HOST)) == first
         assert len(first) == 64
+
+    def test_nor_whether_a_default_is_written(self, spec_file: Path) -> None:
+        written = spec_hash(load_spec(spec_file, overrides=["search.sampler={use: sensitivity}"], host=HOST))
+        spec_file.write_text(GOOD.replace("sampler: {use: nsga2}, ", ""))
+        assert spec_hash(load_spec(spec_file, host=HOST)) == written
 
     @pytest.mark.parametrize(
         "override",

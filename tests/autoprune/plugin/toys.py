@@ -160,6 +160,10 @@ class Nsga2(_Toy, Sampler):
     population_size: int = Field(default=20, ge=3)
 
 
+class Sensitivity(_Toy, Sampler):
+    name = "sensitivity"
+
+
 class Tpe(_Toy, Sampler):
     name = "tpe"
     multivariate: bool = True
@@ -168,7 +172,7 @@ class Tpe(_Toy, Sampler):
 COMPONENTS = (
     *(DigitsCnn, Factory, Digits, Parquet),
     *(L1, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
-    *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Tpe),
+    *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Sensitivity, Tpe),
 )
 
 

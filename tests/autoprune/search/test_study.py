@@ -16,19 +16,42 @@ from optuna.storages import RDBStorage
 from toy_plugin import ToyGenetic, ToySampler
 
 from autoprune.errors import StudyError
-from autoprune.plugin import Measured, TrialResult
+from autoprune.plugin import Cost, Measured, Metric, SearchedGroup, TrialResult
+from autoprune.search.guide import Guide
 from autoprune.search.space import Choice, Range
 from autoprune.search.study import Study
 
 PARAMETERS = (Range("ratio.a", 0.0, 0.9), Range("ratio.b", 0.1, 0.5), Choice("scorer", ("l1", "l2")))
+GROUPS = (
+    SearchedGroup(name="a", units=10, step=1, fewest=0, most=9, parameter="ratio.a", low=0.0, high=0.9),
+    SearchedGroup(name="b", units=10, step=1, fewest=1, most=5, parameter="ratio.b", low=0.1, high=0.5),
+)
 FIRST = [
     ("dense", {"ratio.a": 0.0, "ratio.b": 0.1, "scorer": "l1"}),
     ("ladder", {"ratio.a": 0.45, "ratio.b": 0.45, "scorer": "l1"}),
 ]
 
 
+def costs(cut_units):
+    return {name: 20.0 - cut_units.sum(axis=1) for name in ("params", "macs", "bytes", "nonzero", "share")}
+
+
+GUIDE = Guide(
+    parameters=PARAMETERS,
+    metrics={
+        "distance": Metric("distance", "", "minimize", Cost.FORWARD),
+        "share": Metric("share", "", "minimize", Cost.EXACT),
+    },
+    groups=GROUPS,
+    scorers=("l1", "l2"),
+    strategies=("s",),
+    meetings=((0, 1),),
+    costs=costs,
+)
+
+
 def open_study(spec, journal: Path, *, sampler=None, new=False, name="study") -> Study:
-    return Study(name, spec=spec, parameters=PARAMETERS, sampler=sampler or ToyGenetic(), journal=journal, new=new)
+    return Study(name, spec=spec, guide=GUIDE, sampler=sampler or ToyGenetic(), journal=journal, new=new)
 
 
 def outcome(proposal, *, seed=0) -> TrialResult:

@@ -105,7 +105,7 @@ def test_defaults_are_the_documented_ones() -> None:
     dumped = spec.model_dump()
     assert dumped["scorer"] == {"use": "l1"}
     assert dumped["strategy"] == {"use": "one-shot"}
-    assert dumped["search"]["sampler"] == {"use": "nsga2"}
+    assert dumped["search"]["sampler"] == {"use": "sensitivity"}
     assert dumped["search_space"] == {
         "use": ["channels"],
         "form": "auto",

@@ -5,6 +5,7 @@ Run by the inner pytest of ``test_conformance_kit.py``; not collected with the o
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from dataclasses import replace
@@ -524,8 +525,8 @@ class ToySampler(Sampler):
 
     name = "toy"
 
-    def build(self, *, seed, objectives):
-        return optuna.samplers.RandomSampler(seed=seed)
+    def build(self, ctx):
+        return optuna.samplers.RandomSampler(seed=ctx.seed)
 
 
 @check(SamplerConformance)
@@ -534,10 +535,8 @@ class OneObjective(ToySampler):
 
     name = "one-objective"
 
-    def build(self, *, seed, objectives):
-        if objectives == 4:
-            raise ValueError("not four")
-        return super().build(seed=seed, objectives=objectives)
+    def refuses(self, objectives):
+        return "not four" if len(objectives) == 4 else None
 
 
 @check(SamplerConformance, proposals_hang_on_the_seed_alone="the same seed gave other proposals")
@@ -546,22 +545,22 @@ class Unseeded(ToySampler):
 
     name = "unseeded"
 
-    def build(self, *, seed, objectives):
-        return super().build(seed=None, objectives=objectives)
+    def build(self, ctx):
+        return super().build(dataclasses.replace(ctx, seed=None))
 
 
 @check(
     SamplerConformance,
     proposals_hang_on_the_seed_alone="another seed gave the same proposals",
-    proposals_vary="1 different proposals",
+    proposals_vary="2 different proposals",
 )
 class OneSeed(ToySampler):
     """Has a seed of its own."""
 
     name = "one-seed"
 
-    def build(self, *, seed, objectives):
-        return super().build(seed=0, objectives=objectives)
+    def build(self, ctx):
+        return super().build(dataclasses.replace(ctx, seed=0))
 
 
 @check(SamplerConformance, its_state_is_the_study_alone="assert")
@@ -570,31 +569,31 @@ class KeepsState(ToySampler):
 
     name = "keeps-state"
 
-    def build(self, *, seed, objectives):
-        return _Counting(seed)
+    def build(self, ctx):
+        return _Counting(ctx.seed)
 
 
 class _Counting(optuna.samplers.RandomSampler):
     def sample_independent(self, study, trial, name, distribution):
         drawn = super().sample_independent(study, trial, name, distribution)
         seen = vars(study).setdefault("seen", itertools.count())
-        return drawn * 0.99 ** next(seen) if name == "ratio:stem" else drawn
+        return drawn * 0.99 ** next(seen) if name == "ratio.stem" else drawn
 
 
-@check(SamplerConformance, proposes_within_the_bounds="ratio:stem is -")
+@check(SamplerConformance, proposes_within_the_bounds="ratio.stem is -")
 class OutOfBounds(ToySampler):
     """Proposes what cannot be cut."""
 
     name = "out-of-bounds"
 
-    def build(self, *, seed, objectives):
-        return _Below(seed)
+    def build(self, ctx):
+        return _Below(ctx.seed)
 
 
 class _Below(optuna.samplers.RandomSampler):
     def sample_independent(self, study, trial, name, distribution):
         drawn = super().sample_independent(study, trial, name, distribution)
-        return -drawn if name == "ratio:stem" else drawn
+        return -drawn if name == "ratio.stem" else drawn
 
 
 @check(SamplerConformance, any_number_of_objectives_works_or_is_refused="index out of range")
@@ -603,8 +602,8 @@ class BreaksLate(ToySampler):
 
     name = "breaks-late"
 
-    def build(self, *, seed, objectives):
-        return _Second(seed)
+    def build(self, ctx):
+        return _Second(ctx.seed)
 
 
 class _Second(optuna.samplers.RandomSampler):

@@ -39,7 +39,7 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
     assert parent.data.tags["mlflow.note.content"].startswith(f"**{verdict(study, outcome)}**")
     assert parent.data.tags["env.torch"] == "2.13.0"
     assert json.loads(parent.data.tags["autoprune.hypervolume_reference"]) == outcome.front.reference
-    assert parent.data.params["search.sampler.use"] == "nsga2"
+    assert parent.data.params["search.sampler.use"] == "sensitivity"
     assert parent.data.params["evaluators.0.use"] == "accuracy"
     assert parent.data.metrics["study/hypervolume"] == outcome.front.hypervolume
     assert parent.data.metrics["study/front_points"] == len(outcome.front.points)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from autoprune import DataError
-from autoprune.plugin import Cost, Normalization, Split
+from autoprune.plugin import Cost, Measured, Normalization, Split
 from autoprune_evaluators import Accuracy, Fgsm, Pgd
 from autoprune_evaluators._attack import L2, Attack, Ball, Linf, withstood
 from autoprune_evaluators._samples import hits
@@ -136,6 +136,10 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     assert faulty > ours + 0.2
 
 
+def unheard(kept: int, total: int) -> None:
+    """For attacks whose course nobody follows."""
+
+
 class Linear(nn.Module):
     """A random classifier of tiny images."""
 
@@ -180,9 +184,17 @@ def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
     recorder = Recorder(Linear(torch.randn(18, 3, generator=generator)))
     targets = recorder.model(images).argmax(1)
     attack = Attack(BALLS[norm](epsilon), steps=steps, step_size=step_size, bounds=(low, 1.0))
+    reports: list[tuple[int, int]] = []
     kept, total = withstood(
-        recorder, [((images,), targets)], attack, restarts=restarts, random_start=random_start, seed=seed
+        recorder,
+        [((images,), targets)],
+        attack,
+        restarts=restarts,
+        random_start=random_start,
+        seed=seed,
+        report=lambda *counts: reports.append(counts),
     )
+    assert reports == [(kept, total)]
     assert total == 6
     assert 0 <= kept <= total
     clean, *attacked = recorder.inputs
@@ -214,16 +226,21 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
 
 
 def test_every_model_of_a_study_starts_from_the_same_noise(digits: Case) -> None:
-    starts = []
-    for seed, spoilt in ((1, 0), (2, 20)):  # two trials; the second one's model is wrong on some samples
-        (images,), targets = digits.data.validation.fetch(torch.arange(40))
-        targets[:spoilt] = (targets[:spoilt] + 1) % 10
-        case = digits.with_data(validation=Split.of_tensors((images,), targets))
+    evaluator, starts, attacked = Pgd(epsilon=0.1, steps=1, batch_size=20), [], []
+    (images,), targets = digits.data.validation.fetch(torch.arange(40))
+    numbered = digits.with_data(validation=Split.of_tensors((images,), torch.arange(40)))
+    (_, first), _ = evaluator._batches(numbered.context())
+    for seed, spoilt in ((1, []), (2, first)):  # two trials; the second one's model is wrong on the first batch
+        wrong = targets.clone()
+        wrong[spoilt] = (wrong[spoilt] + 1) % 10
+        case = digits.with_data(validation=Split.of_tensors((images,), wrong))
         recorder = Recorder(digits.model)
-        case.measure(Pgd(epsilon=0.1, steps=1, batch_size=20), recorder, seed=seed)
+        case.measure(evaluator, recorder, seed=seed)
         # Per batch: clean, start, end.
         starts.append(recorder.inputs[-2])
+        attacked.append(sum(map(len, recorder.inputs)))
     assert torch.equal(*starts)
+    assert attacked[0] > attacked[1]
 
 
 def test_a_value_can_be_had_again_and_depends_on_the_options_seed_alone(digits: Case) -> None:
@@ -238,6 +255,51 @@ def test_a_value_can_be_had_again_and_depends_on_the_options_seed_alone(digits: 
 
     assert torch.equal(noise(0), noise(0))
     assert not torch.equal(noise(0), noise(1))
+
+
+@pytest.mark.parametrize("evaluator", [Fgsm(epsilon=0.1), Pgd(epsilon=0.1, steps=2, restarts=2)], ids=lambda e: e.name)
+def test_every_batch_is_told_of(digits: Case, evaluator: Fgsm | Pgd) -> None:
+    """Of how many samples so far are still predicted right."""
+    some = evaluator.model_copy(update={"samples": 50, "batch_size": 20})
+    told: list[Mapping[str, Measured]] = []
+    result = digits.measure(some, report=told.append)
+    assert [set(partial) for partial in told] == [{"robust_accuracy"}] * 3
+    assert [partial["robust_accuracy"].samples for partial in told] == [20, 40, 50]
+    assert told[-1] == result
+    before = 0
+    for partial, (inputs, targets) in zip(told, some._batches(digits.context()), strict=True):
+        measured = partial["robust_accuracy"]
+        assert measured.samples is not None
+        assert measured.low is not None
+        assert measured.high is not None
+        assert measured.low < measured.value < measured.high
+        kept = round(measured.value * measured.samples)
+        with torch.no_grad():
+            right = int(hits(digits.model(*inputs), targets).sum())
+        assert 0 < kept - before < right, "of each batch, some of those predicted right fell"
+        before = kept
+
+
+@pytest.mark.parametrize("evaluator", [Fgsm(epsilon=0.1), Pgd(epsilon=0.1)], ids=lambda e: e.name)
+def test_an_attack_that_is_given_up_ends_there(digits: Case, evaluator: Fgsm | Pgd) -> None:
+    class Enough(BaseException):
+        pass
+
+    def give_up(measured: Mapping[str, Measured]) -> None:
+        told.append(measured["robust_accuracy"].samples)
+        if len(told) == 2:
+            raise Enough
+
+    told: list[int | None] = []
+    recorder = Recorder(digits.model)
+    some = evaluator.model_copy(update={"samples": 100, "batch_size": 20})
+    with pytest.raises(Enough):
+        digits.measure(some, recorder, report=give_up)
+    assert told == [20, 40]
+    batches = [inputs[0] for inputs, _ in some._batches(digits.context())]
+    seen = [any(torch.equal(batch, inputs) for inputs in recorder.inputs) for batch in batches]
+    assert seen == [True, True, False, False, False]
+    assert all(parameter.requires_grad for parameter in digits.model.parameters())
 
 
 def test_images_that_fell_are_not_attacked_again(digits: Case) -> None:
@@ -319,9 +381,8 @@ def test_no_gradient_of_a_parameter_is_computed() -> None:
 
     asked: list[bool] = []
     batch = (torch.rand(2, 4),), torch.zeros(2, dtype=torch.int64)
-    withstood(
-        Asked(torch.zeros(4, 2)), [batch], Attack(Linf(0.1), 1, 0.1, (0, 1)), restarts=1, random_start=True, seed=0
-    )
+    attack = Attack(Linf(0.1), 1, 0.1, (0, 1))
+    withstood(Asked(torch.zeros(4, 2)), [batch], attack, restarts=1, random_start=True, seed=0, report=unheard)
     assert asked
     assert not any(asked)
 
@@ -334,7 +395,15 @@ def test_flags_come_back_after_a_crash() -> None:
     model = Crashes(torch.zeros(4, 2))
     batch = (torch.zeros(1, 4),), torch.zeros(1, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="out of memory"):
-        withstood(model, [batch], Attack(Linf(0.1), 1, 0.1, (0, 1)), restarts=1, random_start=True, seed=0)
+        withstood(
+            model,
+            [batch],
+            Attack(Linf(0.1), 1, 0.1, (0, 1)),
+            restarts=1,
+            random_start=True,
+            seed=0,
+            report=unheard,
+        )
     assert model.weight.requires_grad
 
 
@@ -350,7 +419,7 @@ def test_only_the_first_input_is_attacked() -> None:
     images, gates = torch.rand(8, 4, generator=generator), torch.arange(1.0, 9.0)
     targets = super(Gated, model).forward(images).argmax(1)
     attack = Attack(Linf(0.02), 3, 0.01, (0, 1))
-    withstood(model, [((images, gates), targets)], attack, restarts=1, random_start=True, seed=0)
+    withstood(model, [((images, gates), targets)], attack, restarts=1, random_start=True, seed=0, report=unheard)
     assert all(set(gate.tolist()) <= set(gates.tolist()) for gate in seen)
     assert len(seen) == 5
 
@@ -363,7 +432,8 @@ def test_a_gradient_of_nan_is_not_taken_for_a_success(ball: Ball) -> None:
 
     attack = Attack(ball, 3, 0.05, (0, 1))
     batch = (torch.full((2, 4), 0.5),), torch.zeros(2, dtype=torch.int64)
-    assert withstood(Rooted(), [batch], attack, restarts=1, random_start=False, seed=0) == (2, 2)
+    counts = withstood(Rooted(), [batch], attack, restarts=1, random_start=False, seed=0, report=unheard)
+    assert counts == (2, 2)
 
 
 @pytest.mark.parametrize(

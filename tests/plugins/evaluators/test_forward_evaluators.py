@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from autoprune.plugin import Batch, Split
+from autoprune.plugin import Batch, Measured, Split
 from autoprune_evaluators import Accuracy, Loss, Pgd, _samples
 
 if TYPE_CHECKING:
@@ -103,6 +104,46 @@ def test_what_is_too_big_for_the_device_is_not_kept(digits: Case, monkeypatch: p
     cache: dict[object, object] = {}
     assert digits.measure(Accuracy(), cache=cache) == expected
     assert not cache
+
+
+def test_every_batch_is_told_of(digits: Case) -> None:
+    """What is known after a batch is what scikit-learn makes of the samples so far."""
+    evaluator = Accuracy(samples=50, batch_size=20)
+    told: list[Mapping[str, Measured]] = []
+    result = digits.measure(evaluator, report=told.append)
+    assert [set(partial) for partial in told] == [{"accuracy"}] * 3
+    assert [partial["accuracy"].samples for partial in told] == [20, 40, 50]
+    batches = list(evaluator._batches(digits.context()))
+    images, targets = torch.cat([images for (images,), _ in batches]), torch.cat([targets for _, targets in batches])
+    with torch.no_grad():
+        predicted = digits.model(images).argmax(1)
+    for measured in (partial["accuracy"] for partial in told):
+        count = measured.samples
+        assert measured.value == pytest.approx(accuracy_score(targets[:count], predicted[:count]))
+        interval = stats.binomtest(round(measured.value * count), count).proportion_ci(method="wilson")
+        assert (measured.low, measured.high) == pytest.approx((interval.low, interval.high))
+    assert told[-1] == result
+
+
+def test_a_measurement_that_is_given_up_ends_there(digits: Case) -> None:
+    class Enough(BaseException):
+        pass
+
+    def give_up(measured: Mapping[str, Measured]) -> None:
+        told.append(measured["accuracy"].samples)
+        if len(told) == 2:
+            raise Enough
+
+    told: list[int | None] = []
+    seen: list[int] = []
+    hook = digits.model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    try:
+        with pytest.raises(Enough):
+            digits.measure(Accuracy(samples=100, batch_size=20), report=give_up)
+    finally:
+        hook.remove()
+    assert told == [20, 40]
+    assert seen == [20, 20]
 
 
 @pytest.mark.parametrize("inference", [True, False])

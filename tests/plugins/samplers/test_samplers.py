@@ -13,17 +13,26 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from autoprune.plugin import Measured, Sampler, TrialResult
+from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
+from autoprune.plugin import Sensitivity as Sensitivities
 from autoprune.plugin.host import PluginHost
+from autoprune.search.guide import Guide
+from autoprune.search.jobs import Probed
 from autoprune.search.space import Choice, Range
 from autoprune.search.study import Study
 from autoprune.spec import Spec
 from autoprune_samplers import autoprune_components
 from autoprune_samplers.bayesian import Gp, Tpe
 from autoprune_samplers.genetic import Nsga2, Nsga3
+from autoprune_samplers.sensitivity import Sensitivity
 from autoprune_samplers.uniform import Random
 
 PARAMETERS = (*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), Choice("scorer", ("l1", "l2")))
+GROUPS = tuple(
+    SearchedGroup(name=str(i), units=50, step=1, fewest=0, most=40, parameter=f"ratio.{i}", low=0.0, high=0.8)
+    for i in range(4)
+)
+WEIGHTS = np.array([0.05, 1.0, 1.0, 1.0])
 SMALL = [
     Nsga2(population_size=4),
     Nsga2(population_size=4, crossover="sbx", mutation="polynomial", mutation_prob=0.5),
@@ -36,6 +45,10 @@ SMALL = [
     Tpe(n_startup_trials=4, multivariate=False),
     Gp(n_startup_trials=4),
     Random(),
+    Sensitivity(),
+    Sensitivity(allocation=False),
+    Sensitivity(moves=False),
+    Sensitivity(surrogate=False),
 ]
 
 
@@ -59,21 +72,53 @@ def make_spec(objectives: int, seed: int = 0) -> Spec:
 def measure(proposal, objectives: int) -> TrialResult:
     """Losing units costs f0 little in group 0 and much in the others; f1 is what is kept."""
     ratios = np.array([proposal.params[f"ratio.{i}"] for i in range(4)])
-    weights = np.array([0.05, 1.0, 1.0, 1.0]) * (1.0 if proposal.params["scorer"] == "l1" else 1.3)
+    weights = WEIGHTS * (1.0 if proposal.params["scorer"] == "l1" else 1.3)
     values = [float((weights * ratios**2).sum()), float(1 - ratios.mean()), float(ratios[3]), float(ratios[0] ** 2)]
+    achieved = {str(i): ratio for i, ratio in enumerate(ratios)}
     state = "rejected" if values[1] > 0.95 and proposal.origin == "sampler" else "complete"
     now = datetime.now(UTC)
     return TrialResult(
-        number=proposal.number, state=state, origin=proposal.origin, ratios={}, achieved={}, scorer="", strategy="",
+        number=proposal.number, state=state, origin=proposal.origin, ratios={}, achieved=achieved,
+        scorer=proposal.params["scorer"], strategy="one-shot",
         metrics={f"f{i}": Measured(value=v) for i, v in enumerate(values[:objectives])}, seed=0,
         violations={"f0": values[0] - 0.7} if state == "complete" else {}, started=now, finished=now,
     )  # fmt: skip
 
 
+def guide(objectives: int) -> Guide:
+    """A net of four layers, each of which reads the one before."""
+
+    def costs(cut_units):
+        kept = 50.0 - cut_units
+        macs = 50 * kept[:, 0] + (kept[:, 1:] * kept[:, :-1]).sum(axis=1)
+        return {"params": macs, "macs": macs, "bytes": 4 * macs, "nonzero": macs, "f1": kept.mean(axis=1) / 50}
+
+    return Guide(
+        parameters=PARAMETERS,
+        metrics={
+            f"f{i}": Metric(f"f{i}", "", "minimize", Cost.EXACT if i == 1 else Cost.FORWARD) for i in range(objectives)
+        },
+        groups=GROUPS,
+        scorers=("l1", "l2"),
+        strategies=("one-shot",),
+        meetings=((0, 1), (1, 2), (2, 3)),
+        costs=costs,
+    )
+
+
 def explore(sampler, journal: Path, *, trials: int, objectives: int = 2, seed: int = 0, new: bool = True):
     study = Study(
-        "s", spec=make_spec(objectives, seed), parameters=PARAMETERS, sampler=sampler, journal=journal, new=new
+        "s", spec=make_spec(objectives, seed), guide=guide(objectives), sampler=sampler, journal=journal, new=new
     )
+    for index, weight in enumerate(WEIGHTS if sampler.probe_samples and new else ()):
+        for scorer, factor in (("l1", 1.0), ("l2", 1.3)):
+            shares = [0.26, 0.54, 0.8]
+            measured = Sensitivities(
+                cut_units=(13, 27, 40),
+                divergence=tuple(factor * weight * s**2 for s in shares),
+                agreement=tuple(1 / (1 + factor * weight * s**2) for s in shares),
+            )
+            study.record_probe(Probed(scorer=scorer, group=str(index), sensitivity=measured))
     study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, "scorer": "l1"})])
     made = study.unfinished()
     for proposal in made:
@@ -85,7 +130,7 @@ def explore(sampler, journal: Path, *, trials: int, objectives: int = 2, seed: i
 
 
 def test_the_entry_point_brings_them():
-    assert {cls.name for cls in autoprune_components()} == {"nsga2", "nsga3", "tpe", "gp", "random"}
+    assert {cls.name for cls in autoprune_components()} == {"sensitivity", "nsga2", "nsga3", "tpe", "gp", "random"}
     known = PluginHost().components(Sampler)
     assert known["nsga2"] is Nsga2
     assert known["gp"] is Gp
@@ -113,9 +158,9 @@ def test_a_study_killed_anywhere_goes_on_with_the_same_proposals(sampler, tmp_pa
 @pytest.mark.parametrize("objectives", [1, 2, 4])
 def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp_path, capfd):
     if isinstance(sampler, Nsga3) and objectives == 1:
-        with pytest.raises(ValueError, match="there is one; use nsga2, tpe or gp"):
-            sampler.build(seed=0, objectives=1)
+        assert "there is one; use nsga2, tpe or gp" in sampler.refuses({"f0": "minimize"})
         return
+    assert sampler.refuses({f"f{i}": "minimize" for i in range(objectives)}) is None
     trials = 6 if isinstance(sampler, Gp) else 11
     made, _ = explore(sampler, tmp_path / "journal", trials=trials, objectives=objectives)
     assert len(made) == trials
@@ -125,14 +170,16 @@ def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random()], ids=named)
+@pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random(), Sensitivity()], ids=named)
 def test_the_seed_decides(sampler, tmp_path):
     runs = [explore(sampler, tmp_path / f"{i}", trials=4, seed=seed)[0] for i, seed in enumerate([1, 1, 2])]
     assert runs[0] == runs[1]
     assert runs[0][1:] != runs[2][1:]
 
 
-@pytest.mark.parametrize("sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe()], ids=named)
+@pytest.mark.parametrize(
+    "sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe(), Sensitivity()], ids=named
+)
 def test_it_learns(sampler, tmp_path):
     """With one seed: the best trials of the sampler's second half are better than chance's best."""
     trials = 60
@@ -145,10 +192,12 @@ def test_it_learns(sampler, tmp_path):
     assert best(sampler, "own", trials // 2) < best(Random(), "chance", 0)
 
 
-def test_options_reach_optuna():
+def test_options_reach_optuna(tmp_path):
+    _, study = explore(Random(), tmp_path / "journal", trials=1)
+    context = study._context
     nsga2 = Nsga2(
         population_size=7, crossover="blx-alpha", crossover_prob=0.3, mutation="polynomial", mutation_prob=0.2
-    ).build(seed=3, objectives=2)
+    ).build(context)
     assert isinstance(nsga2, optuna.samplers.NSGAIISampler)
     assert nsga2.population_size == 7
     child = nsga2._child_generation_strategy
@@ -158,17 +207,17 @@ def test_options_reach_optuna():
         0.2,
         "PolynomialMutation",
     )
-    uniform = Nsga2(swapping_prob=0.1).build(seed=3, objectives=2)
+    uniform = Nsga2(swapping_prob=0.1).build(context)
     assert uniform._child_generation_strategy._crossover._swapping_prob == 0.1
     assert uniform.population_size == 20
-    nsga3 = Nsga3(divisions=5, population_size=9).build(seed=3, objectives=3)
+    nsga3 = Nsga3(divisions=5, population_size=9).build(context)
     assert isinstance(nsga3, optuna.samplers.NSGAIIISampler)
     assert nsga3.population_size == 9
     assert nsga3._elite_population_selection_strategy._dividing_parameter == 5
-    tpe = Tpe(n_startup_trials=3, n_ei_candidates=5, multivariate=False).build(seed=3, objectives=2)
+    tpe = Tpe(n_startup_trials=3, n_ei_candidates=5, multivariate=False).build(context)
     assert (tpe._n_startup_trials, tpe._n_ei_candidates, tpe._multivariate) == (3, 5, False)
-    assert Tpe().build(seed=3, objectives=2)._multivariate is True
-    assert Gp(n_startup_trials=2).build(seed=3, objectives=2)._n_startup_trials == 2
+    assert Tpe().build(context)._multivariate is True
+    assert Gp(n_startup_trials=2).build(context)._n_startup_trials == 2
 
 
 @pytest.mark.parametrize(
@@ -184,8 +233,7 @@ def test_wrong_options_are_refused(options):
 def test_gp_without_scipy_says_what_to_install(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "scipy" else find(name, *a))
-    with pytest.raises(ValueError, match=r"gp needs SciPy: pip install 'autoprune\[gp\]'"):
-        Gp().build(seed=0, objectives=2)
+    assert Gp().refuses({"f0": "minimize"}) == "gp needs SciPy: pip install 'autoprune[gp]'"
 
 
 def test_importing_them_imports_no_optuna():

@@ -30,6 +30,7 @@ from autoprune.plugin import (
     PruneContext,
     PrunedModel,
     Sampler,
+    SamplerContext,
     ScoreContext,
     Scorer,
     SourceContext,
@@ -272,12 +273,13 @@ class ToySampler(Sampler):
     name = "toy-sampler"
     most: int = 9
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
+    def refuses(self, objectives: Mapping[str, str]) -> str | None:
+        return f"takes {self.most} objectives, and there are {len(objectives)}" if len(objectives) > self.most else None
+
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
         import optuna
 
-        if objectives > self.most:
-            raise ValueError(f"takes {self.most} objectives, and there are {objectives}")
-        return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.RandomSampler(seed=ctx.seed)
 
 
 class ToyGenetic(Sampler):
@@ -286,12 +288,26 @@ class ToyGenetic(Sampler):
     name = "toy-genetic"
     population: ClassVar[int] = 4
 
-    def build(self, *, seed: int, objectives: int) -> optuna.samplers.BaseSampler:
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
         import optuna
 
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
+        return optuna.samplers.NSGAIISampler(seed=ctx.seed, population_size=self.population)
+
+
+class ToyProfiled(Sampler):
+    """Wants sensitivities, and proposes at random."""
+
+    name = "toy-profiled"
+    probe_samples: ClassVar[int] = 16
+
+    def build(self, ctx: SamplerContext) -> optuna.samplers.BaseSampler:
+        import optuna
+
+        assert set(ctx.sensitivity("toy-scorer")) == {"wide", "narrow"}
+        return optuna.samplers.RandomSampler(seed=ctx.seed)
 
 
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
-    return ToyData, ToyModel, ToyScorer, ToyStrategy, ToyShare, ToyDistance, ToyMode, ToySampler, ToyGenetic
+    samplers = ToySampler, ToyGenetic, ToyProfiled
+    return ToyData, ToyModel, ToyScorer, ToyStrategy, ToyShare, ToyDistance, ToyMode, *samplers

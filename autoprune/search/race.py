@@ -1,0 +1,96 @@
+"""Not paying for what is already decided: a candidate is given up once the front dominates all that it can still be.
+
+What is measured in part counts at the far end of a confidence interval. With every look at a candidate the interval
+widens, so that over all looks together a candidate that would reach the front is given up at most with the stated
+chance: look k may err with 6 / (π k)² of the chance, which sums to it (Bonferroni over any number of looks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+
+from autoprune.plugin import Measured
+from autoprune.plugin.values import Direction
+from autoprune.spec import Bound
+
+_Z95 = NormalDist().inv_cdf(0.975)
+
+
+class GivenUp(BaseException):
+    """Ends an evaluation. Not an `Exception`, so that components that catch those let it pass."""
+
+    def __init__(self, reason: str, measured: Mapping[str, Measured]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.measured = dict(measured)
+        """What is known, by the names that objectives use."""
+
+
+class Race:
+    """One candidate against the front."""
+
+    def __init__(
+        self,
+        rivals: Sequence[Sequence[float]],
+        *,
+        objectives: Mapping[str, Direction],
+        constraints: Mapping[str, Bound],
+        error: float,
+    ) -> None:
+        """Race against the front.
+
+        Args:
+            rivals: Objective values of the front's members, in the order of the objectives.
+            objectives: Direction per metric.
+            constraints: Bounds.
+            error: Chance of giving up a candidate that would reach the front; 0 gives up none.
+        """
+        self._rivals = rivals
+        self._objectives = objectives
+        self._constraints = constraints
+        self._error = error
+        self._looks = 0
+
+    def look(self, measured: Mapping[str, Measured], partial: Mapping[str, Measured]) -> None:
+        """Decide whether to go on.
+
+        Args:
+            measured: Metrics that are final.
+            partial: Metrics that rest on some of their samples.
+
+        Raises:
+            GivenUp: It cannot reach the front any more.
+        """
+        if not self._error:
+            return
+        self._looks += 1
+        chance = 6 * self._error / (math.pi * self._looks) ** 2 / max(len(partial), 1)
+        widened = NormalDist().inv_cdf(1 - chance) / _Z95
+        ends = {name: _ends(value, widened) for name, value in partial.items()}
+        ends |= {name: (value.value, value.value) for name, value in measured.items()}
+        for name, bound in self._constraints.items():
+            if name in partial and min(bound.violation(end) for end in ends[name]) > 0:
+                raise GivenUp(f"{name} will not be {bound}: {_so_far(name, partial)}", {**measured, **partial})
+        if any(name not in ends for name in self._objectives):
+            return
+        best = [-max(ends[n]) if d == "maximize" else min(ends[n]) for n, d in self._objectives.items()]
+        signs = [-1.0 if d == "maximize" else 1.0 for d in self._objectives.values()]
+        for rival in self._rivals:
+            theirs = [sign * value for sign, value in zip(signs, rival, strict=True)]
+            pairs = list(zip(theirs, best, strict=True))
+            if all(t <= b for t, b in pairs) and any(t < b for t, b in pairs):
+                known = ", ".join(_so_far(name, partial) for name in partial) or "all objectives are known"
+                raise GivenUp(f"dominated by the front: {known}", {**measured, **partial})
+
+
+def _ends(value: Measured, widened: float) -> tuple[float, float]:
+    if value.low is None or value.high is None:
+        return -math.inf, math.inf
+    return value.value - widened * (value.value - value.low), value.value + widened * (value.high - value.value)
+
+
+def _so_far(name: str, partial: Mapping[str, Measured]) -> str:
+    value = partial[name]
+    return f"{name} is {value.value:.4g} on {value.samples} samples"

@@ -1,0 +1,125 @@
+"""What a candidate's objectives will be, by all that the study has measured.
+
+Shapes use: N candidates, G groups, M objectives, D draws. A row is the units that go per group, then the numbers of the
+scorer and the strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune_samplers._damage import Profile
+from autoprune_samplers._latency import padded_macs
+from autoprune_samplers._surrogate import Plain, Quality
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LATENCY = "<latency>"
+"""The cost that allocations take for latency."""
+
+
+class Prediction:
+    """Predicts the objectives of candidates, all minimised and relative to the reference."""
+
+    def __init__(
+        self,
+        ctx: SamplerContext,
+        profiles: Sequence[Profile | None],
+        known: Ints,
+        history: Sequence[TrialResult],
+        dense: TrialResult,
+    ) -> None:
+        """Fit it.
+
+        Args:
+            ctx: The sampler's.
+            profiles: Sensitivity by each scorer.
+            known: Rows of the trials.
+            history: The trials.
+            dense: The dense model's trial.
+        """
+        self._ctx = ctx
+        self.profiles = profiles
+        self._units = np.array([g.units for g in ctx.groups], dtype=float)
+        self._link = next(profile.link for profile in profiles if profile is not None)
+        base = ctx.costs(known[:1, : len(ctx.groups)] * 0)
+        self._dense = {name: dense.metrics[name].value for name in (*ctx.objectives, *ctx.constraints)}
+        timed = any(ctx.metrics[name].cost is Cost.TIMING for name in ctx.objectives)
+        exact = [name for name in ctx.objectives if name in base]
+        self.cost_names = [*exact, *([LATENCY] if timed else [])] or ["macs"]
+        described = self._described(known)
+        self._fitted = {
+            name: self._fit(name, known, described, history)
+            for name in dict.fromkeys((*ctx.objectives, *ctx.constraints))
+            if name not in base
+        }
+        complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
+        every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
+        worse = [bool(((every <= row).all(axis=1) & (every < row).any(axis=1)).any()) for row in every]
+        order = [row for row in np.argsort(every[:, -1], kind="stable") if not worse[row]]
+        self.measured: Floats = every[order]
+        """Objectives of the feasible trials that no other one dominates."""
+        self.front = [complete[row] for row in order]
+        """Rows of the trials that no other one dominates, in the order of the last objective."""
+
+    def _fit(
+        self, name: str, known: Ints, described: tuple[Floats, Floats], history: Sequence[TrialResult]
+    ) -> Quality | Plain:
+        rows = [row for row, trial in enumerate(history) if name in trial.metrics]
+        values = np.array([history[row].metrics[name].value for row in rows])
+        features, log_damage = (each[rows] for each in described)
+        dense = self._dense[name]
+        if dense > 0 and self._ctx.metrics[name].cost is not Cost.TIMING:
+            return Quality(self._link, features=features, log_damage=log_damage, values=values, dense=dense)
+        return Plain(features=features, arithmetic=self._arithmetic(known[rows]), values=values, dense=dense)
+
+    def draws(self, rows: Ints, quantiles: Floats) -> tuple[Floats, Floats]:
+        """Objectives (D, N, M) at quantiles of what is uncertain, and the share of draws within all bounds (N,)."""
+        features, log_damage = self._described(rows)
+        exact = self._ctx.costs(rows[:, : len(self._ctx.groups)])
+        values: dict[str, Floats] = {}
+        for name in dict.fromkeys((*self._ctx.objectives, *self._ctx.constraints)):
+            fitted = self._fitted.get(name)
+            # Quantiles go from poor to good.
+            if fitted is None:
+                values[name] = np.tile(exact[name], (len(quantiles), 1))
+            elif isinstance(fitted, Quality):
+                values[name] = fitted.draws(features, log_damage, quantiles)
+            else:
+                sign = 1.0 if self._ctx.metrics[name].direction == "maximize" else -1.0
+                values[name] = fitted.draws(features, self._arithmetic(rows), sign * quantiles)
+        holds = np.ones((len(quantiles), len(rows)))
+        for name, bound in self._ctx.constraints.items():
+            holds *= np.vectorize(bound.violation)(values[name]) <= 0
+        return self._points(values), holds.mean(axis=0)
+
+    def _described(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Features, and log of the predicted damage."""
+        cuts, choices = rows[:, : len(self._units)], rows[:, len(self._units) :]
+        shares = cuts / self._units * (2.0 / np.sqrt(len(self._units)))
+        scorer = 0.5 * (choices[:, :1] == np.arange(len(self._ctx.scorers)))
+        strategy = 0.5 * (choices[:, 1:] == np.arange(len(self._ctx.strategies)))
+        features = np.concatenate([shares, scorer, strategy], axis=1)
+        damage = np.zeros(len(rows))
+        for index, profile in enumerate(self.profiles):
+            if profile is not None:
+                own = choices[:, 0] == index
+                damage[own] = profile.per_group(cuts[own]).sum(axis=1)
+        return features, np.log(damage + 0.01)
+
+    def _arithmetic(self, rows: Ints) -> Floats:
+        return padded_macs(self._ctx.costs, self._ctx.groups, rows[:, : len(self._units)])
+
+    def _points(self, values: Mapping[str, Floats]) -> Floats:
+        """Objective values to what is minimised, the reference at 0 and the dense model at about -1."""
+        columns = []
+        for name, direction in self._ctx.objectives.items():
+            scale = abs(self._dense[name]) or 1.0
+            scaled = values[name] / scale
+            columns.append(-scaled if direction == "maximize" else scaled - 1.1)
+        return np.stack(columns, axis=-1)

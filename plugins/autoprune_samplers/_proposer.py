@@ -1,0 +1,199 @@
+"""Chooses the next candidate: predicts what it will measure, and takes the one that adds most to the front.
+
+Shapes use: N candidates, G groups, C choices (scorer, strategy), M objectives, D draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune_samplers._allocation import Factors, factors
+from autoprune_samplers._damage import Profile
+from autoprune_samplers._improvement import directions, expected_improvement, reach
+from autoprune_samplers._latency import aligned, padded_macs
+from autoprune_samplers._pool import allocations, levels, moves, scattered
+from autoprune_samplers._prediction import LATENCY, Prediction
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_QUANTILES = np.array([-0.5, 0.0, 0.5])
+_DIRECTIONS = 128
+_MOVES = 200
+_ROUNDS = 3
+"""How often moves are made anew around the most promising of the pool."""
+_BEST = 30
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Which parts of the search are used; all of them unless one is to be measured."""
+
+    allocation: bool
+    surrogate: bool
+    moves: bool
+
+
+class Proposer:
+    """Of one draw."""
+
+    def __init__(self, ctx: SamplerContext, pieces: Pieces, *, number: int) -> None:
+        self._ctx = ctx
+        self._number = number
+        self._pieces = pieces
+        self._rng = np.random.default_rng(ctx.seed)
+        self._labels = [ctx.scorers, ctx.strategies]
+
+    def propose(self) -> dict[str, float | str] | None:
+        """Parameters of the next candidate; None as long as too little is known to choose by."""
+        # A candidate that was given up half-way tells something, too.
+        history = [t for t in self._ctx.history() if t.state == "complete" or self._learned(t)]
+        dense = next((t for t in history if t.origin == "dense"), None)
+        profiles = [self._profile(label) for label in self._ctx.scorers]
+        if dense is None or not any(profiles):
+            return None
+        known = np.array([self._ctx.memo(("row", t.number), partial(self._row, t)) for t in history])
+        model = Prediction(self._ctx, profiles, known, history, dense)
+        tried = set(map(tuple, np.concatenate([known, self._pending()]).tolist()))
+        chosen = self._chosen(model, known, tried)
+        return None if chosen is None else self._parameters(chosen)
+
+    def _learned(self, trial: TrialResult) -> bool:
+        declared = self._ctx.metrics
+        return any(declared[name].cost is not Cost.EXACT for name in trial.metrics if name in declared)
+
+    def _chosen(self, model: Prediction, known: Ints, tried: set[tuple[int, ...]]) -> Ints | None:
+        ctx, groups = self._ctx, self._ctx.groups
+        front = known[model.front]
+        parts = [self._with_choices(scattered(groups, 20, self._rng))]
+        if self._pieces.allocation:
+            for index in range(len(self._labels[0])):
+                profile = model.profiles[index]
+                if profile is not None:
+                    allocate = partial(self._allocations, profile, model.cost_names)
+                    parts.append(self._with_choices(ctx.memo(("allocations", index), allocate), index))
+        if self._pieces.moves:
+            parts.append(self._moved(front))
+        pool = _untried(np.concatenate(parts), tried)
+        if not self._pieces.surrogate:
+            drawn: Ints | None = pool[int(self._rng.integers(len(pool)))] if len(pool) else None
+            return drawn
+        pending = self._pending()
+        towards = directions(len(ctx.objectives), _DIRECTIONS, np.random.default_rng(0))
+        expected = model.draws(pending, np.zeros(1))[0][0] if len(pending) else np.zeros((0, len(ctx.objectives)))
+        reached = np.concatenate([model.measured, expected])
+        for last in [*[False] * (_ROUNDS - 1 if self._pieces.moves else 0), True]:
+            if not len(pool):
+                return None
+            points, feasible = model.draws(pool, _QUANTILES)
+            gains = expected_improvement(points, reached, towards) * feasible
+            if not gains.max() > 0:  # nothing better is in sight: what reaches farthest, within the bounds if possible
+                gains = reach(points[-1], towards).mean(axis=1) * (0.01 + feasible)
+            if last:
+                most: Ints = pool[int(gains.argmax())]
+                return most
+            best = pool[np.argsort(-gains, kind="stable")[:_BEST]]
+            pool = _untried(np.concatenate([best, self._moved(best)]), tried)
+        return None
+
+    def _moved(self, around: Ints) -> Ints:
+        """Moves of groups; now and then another component is chosen."""
+        count = len(self._ctx.groups)
+        start = self._rng.integers(len(around), size=_MOVES)
+        made = np.concatenate(
+            [moves(around[:, :count], self._ctx.groups, _MOVES, self._rng), around[start][:, count:]], axis=1
+        )
+        for column, labels in enumerate(self._labels, start=count):
+            other = self._rng.random(len(made)) < 0.2
+            made[other, column] = self._rng.integers(len(labels), size=int(other.sum()))
+        return made
+
+    def _allocations(self, profile: Profile, names: Sequence[str]) -> Ints:
+        """Along each cost alone, and along some mixtures of them."""
+        cuts = levels(self._ctx.groups)
+        if LATENCY in names:
+            cuts = [aligned(group, own) for group, own in zip(self._ctx.groups, cuts, strict=True)]
+        tables = [self._factors(name, cuts) for name in names]
+        weights = list(np.eye(len(tables)))
+        if len(tables) > 1:
+            weights += list(np.random.default_rng(0).dirichlet(np.ones(len(tables)), size=4))
+        return np.concatenate([allocations(profile, cuts, _mixed(tables, weight)) for weight in weights])
+
+    def _factors(self, name: str, cuts: Sequence[Ints]) -> Factors:
+        def share(cut_units: Ints) -> Floats:
+            if name == LATENCY:
+                mean: Floats = padded_macs(self._ctx.costs, self._ctx.groups, cut_units).mean(axis=1)
+                return mean
+            values = self._ctx.costs(np.concatenate([np.zeros((1, cut_units.shape[1]), dtype=np.int64), cut_units]))
+            scaled: Floats = values[name][1:] / (abs(values[name][0]) or 1.0)
+            return -scaled if self._ctx.objectives.get(name) == "maximize" else scaled
+
+        return factors(share, cuts, self._ctx.meetings)
+
+    def _profile(self, label: str) -> Profile | None:
+        """Sensitivity by a scorer."""
+        ctx = self._ctx
+
+        def measured() -> Profile | None:
+            found = ctx.sensitivity(label)
+            return Profile(ctx.groups, found) if found else None
+
+        return ctx.memo(("profile", label), measured)
+
+    def _with_choices(self, cuts: Ints, scorer: int | None = None) -> Ints:
+        columns = [self._rng.integers(len(labels), size=len(cuts)) for labels in self._labels]
+        if scorer is not None:
+            columns[0] = np.full(len(cuts), scorer)
+        return np.concatenate([cuts, np.stack(columns, axis=1)], axis=1)
+
+    def _row(self, trial: TrialResult) -> list[int]:
+        cuts = [round(trial.achieved.get(g.name, 0.0) * g.units) for g in self._ctx.groups]
+        chosen = zip(self._labels, (trial.scorer, trial.strategy), strict=True)
+        return [*cuts, *(labels.index(label) if label in labels else 0 for labels, label in chosen)]
+
+    def _pending(self) -> Ints:
+        """Rows of the other trials that are running."""
+        rows = []
+        for number, params in self._ctx.pending().items():
+            if number == self._number:
+                continue
+            cuts = []
+            for group in self._ctx.groups:
+                ratio = float(params.get(group.parameter or "", group.fewest / group.units))
+                units = round(ratio * group.units / group.step) * group.step
+                cuts.append(min(max(units, group.fewest), group.most))
+            chosen = zip(self._labels, ("scorer", "strategy"), strict=True)
+            rows.append([*cuts, *(labels.index(str(params[k])) if k in params else 0 for labels, k in chosen)])
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self._ctx.groups) + 2)
+
+    def _parameters(self, row: Ints) -> dict[str, float | str]:
+        params: dict[str, float | str] = {}
+        for group, units in zip(self._ctx.groups, row, strict=False):
+            if group.parameter is not None:
+                params[group.parameter] = min(max(float(units) / group.units, group.low), group.high)
+        for kind, labels, index in zip(("scorer", "strategy"), self._labels, row[-2:], strict=True):
+            if len(labels) > 1:
+                params[kind] = labels[index]
+        return params
+
+
+def _mixed(tables: Sequence[Factors], weights: Floats) -> Factors:
+    mixed: dict[tuple[int, ...], Floats] = {}
+    for table, weight in zip(tables, weights, strict=True):
+        for groups, values in table.items():
+            mixed[groups] = mixed[groups] + weight * values if groups in mixed else weight * values
+    return mixed
+
+
+def _untried(pool: Ints, tried: set[tuple[int, ...]]) -> Ints:
+    pool = np.unique(pool, axis=0)
+    count = pool.shape[1] - 2
+    new = [any(row[:count]) and tuple(row) not in tried for row in pool.tolist()]
+    left: Ints = pool[np.array(new, dtype=bool)]
+    return left

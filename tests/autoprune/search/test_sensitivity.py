@@ -1,0 +1,167 @@
+"""Probes: what one group alone does to the predictions, measured once in a study's life."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from autoprune.search import precision, resume, search
+from autoprune.search.executor import Inline, Processes
+from autoprune.search.jobs import Calibrate, Calibrated, Probe, Probed
+from autoprune.search.precision import fitting
+from autoprune.search.predictor import Predictor
+from autoprune.search.problem import resolve
+from autoprune.search.sensitivity import probes, reference, sensitivity
+from autoprune.search.trial import Runner
+from autoprune.structure import discover
+
+
+def stored(study: Path) -> list[Probed]:
+    """The probes in its journal, in order."""
+    lines = map(json.loads, (study / "journal.log").read_text().splitlines())
+    attrs = [line["user_attr"] for line in lines if "user_attr" in line and "trial_id" not in line]
+    return [Probed.model_validate(v) for attr in attrs for k, v in attr.items() if k.startswith("autoprune:probe:")]
+
+
+def test_every_searched_group_is_probed_by_every_scorer(spec, host):
+    problem = resolve(spec(swap=("ratio: {low: 0.0, high: 0.9}", "ratio: {high: 0.9}, groups: {narrow: keep}")), host)
+    (probe,) = probes(problem.space, 20)
+    assert (probe.group, probe.cut_units, probe.samples) == ("wide", (5, 9, 14), 20)
+
+
+def test_it_is_the_divergence_of_the_predictions(spec, host, tmp_path):
+    problem = resolve(spec(), host)
+    runner = Runner(problem, tmp_path)
+    probed = runner.probe(Probe(scorer="toy-scorer", group="wide", cut_units=(4, 14), samples=1000))
+    scores = problem.space.scorers["toy-scorer"]
+    inputs, _ = problem.data.validation.fetch(torch.arange(24))
+    with torch.no_grad():
+        dense = problem.predictor(problem.network)(*inputs).log_softmax(1)
+        for units, divergence, agreement in zip(
+            probed.sensitivity.cut_units, probed.sensitivity.divergence, probed.sensitivity.agreement, strict=True
+        ):
+            kept = problem.structure.select(runner._scores(scores, _stages()), {"wide": units})
+            small = problem.predictor(problem.structure.cut(problem.network, kept))(*inputs).log_softmax(1)
+            assert divergence == pytest.approx(float((dense.exp() * (dense - small)).sum(1).mean()), abs=1e-6)
+            assert agreement == pytest.approx(float((dense.argmax(1) == small.argmax(1)).double().mean()))
+    assert probed.sensitivity.divergence[1] > probed.sensitivity.divergence[0] > 0
+
+
+def _stages():
+    from autoprune.search.stages import Stages
+
+    return Stages(torch.device("cpu"))
+
+
+def test_batch_norms_use_the_batch_and_keep_their_statistics():
+    """Of all the modules of the dense model's copies, batch norms alone go to train mode; the model itself stays."""
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 3) * 5 + 2
+    network = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.ReLU(), nn.Linear(6, 2)).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    structure = discover(network, (inputs,))
+    (group,) = structure.groups
+    made: list[nn.Module] = []
+
+    def cut(units):
+        made.append(structure.cut(network, structure.select({group.name: torch.arange(6.0)}, units)))
+        return made[-1]
+
+    def predict(made_one):
+        return made_one(inputs)
+
+    probe = Probe(scorer="s", group=group.name, cut_units=(2, 4), samples=16)
+    with torch.no_grad():
+        compared = reference(cut=cut, predict=predict)
+        measured = sensitivity(probe, dense=compared, cut=cut, predict=predict)
+        hidden = nn.functional.batch_norm(network[0](inputs), None, None, training=True).relu()
+        dense = network(inputs).log_softmax(1)
+        divergences = []
+        for cut_units in (0, 2, 4):  # the lowest scores go
+            pruned = nn.functional.linear(hidden[:, cut_units:], network[4].weight[:, cut_units:], network[4].bias)
+            divergences.append(float((dense.exp() * (dense - pruned.log_softmax(1))).sum(1).mean()))
+    offset, *others = divergences
+    assert compared.offset == pytest.approx(offset, abs=1e-6)
+    assert offset > 1e-3, "statistics of the batch are others"
+    assert measured.divergence == pytest.approx([max(0.0, other - offset) for other in others], abs=1e-6)
+    assert max(measured.divergence) > 0
+    assert [len(made_one[0].weight) for made_one in made] == [6, 6, 4, 2]
+    assert [[m.training for m in made_one] for made_one in made] == [[False] * 5] + [[False, True] + [False] * 3] * 3
+    assert not any(module.training for module in network.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_group_that_cannot_be_probed_has_a_reason(spec, host, tmp_path):
+    problem = resolve(spec(), host)
+    probed = Runner(problem, tmp_path).probe(Probe(scorer="toy-scorer", group="wide", cut_units=(16,), samples=8))
+    assert probed.sensitivity is None
+    assert "would lose all of its 16 units" in probed.reason
+
+
+def test_a_study_probes_once(spec, host):
+    overrides = ("search.sampler={use: toy-profiled}", "search.trials=4", "search.ladder=0")
+    result = search(spec(*overrides), host=host)
+    first = stored(result.study.folder)
+    assert {p.group for p in first} == {"wide", "narrow"}
+    resume(result.study.folder, trials=6, host=host)
+    assert stored(result.study.folder) == first
+
+
+def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
+    assert stored(search(spec("search.trials=4"), host=host).study.folder) == []
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_executors_probe_and_calibrate(spec, host, executor, tmp_path):
+    made = spec("search.workers=2", "search.trials=1")
+    folder = search(made, host=host).study.folder
+    problem = resolve(made, host)
+    runs = Inline(problem, folder) if executor == "inline" else Processes(problem, folder, timeout_s=None)
+    try:
+        runs.submit(Calibrate())
+        assert isinstance(runs.next(), Calibrated)
+        runs.submit(Probe(scorer="toy-scorer", group="wide", cut_units=(4,), samples=8))
+        probed = runs.next()
+        assert isinstance(probed, Probed)
+        assert probed.sensitivity is not None
+    finally:
+        runs.close()
+
+
+def test_a_precision_that_predicts_otherwise_is_not_taken(monkeypatch):
+    monkeypatch.setattr(precision, "_native", lambda device: True)
+    scores = torch.eye(4).repeat(30, 1)
+
+    def fits(low, macs=10**8) -> str:
+        predict = {"float32": lambda: scores, "bfloat16": low}
+        return fitting(lambda name: predict[name](), device=torch.device("cpu"), macs=macs)
+
+    def missing():
+        raise RuntimeError("no such kernel")
+
+    assert fits(lambda: scores + 1e-3) == "bfloat16"
+    assert fits(lambda: scores + 1e-3, macs=1000) == "float32"
+    assert fits(lambda: scores.roll(1, dims=1)) == "float32"
+    assert fits(lambda: scores * float("nan")) == "float32"
+    assert fits(missing) == "float32"
+    monkeypatch.setattr(precision, "_native", lambda device: False)
+    assert fits(lambda: scores) == "float32"
+
+
+def test_low_precision_is_for_passes_without_gradients():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    seen: list[torch.dtype] = []
+    network[0].register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    low, full = Predictor(network, precision=torch.bfloat16), Predictor(network)
+    inputs = torch.randn(2, 3, 8, 8)
+    low(inputs)
+    with torch.no_grad():
+        close, exact = low(inputs), full(inputs)
+    assert seen == [torch.float32, torch.bfloat16, torch.float32]
+    assert close.dtype == torch.float32
+    torch.testing.assert_close(close, exact, atol=0.05, rtol=0.05)
+    assert not torch.equal(close, exact)

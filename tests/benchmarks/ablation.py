@@ -1,0 +1,100 @@
+"""What each piece of the search is worth: ``python -m tests.benchmarks.ablation`` writes docs/ablation.md.
+
+    --tasks digits sst2-transformer resnet20    --seeds 3    --trials 60
+
+Every piece is switched off by itself, on the tasks of the comparison with other searches (tests/benchmarks/peers). One
+process, one thread. A table per task: hypervolume after some candidates (median over the seeds, worst and best), and
+the seconds of the whole search, measurements of the profile included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from .peers.methods_engine import run
+from .peers.record import Recorder, course
+from .peers.tasks import ROOT, TASKS, load_setting
+
+_PLAIN: dict[str, Any] = {"use": "sensitivity"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "everything": {},
+    "without allocations": {"sampler": {**_PLAIN, "allocation": False}},
+    "without the surrogate (drawn from the same pool)": {"sampler": {**_PLAIN, "surrogate": False}},
+    "without moves": {"sampler": {**_PLAIN, "moves": False}},
+    "sensitivity on 32 samples": {"sampler": {**_PLAIN, "samples": 32}},
+    "sensitivity on 512 samples": {"sampler": {**_PLAIN, "samples": 512}},
+    "without early rejection": {"early_rejection": 0.0},
+    "in float32": {"precision": "float32"},
+    "Optuna's NSGA-II in its place": {"sampler": {"use": "nsga2"}},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["digits", "sst2-transformer", "resnet20"], choices=TASKS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "autoprune-ablation")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "ablation.md")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    marks = [mark for mark in (10, 20, 40, 60, 80, 120) if mark <= options.trials]
+    command = f"--tasks {' '.join(options.tasks)} --seeds {options.seeds} --trials {options.trials}"
+    versions = f"torch {torch.__version__}, autoprune {version('autoprune')}"
+    head = (
+        f"`python -m tests.benchmarks.ablation {command}`, one thread of {_machine()}, {versions}. Hypervolume after so"
+        " many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
+        " [the comparison with other searches](benchmarks.md)."
+    )
+    parts = ["# What each piece of the search is worth", head]
+    for name in options.tasks:
+        table = [f"## {TASKS[name].title}", ""]
+        table += [
+            "| | " + " | ".join(f"after {mark}" for mark in marks) + " | seconds |",
+            "|---" * (len(marks) + 2) + "|",
+        ]
+        table += [_row(name, title, options, marks) for title in VARIANTS]
+        parts.append("\n".join(table))
+        options.output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _row(task: str, title: str, options: argparse.Namespace, marks: Sequence[int]) -> str:
+    volumes, seconds = [], []
+    for seed in range(options.seeds):
+        setting = load_setting(TASKS[task], seed=seed, cache=options.data)
+        recorder = Recorder(TASKS[task])
+        with tempfile.TemporaryDirectory() as folder:
+            run(setting, recorder, Path(folder), trials=options.trials, **VARIANTS[title])
+        volumes.append(course(TASKS[task], recorder.points))
+        seconds.append(recorder.points[-1]["seconds"])
+    cells = [_spread([own[min(mark, len(own)) - 1] for own in volumes], ".3f") for mark in marks]
+    line = f"| {title} | " + " | ".join(cells) + f" | {_spread(seconds, '.1f')} |"
+    print(task, line, flush=True)
+    return line
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+
+
+def _machine() -> str:
+    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a pruned network is worth: the one function that every method's networks go through."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from autoprune.plugin import (
+    Cost,
+    Costs,
+    EvaluationContext,
+    Evaluator,
+    ExactEvaluator,
+    PruneContext,
+    Recovery,
+    SplitName,
+)
+from autoprune.search.checks import checked_metrics
+from autoprune.search.predictor import Predictor
+from autoprune.search.seeding import derive, seeded
+
+from .tasks import Setting
+
+CPU = torch.device("cpu")
+
+
+def counted(network: nn.Module, example: tuple[Tensor, ...]) -> Costs:
+    """Size of any network, its multiply-accumulates by PyTorch's own counter over one sample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the flag's setter speaks of Intel's GPUs
+        # Fused kernels are no products to the counter: recurrent layers of oneDNN, attention on the CPU.
+        unfused = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
+        with unfused[0], unfused[1], torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(*(tensor[:1] for tensor in example))
+    parameters, buffers = list(network.parameters()), list(network.buffers())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *buffers))
+    params = sum(p.numel() for p in parameters)
+    return Costs(params=params, macs=counter.get_total_flops() // 2, bytes=size, nonzero=params)
+
+
+class Measure:
+    """Recovers and measures networks by the task's own recovery and evaluators."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._seed = setting.spec.search.seed
+        self._dense_costs = counted(setting.network, setting.example)
+        self._dense = Predictor(setting.network, setting.data.normalization)
+        self._kept: dict[str, dict[object, object]] = {"validation": {}, "test": {}, "prune": {}}
+
+    def recover(self, network: nn.Module, number: int) -> None:
+        """What the task's strategy does after a cut.
+
+        Args:
+            network: Cut; changed in place.
+            number: Of the candidate, which seeds the recovery as a trial's number does.
+        """
+        recovery: Recovery = self._setting.components.strategies[0].recover  # type: ignore[attr-defined]
+        seed = derive(self._seed, number)
+        context = PruneContext(
+            device=CPU,
+            seed=seed,
+            data=self._setting.data,
+            cache=self._kept["prune"],
+            groups=(),
+            scores=_not_here,
+            select=_not_here,
+            cut=_not_here,
+            predictor=lambda bare: Predictor(bare, self._setting.data.normalization),
+        )
+        with seeded(seed, CPU):
+            recovery.recover(network.eval(), context)
+
+    def __call__(self, network: nn.Module, split: SplitName = "validation") -> dict[str, float]:
+        """The task's objectives, measured.
+
+        On the test split accuracy is measured on all samples; an attack is the same as in the search.
+        """
+        setting, measured = self._setting, dict[str, float]()
+        predictor = Predictor(network.eval(), setting.data.normalization)
+        context = EvaluationContext(
+            device=CPU,
+            seed=self._seed,
+            data=setting.data,
+            cache=self._kept[split],
+            split=split,
+            dense=self._dense,
+            costs=counted(network, setting.example),
+            dense_costs=self._dense_costs,
+        )
+        for evaluator in setting.components.evaluators:
+            with seeded(context.seed, CPU):
+                used = _whole(evaluator) if split == "test" else evaluator
+                metrics = checked_metrics(used.evaluate(predictor, context), used)
+            measured |= {name: metric.value for name, metric in metrics.items()}
+        return {name: measured[name] for name in setting.task.objectives}
+
+
+def _whole(evaluator: Evaluator) -> Evaluator:
+    cheap = isinstance(evaluator, ExactEvaluator) or evaluator.metrics[0].cost == Cost.FORWARD
+    return evaluator.final() if cheap else evaluator
+
+
+def _not_here(*_: object) -> dict[str, Tensor]:
+    """For what only the engine's own strategies ask."""
+    raise NotImplementedError

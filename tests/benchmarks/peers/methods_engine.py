@@ -1,0 +1,70 @@
+"""Methods that run on autoprune's own search: ours, and what it is compared with on the same engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoprune import NoFeasibleTrialError, hookimpl, load_pruned
+from autoprune.plugin import TrialResult
+from autoprune.search import search
+from autoprune.spec.model import Search
+
+from .record import Recorder
+from .tasks import Setting
+
+
+class _Watch:
+    """Records trials as they end."""
+
+    def __init__(self, setting: Setting, recorder: Recorder) -> None:
+        self._setting = setting
+        self._recorder = recorder
+
+    @hookimpl
+    def autoprune_trial_finished(self, result: TrialResult) -> None:
+        if result.state != "complete":
+            self._recorder.add(None, reason=result.reason)
+            return
+        metrics = {name: result.metrics[name].value for name in self._setting.task.objectives}
+        folder = result.model  # only of members of the front, as long as they are
+        opened = None if folder is None else lambda: load_pruned(folder, dense=self._setting.network)
+        self._recorder.add(metrics, network=opened)
+
+
+def run(setting: Setting, recorder: Recorder, workspace: Path, **options: Any) -> str:
+    """A search with those search options; all others are the defaults.
+
+    Args:
+        setting: The task.
+        recorder: Gets the trials.
+        workspace: For the study's folder.
+        options: Of the spec's ``search`` section.
+    """
+    chosen = Search.model_validate(setting.spec.search.model_dump() | options)
+    spec = setting.spec.model_copy(update={"search": chosen, "output": str(workspace / "study")})
+    with recorder.running():
+        try:
+            result = search(spec, host=setting.host, observers=[_Watch(setting, recorder)])
+        except NoFeasibleTrialError as error:
+            return str(error)
+    return f"{len(result.study.groups)} groups; sampler {chosen.sampler['use']}"
+
+
+def ours(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
+    """The search as it comes: the spec's default sampler and its options; the dense model is one of the candidates."""
+    return run(setting, recorder, workspace, trials=budget)
+
+
+_PLAIN = {"sampler": {"use": "random"}, "early_rejection": 0.0, "precision": "float32"}
+"""Every candidate is measured to the end, as by hand."""
+
+
+def random(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
+    """Every group's ratio uniform, independent of what was tried; the dense model comes first, beside the budget."""
+    return run(setting, recorder, workspace, trials=budget + 1, ladder=0, **_PLAIN)
+
+
+def uniform(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
+    """One ratio for all groups, in even steps; the dense model comes first, beside the budget."""
+    return run(setting, recorder, workspace, trials=budget + 1, ladder=budget, **_PLAIN)

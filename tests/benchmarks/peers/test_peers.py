@@ -1,0 +1,191 @@
+"""The harness: runs, their page, and what it counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+
+from autoprune.search.predictor import Predictor
+from autoprune.structure import discover
+
+from .__main__ import main
+from .course import Run, Runs, leads_from
+from .measure import Measure, counted
+from .methods import METHODS
+from .record import Point, Recorder, course
+from .run import execute, result_file
+from .tasks import EXAMPLES, QUICK, TASKS, budget_of, load_setting, toy_setting
+
+pytestmark = pytest.mark.filterwarnings("default")  # the peers' own
+
+DIGITS = TASKS["digits"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("peers")
+
+
+@pytest.fixture(scope="module")
+def digits(cache):
+    return load_setting(DIGITS, seed=0, cache=cache / "data")
+
+
+def of_the_examples(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_of_the_peers", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def point(seconds, accuracy, macs_ratio, *, evaluated=True):
+    metrics = {"accuracy": accuracy, "macs_ratio": macs_ratio}
+    return Point(seconds=seconds, images=100 * int(seconds), evaluated=evaluated, metrics=metrics, reason=None)
+
+
+def test_runs_and_their_page(cache, capsys):
+    names = [name for name in ("ours", "uniform", "tp-uniform") if not METHODS[name].missing]
+    for name in names:
+        budget = budget_of(DIGITS, METHODS[name].kind, QUICK)
+        stored = execute(DIGITS, METHODS[name], seed=0, budget=budget, results=cache)
+        assert stored["error"] is None
+        assert stored["hypervolume"]["validation"] > 0
+        assert 0 < len(stored["members"]) <= 15
+        assert [p["seconds"] for p in stored["points"]] == sorted(p["seconds"] for p in stored["points"])
+        for member in stored["members"]:
+            # MACs by the counter, on the saved model, are those that were computed for the candidate.
+            assert member["test"]["macs_ratio"] == pytest.approx(member["search"]["macs_ratio"], abs=1e-12)
+            assert member["again"]["accuracy"] == pytest.approx(member["search"]["accuracy"], abs=0.02)
+    before = {name: result_file(cache, "digits", name, 0).stat().st_mtime_ns for name in names}
+    page = cache / "docs" / "benchmarks.md"
+    main(["--quick", "--results", str(cache), "--output", str(page), "--methods", *names, "fastnas"])
+    assert {name: result_file(cache, "digits", name, 0).stat().st_mtime_ns for name in names} == before
+    told = capsys.readouterr().out
+    assert told.count("there: ") == len(names)
+    assert "fastnas seed 0: not run: no environment given" in told
+    text = page.read_text()
+    final = json.loads(result_file(cache, "digits", "ours", 0).read_text())["hypervolume"]
+    assert f"| {final['validation']:.3f} | {final['test']:.3f} |" in text
+    assert "| ModelOpt FastNAS | not run: no environment given |" in text
+    for figure in ("benchmarks_time.svg", "benchmarks_candidates.svg"):
+        assert figure in text
+        root = ET.parse(page.with_name(figure)).getroot()
+        assert any("Small CNN on digits" in (node.text or "") for node in root.iter())
+
+
+def test_images_count_for_every_method_alike(digits):
+    recorder = Recorder(DIGITS)
+    with recorder.running():
+        measure = Measure(digits)
+        measure.recover(digits.network, 0)
+        measure(digits.network)
+        recorder.add(measure(digits.network))
+        recorder.add(None, reason="nothing was evaluated for this one")
+        Predictor(digits.network)(*digits.example)
+        recorder.add({"accuracy": 0.5, "macs_ratio": 0.5})
+    Predictor(digits.network)(*digits.example)
+    recalibration, validation = 512, len(digits.data.validation)
+    first = recalibration + 2 * validation
+    assert [p["images"] for p in recorder.points] == [first, first, first + len(digits.example[0])]
+    assert [p["evaluated"] for p in recorder.points] == [True, False, True]
+
+
+def networks():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 32, 32, generator=generator)
+    tokens = torch.randint(2, 100, (2, 12), generator=generator)
+    texts, resnets = of_the_examples("sst2_models"), of_the_examples("cifar_resnet")
+    yield resnets.resnet20(), image
+    yield of_the_examples("cifar10_mobilenet").mobilenet(), image
+    yield texts.lstm_classifier(vocabulary=100, width=16, units=12, hidden=16), tokens
+    yield texts.transformer_classifier(vocabulary=100, width=16, neurons=32, hidden=16, heads=4), tokens
+
+
+@pytest.mark.parametrize("place", range(4), ids=["resnet20", "mobilenet", "lstm", "transformer"])
+def test_counted_macs_are_the_exact_ones(place):
+    network, example = list(networks())[place]
+    network.eval()
+    structure = discover(network, (example,))
+    assert counted(network, (example,)).macs == structure.costs().macs
+    generator = torch.Generator().manual_seed(place)
+    kept = {
+        g.name: torch.randperm(g.units, generator=generator)[: max(1, g.units // 2)].sort().values
+        for g in structure.groups
+    }
+    small = counted(structure.cut(network, kept), (example,))
+    exact = structure.costs({g.name: g.units - len(kept[g.name]) for g in structure.groups})
+    assert (small.macs, small.params) == (exact.macs, exact.params)
+    assert small.macs < counted(network, (example,)).macs
+
+
+def test_a_networks_measures_are_those_of_its_trial(digits, tmp_path):
+    recorder = Recorder(DIGITS)
+    METHODS["uniform"].run(digits, recorder, tmp_path, 2)
+    measure = Measure(digits)
+    for index, network in recorder.members():
+        assert measure(network) == pytest.approx(recorder.points[index]["metrics"], abs=1e-12)
+
+
+def test_course():
+    points = [point(1, 0.5, 0.5), point(2, 0.4, 0.6), point(3, 0.9, 0.8), point(4, 0.05, 0.1)]
+    volumes = course(DIGITS, points)
+    assert volumes == pytest.approx([0.2, 0.2, 0.2 + 0.4 * 0.2, 0.2 + 0.4 * 0.2])
+
+
+def run_of(*points, seed=0):
+    stored = {"seed": seed, "points": list(points), "hypervolume": {"test": 0.0}}
+    return Run.of(DIGITS, stored)
+
+
+def test_time_to_reach_and_medians():
+    quick = run_of(point(1, 0.6, 0.5), point(5, 0.9, 0.5))
+    slow = run_of(point(2, 0.1, 0.5), point(3, 0.6, 0.5, evaluated=False), point(8, 0.7, 0.5))
+    runs = Runs((quick, slow))
+    assert runs.finals == pytest.approx([0.4, 0.3])
+    assert runs.to_reach(0.25) == (2, {"seconds": 2.0, "evaluated": 1.0, "images": 200.0})
+    reached, needed = runs.to_reach(0.35)
+    assert (reached, needed["seconds"]) == (1, float("inf"))
+    low, middle, high = runs.at(np.array([0.5, 1.0, 4.0, 100.0]))
+    assert low == pytest.approx([0, 0, 0.25, 0.3])
+    assert middle == pytest.approx([0, 0.125, 0.25, 0.35])
+    assert high == pytest.approx([0, 0.25, 0.25, 0.4])
+
+
+def test_who_leads_and_since_when():
+    ours, other = Runs((run_of(point(4, 0.9, 0.5)),)), Runs((run_of(point(1, 0.5, 0.5)),))
+    assert leads_from(ours, [other]) == 4.0
+    assert leads_from(other, [ours]) is None
+
+
+class TestTorchPruning:
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("torch_pruning")
+
+    def test_ranks_and_cuts_as_our_scorer_does(self):
+        from .methods_torch_pruning import Cutter
+
+        setting = toy_setting(DIGITS)
+        cutter = Cutter.find(setting.network, setting.example)
+        assert {frozenset(layers) for layers, _ in cutter.groups} == {
+            frozenset(layers) for layers in (("outer", "stem"), ("inner",), ("top",))
+        }
+        small = cutter.cut([0.5] * 3)
+        layers = dict(setting.network.named_modules())
+        magnitudes = layers["inner"].weight.abs().mean((1, 2, 3))
+        kept = magnitudes.argsort(descending=True)[:3].sort().values
+        stem = torch.stack([layers[name].weight.abs().sum((1, 2, 3)) for name in ("stem", "outer")]).sum(0)
+        stream = stem.argsort(descending=True)[:4].sort().values
+        assert torch.equal(small.inner.weight, layers["inner"].weight[kept][:, stream])
+
+    def test_says_what_it_cannot_cut(self):
+        from .methods_torch_pruning import Cutter
+
+        lstm = of_the_examples("sst2_models").lstm_classifier(vocabulary=100, width=16, units=12, hidden=16).eval()
+        cutter = Cutter.find(lstm, (torch.randint(2, 100, (2, 12)),))
+        assert "cannot cut lstm" in cutter.note()

@@ -1,0 +1,138 @@
+"""What sampler and storage take per trial, as a study grows: ``python -m tests.benchmarks.sampler_overhead``.
+
+    --samplers sensitivity nsga2 tpe random    --groups 10 50    --trials 100 1000
+
+Trials are made up, so that nothing but the study itself takes time: a chain of groups, three objectives, a journal file
+in a temporary folder. A line per sampler and number of groups: milliseconds from asking for a trial to having told its
+result, median and quartiles of the last fifty trials before each mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, Sensitivity, TrialResult
+from autoprune.plugin.host import PluginHost
+from autoprune.search.guide import Guide
+from autoprune.search.jobs import Probed
+from autoprune.search.space import Proposal, Range
+from autoprune.search.study import Study
+from autoprune.spec import Spec
+
+_UNITS, _MOST, _WINDOW = 64, 57, 50
+_OBJECTIVES = {"accuracy": "maximize", "macs_ratio": "minimize", "robust_accuracy": "maximize"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samplers", nargs="+", default=["sensitivity", "nsga2", "random"])
+    parser.add_argument("--groups", nargs="+", type=int, default=[10, 50])
+    parser.add_argument("--trials", nargs="+", type=int, default=[100, 1000], help="marks to measure at")
+    options = parser.parse_args(arguments)
+    known = PluginHost().components(Sampler)
+    print("| sampler | groups | " + " | ".join(f"at {mark} trials, ms" for mark in options.trials) + " |")
+    print("|---|---|" + "---|" * len(options.trials))
+    for name in options.samplers:
+        for groups in options.groups:
+            took = _run(known[name](), groups, max(options.trials))
+            cells = [_quartiles(took[max(0, mark - _WINDOW) : mark]) for mark in options.trials]
+            print(f"| {name} | {groups} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _run(sampler: Sampler, groups: int, trials: int) -> list[float]:
+    rng = np.random.default_rng(0)
+    tolerance = rng.uniform(0.2, 3.0, groups)
+    spec = Spec.model_validate({
+        "name": "overhead", "model": {"use": "m"}, "data": {"use": "d"}, "evaluators": [{"use": "e"}],
+        "objectives": _OBJECTIVES,
+    })  # fmt: skip
+    took = []
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "journal.log"
+        study = Study("s", spec=spec, guide=_guide(groups), sampler=sampler, journal=journal, new=True)
+        study.enqueue([("dense", {f"ratio.{i}": 0.0 for i in range(groups)})])
+        for index in range(groups if sampler.probe_samples else 0):
+            cuts = (_MOST // 3, 2 * _MOST // 3, _MOST)
+            divergence = tuple(float(tolerance[index] * (cut / _UNITS) ** 2) for cut in cuts)
+            agreement = tuple(1 / (1 + d) for d in divergence)
+            measured = Sensitivity(cut_units=cuts, divergence=divergence, agreement=agreement)
+            study.record_probe(Probed(scorer="l1", group=str(index), sensitivity=measured))
+        for _ in range(trials):
+            start = time.perf_counter()
+            proposal = study.ask()
+            asked = time.perf_counter() - start
+            result = _measured(proposal, tolerance, rng)
+            start = time.perf_counter()
+            study.tell(result)
+            took.append(1e3 * (asked + time.perf_counter() - start))
+        study.close()
+    return took
+
+
+def _guide(groups: int) -> Guide:
+    def costs(cut_units: np.ndarray) -> dict[str, np.ndarray]:
+        macs = _macs(1 - cut_units / _UNITS)
+        return {"params": macs, "macs": macs, "bytes": macs, "nonzero": macs, "macs_ratio": macs / groups}
+
+    return Guide(
+        parameters=tuple(Range(f"ratio.{i}", 0.0, 0.9) for i in range(groups)),
+        metrics={n: Metric(n, "", "minimize", Cost.EXACT if "macs" in n else Cost.FORWARD) for n in _OBJECTIVES},
+        groups=tuple(
+            SearchedGroup(
+                name=str(i), units=_UNITS, step=1, fewest=0, most=_MOST, parameter=f"ratio.{i}", low=0.0, high=0.9
+            )
+            for i in range(groups)
+        ),
+        scorers=("l1",),
+        strategies=("one-shot",),
+        meetings=tuple((i, i + 1) for i in range(groups - 1)),
+        costs=costs,
+    )
+
+
+def _macs(kept: np.ndarray) -> np.ndarray:
+    total: np.ndarray = kept[:, 0] + (kept[:, 1:] * kept[:, :-1]).sum(axis=1)
+    return total
+
+
+def _measured(proposal: Proposal, tolerance: np.ndarray, rng: np.random.Generator) -> TrialResult:
+    ratios = np.array([float(value) for value in proposal.params.values()])
+    damage = float((tolerance * ratios**2).sum()) * float(rng.uniform(0.9, 1.1))
+    values = {
+        "accuracy": 0.9 / (1 + damage),
+        "macs_ratio": float(_macs(1 - ratios[None])[0]) / len(ratios),
+        "robust_accuracy": 0.6 / (1 + 1.3 * damage),
+    }
+    now = datetime.now(UTC)
+    named = {name.removeprefix("ratio."): float(value) for name, value in proposal.params.items()}
+    return TrialResult(
+        number=proposal.number,
+        state="complete",
+        origin=proposal.origin,
+        ratios=named,
+        achieved=named,
+        scorer="l1",
+        strategy="one-shot",
+        metrics={name: Measured(value=value) for name, value in values.items()},
+        seed=0,
+        started=now,
+        finished=now,
+    )
+
+
+def _quartiles(values: Sequence[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:.0f} ({low:.0f}–{high:.0f})"
+
+
+if __name__ == "__main__":
+    main()

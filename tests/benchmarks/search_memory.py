@@ -1,0 +1,90 @@
+"""Memory of a search: ``python -m tests.benchmarks.search_memory SPEC --trials 1000``.
+
+Two processes, each on one thread: one loads model and data and evaluates the dense model once, the other one searches.
+Told are the first peak, and what the second holds after some trials and at its peak (resident set in MiB, Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+MARKS = (1, 10, 30, 100, 300, 1000, 3000)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what both take."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--set", action="append", default=[], help="overrides of the spec")
+    parser.add_argument("--part", choices=["dense", "search"], help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.part:
+        (_dense if options.part == "dense" else _search)(options.spec, options.set, options.trials)
+        return
+    for part in ("dense", "search"):
+        command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.search_memory", str(options.spec)]
+        command += ["--part", part, "--trials", str(options.trials), *(a for o in options.set for a in ("--set", o))]
+        subprocess.run(command, check=True)
+
+
+def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
+    import torch
+
+    from autoprune.plugin import EvaluationContext
+    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.host import PluginHost
+    from autoprune.search import resolve
+
+    torch.set_num_threads(1)
+    host = PluginHost()
+    problem = resolve(load_spec(spec, overrides=overrides, host=host), host)
+    loaded = _peak()
+    predictor, costs = problem.predictor(problem.network), problem.structure.costs()
+    context = EvaluationContext(
+        device=problem.device, seed=0, data=problem.data, split="validation", dense=predictor, costs=costs,
+        dense_costs=costs,
+    )  # fmt: skip
+    for evaluator in problem.components.evaluators:
+        evaluator.evaluate(predictor, context)
+    print(f"dense model evaluated once: peak {_peak():.0f} MiB ({loaded:.0f} before evaluating)", flush=True)
+
+
+def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
+    import torch
+
+    from autoprune.plugin import TrialResult, hookimpl
+    from autoprune.plugin.binding import load_spec
+    from autoprune.plugin.host import PluginHost
+    from autoprune.search import search
+
+    class Watch:
+        @hookimpl
+        def autoprune_trial_finished(self, result: TrialResult) -> None:
+            if result.number + 1 in MARKS:
+                print(f"after {result.number + 1} trials: {_resident():.0f} MiB, peak {_peak():.0f}", flush=True)
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        own = (f"search.trials={trials}", "search.workers=1", "tracking.enabled=false", f"output={folder}/study")
+        host = PluginHost()
+        search(load_spec(spec, overrides=(*overrides, *own), host=host), host=host, observers=[Watch()])
+    print(f"front measured on the test split, all done: peak {_peak():.0f} MiB", flush=True)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main()
