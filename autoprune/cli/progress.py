@@ -45,6 +45,12 @@ class Lines:
         self._say(f"{study.name}: {study.trials} trials{done}, in {study.folder}")
 
     @hookimpl
+    def autoprune_probe_finished(self, done: int, total: int) -> None:
+        """Say when it is known what each group tolerates."""
+        if done == total:
+            self._say(f"measured how sensitive the groups are: {total} measurements")
+
+    @hookimpl
     def autoprune_trial_finished(self, study: StudyInfo, result: TrialResult) -> None:
         """Say what came of the trial."""
         self._say(in_words(study, result))
@@ -89,6 +95,12 @@ class Display:
         """Fill the bar as far as earlier sessions came."""
         self._bar.update(self._task, description=study.name, total=study.trials, completed=len(study.finished))
         self._show(study, study.finished)
+
+    @hookimpl
+    def autoprune_probe_finished(self, study: StudyInfo, done: int, total: int) -> None:
+        """Say how far the measuring of sensitivities is."""
+        left = f": how sensitive are the groups? {done} of {total}" if done < total else ""
+        self._bar.update(self._task, description=f"{study.name}{left}")
 
     @hookimpl
     def autoprune_trial_finished(self, study: StudyInfo, result: TrialResult) -> None:

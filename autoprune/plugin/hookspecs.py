@@ -1,4 +1,4 @@
-"""The hooks: one to bring components, three to watch a study.
+"""The hooks: one to bring components, four to watch a study.
 
 An implementation may take fewer arguments than its hook declares.
 """
@@ -28,6 +28,17 @@ def autoprune_study_started(study: StudyInfo) -> Facts | None:
 
     Returns:
         What the user should be told and scripts need (``run_id``, ``url``), or None.
+    """
+
+
+@hookspec
+def autoprune_probe_finished(study: StudyInfo, done: int, total: int) -> None:
+    """Fires before the first trial, each time that the sensitivity of one more group was measured for the sampler.
+
+    Args:
+        study: The study.
+        done: Measurements so far, this one included.
+        total: Measurements in all.
     """
 
 

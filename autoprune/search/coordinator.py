@@ -85,7 +85,7 @@ class Session:
         limit = self._problem.spec.search.timeout
         end = None if limit is None else time.monotonic() + limit.total_seconds()
         self._calibrate()
-        self._probe()
+        self._probe(info)
         running = 0
         while True:
             while running < self._executor.capacity and (end is None or time.monotonic() < end):
@@ -116,7 +116,7 @@ class Session:
                 self._study.record_precision(known := done.precision)
         self._precision = asked if asked != "auto" else known or "float32"
 
-    def _probe(self) -> None:
+    def _probe(self, info: StudyInfo) -> None:
         """Measure the groups' sensitivity, each once in the study's life, if the sampler will want it."""
         problem = self._problem
         samples = problem.components.sampler.probe_samples
@@ -127,10 +127,11 @@ class Session:
         jobs = [job for job in probes(problem.space, samples) if job.group not in known.get(job.scorer, {})]
         for job in jobs:
             self._executor.submit(job.model_copy(update={"precision": self._precision}))
-        for _ in jobs:
+        for count in range(1, len(jobs) + 1):
             done = self._wait()
             if isinstance(done, Probed):
                 self._study.record_probe(done)
+                self._observers.finished_probe(info, count, len(jobs))
                 if done.reason is not None:
                     log.warning("how sensitive %s is could not be measured: %s", done.group, done.reason)
 

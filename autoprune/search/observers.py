@@ -30,6 +30,10 @@ class Observers:
             facts |= dict(told) if isinstance(told, Mapping) else {}
         return facts
 
+    def finished_probe(self, study: StudyInfo, done: int, total: int) -> None:
+        """Tell that one more group's sensitivity is known."""
+        self._tell("autoprune_probe_finished", study=study, done=done, total=total)
+
     def finished_trial(self, study: StudyInfo, result: TrialResult) -> None:
         """Tell that a trial ended."""
         self._tell("autoprune_trial_finished", study=study, result=result)

@@ -44,7 +44,8 @@ def _native(device: torch.device) -> bool:
     """Whether the hardware multiplies in bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    built_in = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(built_in and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def dtype(precision: Precision) -> torch.dtype:

@@ -10,7 +10,7 @@ from autoprune_evaluators import _intervals
 from autoprune_evaluators._samples import SampleEvaluator, hits
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Accuracy(SampleEvaluator):
@@ -48,16 +48,19 @@ class Loss(SampleEvaluator):
         from torch.nn.functional import cross_entropy
 
         with torch.inference_mode():
-            losses = torch.cat(
-                [
-                    cross_entropy(model(*inputs).double(), targets, reduction="none")
-                    for inputs, targets in self._batches(ctx)
-                ]
-            )
-            count = len(losses)
-            deviation = float(losses.std()) if count > 1 else 0.0
-            return {"loss": _intervals.mean(float(losses.mean()), deviation=deviation, samples=count)}
+            losses: list[Tensor] = []
+            measured = {}
+            for inputs, targets in self._batches(ctx):
+                losses.append(cross_entropy(model(*inputs).double(), targets, reduction="none"))
+                measured = {"loss": _mean(torch.cat(losses))}
+                ctx.report(measured)
+            return measured
 
     def final(self) -> Self:
         """The same on the whole split."""
         return self.model_copy(update={"samples": None})
+
+
+def _mean(losses: Tensor) -> Measured:
+    deviation = float(losses.std()) if len(losses) > 1 else 0.0
+    return _intervals.mean(float(losses.mean()), deviation=deviation, samples=len(losses))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.plugin import hookimpl
 from autoprune.search import precision, resume, search
 from autoprune.search.executor import Inline, Processes
 from autoprune.search.jobs import Calibrate, Calibrated, Probe, Probed
@@ -109,6 +110,23 @@ def test_a_study_probes_once(spec, host):
     assert {p.group for p in first} == {"wide", "narrow"}
     resume(result.study.folder, trials=6, host=host)
     assert stored(result.study.folder) == first
+
+
+def test_observers_are_told(spec, host):
+    told = []
+
+    class Watch:
+        @hookimpl
+        def autoprune_probe_finished(self, study, done, total):
+            told.append((study.name, done, total))
+
+        @hookimpl
+        def autoprune_trial_finished(self, result):
+            told.append(result.number)
+
+    overrides = ("search.sampler={use: toy-profiled}", "search.trials=2", "search.ladder=0")
+    name = search(spec(*overrides), host=host, observers=[Watch()]).study.name
+    assert told == [(name, 1, 2), (name, 2, 2), 0, 1]
 
 
 def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):

@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with ThreadPoolExecutor(options.jobs) as pool:
             for line in pool.map(lambda run: _run(run, options), planned):
                 print(line, flush=True)
-    write_report(options.results, tasks, methods, seeds=seeds, budgets=budgets, output=options.output)
+    write_report(
+        options.results, tasks, methods, seeds=seeds, budgets=budgets, output=options.output, note=options.note
+    )
     print(f"wrote {options.output}")
 
 
@@ -125,6 +127,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds for one run")
     parser.add_argument("--results", type=Path, help="folder of the results")
     parser.add_argument("--output", type=Path, help="the page; docs/benchmarks.md if left out")
+    parser.add_argument("--note", default="", help="a remark on this machine or these runs, for the page's head")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--modelopt-python", metavar="PATH", help="interpreter for fastnas")

@@ -31,6 +31,7 @@ def write_report(
     seeds: Sequence[int],
     budgets: Mapping[str, int] | None,
     output: Path,
+    note: str = "",
 ) -> None:
     """Write the page and its two figures beside it.
 
@@ -41,6 +42,7 @@ def write_report(
         seeds: Which runs count.
         budgets: Candidates per kind of method, if not the tasks' own.
         output: The page; a figure's name begins with its name.
+        note: A remark for its head.
     """
 
     def runs_of(task: Task, method: Method) -> list[dict[str, Any]]:
@@ -65,6 +67,7 @@ def write_report(
     parts = [
         "# Searches compared",
         _head(stored, shown, seeds),
+        note,
         f"![Hypervolume against seconds]({names['seconds']})",
         f"![Hypervolume against evaluated candidates]({names['evaluated']})",
         "Lines are medians over the seeds, bands go from the worst to the best of them.",

@@ -104,7 +104,7 @@ TASKS = {
     task.name: task
     for task in (
         _task("resnet20", "ResNet-20 on CIFAR-10", "cifar10_resnet20", chance=0.1, recover=_RECALIBRATE, samples=1000,
-              ours=80),
+              ours=140),
         _task("resnet20-robust", "ResNet-20 on CIFAR-10, under PGD", "cifar10_resnet20", chance=0.1,
               recover=_RECALIBRATE, samples=1000, attack=_PGD, ours=80),
         _task("mobilenet", "MobileNet on CIFAR-10", "cifar10_mobilenet", chance=0.1, recover=_RECALIBRATE,
