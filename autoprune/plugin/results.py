@@ -33,7 +33,7 @@ class TrialResult(_Record):
     scorer: str
     strategy: str
     metrics: dict[str, Measured]
-    """Everything measured on the validation split; for a rejected trial the exact arithmetic only."""
+    """Everything measured on the validation split; for a rejected trial what was known by then."""
     violations: dict[str, float] = {}
     """Per constraint how far it is broken, ≤ 0 where it holds."""
     durations_s: dict[str, float] = {}

@@ -65,8 +65,8 @@ class Race:
         """
         if not self._error:
             return
-        self._looks += 1
-        chance = 6 * self._error / (math.pi * self._looks) ** 2 / max(len(partial), 1)
+        self._looks += bool(partial)
+        chance = 6 * self._error / (math.pi * max(self._looks, 1)) ** 2 / max(len(partial), 1)
         widened = NormalDist().inv_cdf(1 - chance) / _Z95
         ends = {name: _ends(value, widened) for name, value in partial.items()}
         ends |= {name: (value.value, value.value) for name, value in measured.items()}

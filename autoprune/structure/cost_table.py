@@ -35,7 +35,9 @@ class CostTable:
     _factors: NDArray[np.int64]
     """Which sizes each term multiplies, of shape (T, most sizes of a term); the last size where there are fewer."""
     _weights: NDArray[np.float64]
-    """What each term counts as parameters, MACs, bytes and zeros, of shape (T, 4)."""
+    """What each term counts as parameters, MACs of the example, bytes and zeros, of shape (T, 4)."""
+    _batch: int
+    """Samples in the example."""
 
     def __call__(self, cut_units: NDArray[np.int64]) -> list[Costs]:
         """Costs of candidates.
@@ -51,7 +53,7 @@ class CostTable:
         for column in self._factors.T[1:]:
             products = products * sizes[:, column]
         totals = np.rint(products @ self._weights).astype(np.int64).tolist()
-        return [Costs(params=p, macs=m, bytes=b, nonzero=p - z) for p, m, b, z in totals]
+        return [Costs(params=p, macs=m // self._batch, bytes=b, nonzero=p - z) for p, m, b, z in totals]
 
 
 def cost_table(model: CostModel, groups: Sequence[Group]) -> CostTable:
@@ -88,11 +90,11 @@ def cost_table(model: CostModel, groups: Sequence[Group]) -> CostTable:
             add((0.0, 0.0, 0.0, trained), tensor.extents, extra)
             add((0.0, 0.0, 0.0, -trained), tensor.extents, [*extra, stays])
     for work in model.work:
-        add((0.0, work.factor / model.batch, 0.0, 0.0), work.extents, list(present((f"{work.module}.",))))
-    return _table(terms, len(groups))
+        add((0.0, float(work.factor), 0.0, 0.0), work.extents, list(present((f"{work.module}.",))))
+    return _table(terms, len(groups), model.batch)
 
 
-def _table(terms: Sequence[tuple[tuple[float, ...], Sequence[_Size]]], groups: int) -> CostTable:
+def _table(terms: Sequence[tuple[tuple[float, ...], Sequence[_Size]]], groups: int, batch: int) -> CostTable:
     sizes = list(dict.fromkeys(size for _, product in terms for size in product))
     column = {size: index for index, size in enumerate(sizes)}
     per_unit = np.zeros((groups, len(sizes) + 1))
@@ -111,4 +113,5 @@ def _table(terms: Sequence[tuple[tuple[float, ...], Sequence[_Size]]], groups: i
         _per_unit=per_unit,
         _factors=factors,
         _weights=np.array([weights for weights, _ in terms]),
+        _batch=batch,
     )

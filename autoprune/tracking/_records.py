@@ -106,7 +106,7 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
     if result.state == "failed":
         lead = f"**Failed:** {result.reason or 'no reason was given'}"
     elif result.state == "rejected":
-        lead = f"**Rejected before it ran:** {result.reason or 'no reason was given'}"
+        lead = f"**Rejected:** {result.reason or 'no reason was given'}"
     elif not result.feasible:
         lead = "Breaks a constraint."
     elif on_front:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -146,6 +147,9 @@ def check(net: Net, tally: Tally, granularities: tuple[str, ...] = GRANULARITIES
         tally.by_zeros += equals_the_references(net, exact, structure, kept, seed)
         small = structure.cut(dense, kept)
         costs_are_counted(net, small, structure.costs(cut_units, structure.bypassed(kept)))
+        if not any(group.owned or group.masked for group in structure.groups):
+            row = np.array([[cut_units[group.name] for group in structure.groups]], dtype=np.int64)
+            assert structure.cost_table(row) == [structure.costs(cut_units)]
         if seed == 1:
             trains(net, small)
     after = dense.state_dict()

@@ -76,7 +76,7 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
             assert not found.artifacts[run.info.run_id]
     assert found.trials[8].data.tags["autoprune.reason"] == results[8].reason
     assert found.trials[8].data.tags["mlflow.note.content"].startswith("**Failed:** CUDA out of memory")
-    assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected before it ran:** macs")
+    assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected:** macs")
     assert found.trials[infeasible[0].number].data.tags["autoprune.broken"] == "accuracy >= 0.7"
     assert len({found.trials[n].data.tags["mlflow.runColor"] for n in (0, 1, 8, 11)}) == 4
 
