@@ -60,8 +60,7 @@ class Prediction:
         }
         complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
         every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
-        worse = [bool(((every <= row).all(axis=1) & (every < row).any(axis=1)).any()) for row in every]
-        order = [row for row in np.argsort(every[:, -1], kind="stable") if not worse[row]]
+        order = sorted(_nondominated(every), key=lambda row: float(every[row, -1]))
         self.measured: Floats = every[order]
         """Objectives of the feasible trials that no other one dominates."""
         self.front = [complete[row] for row in order]
@@ -123,3 +122,15 @@ class Prediction:
             scaled = values[name] / scale
             columns.append(-scaled if direction == "maximize" else scaled - 1.1)
         return np.stack(columns, axis=-1)
+
+
+def _nondominated(points: Floats) -> list[int]:
+    """Rows that no other row is better than; of equal ones all."""
+    left, found = np.argsort(points.sum(axis=1), kind="stable"), []
+    while len(left):
+        # Nothing dominates what has the smallest sum.
+        first = points[left[0]]
+        equal = (points[left] == first).all(axis=1)
+        found += left[equal].tolist()
+        left = left[~(points[left] >= first).all(axis=1)]
+    return found

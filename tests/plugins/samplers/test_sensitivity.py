@@ -17,6 +17,7 @@ from autoprune_samplers._damage import Profile
 from autoprune_samplers._improvement import directions, expected_improvement
 from autoprune_samplers._latency import aligned, padded_macs
 from autoprune_samplers._pool import allocations, levels, moves, scattered
+from autoprune_samplers._prediction import _nondominated
 from autoprune_samplers._surrogate import Link, Plain, Quality, fit_link
 
 
@@ -241,3 +242,16 @@ def test_the_pool_keeps_to_the_bounds_and_steps():
             assert (rows[:, column] % own.step == 0).all()
     moved = moves(start, groups, 300, rng)
     assert len(np.unique(moved, axis=0)) > 30
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6))
+def test_what_nothing_dominates_is_found(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 6, size=(int(rng.integers(1, 40)), int(rng.integers(1, 4)))).astype(float)
+    expected = [
+        row
+        for row, point in enumerate(points)
+        if not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any()
+    ]
+    assert sorted(_nondominated(points)) == expected
