@@ -95,7 +95,8 @@ class Session:
                 if (repeated := self._repeated(proposal)) is not None:
                     self._finish(info, repeated)
                     continue
-                rivals = tuple(tuple(r.metrics[name].value for name in self._study.objectives) for r in self._front)
+                objectives = self._problem.spec.objectives
+                rivals = tuple(tuple(r.metrics[name].value for name in objectives) for r in self._front)
                 self._executor.submit(proposal.model_copy(update={"rivals": rivals, "precision": self._precision}))
                 running += 1
             if not running:

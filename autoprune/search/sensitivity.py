@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from autoprune.errors import TrialError
 from autoprune.plugin import Sensitivity
 from autoprune.search.jobs import Probe
 from autoprune.search.space import BoundedGroup, Space
@@ -59,6 +60,9 @@ def sensitivity(probe: Probe, *, dense: Reference, cut: Cut, predict: Predict) -
         dense: What to compare with.
         cut: Units that go per group, to a network of its own.
         predict: Class scores (N, C) of a network.
+
+    Raises:
+        TrialError: A prediction is infinite or NaN.
     """
     measured = [_compared(cut({probe.group: units}), predict, dense) for units in probe.cut_units]
     return Sensitivity(
@@ -74,6 +78,8 @@ def _compared(network: nn.Module, predict: Predict, dense: Reference) -> tuple[f
         norm.train()
     pruned = log_softmax(predict(network).double(), dim=1)
     divergence = kl_div(pruned, dense.log_shares, reduction="batchmean", log_target=True)
+    if not divergence.isfinite():
+        raise TrialError("the predictions are not all finite")
     agreement = (pruned.argmax(dim=1) == dense.log_shares.argmax(dim=1)).double().mean()
     return float(divergence), float(agreement)
 

@@ -122,7 +122,7 @@ class Study(StoredStudy):
             StudyError: The storage cannot be opened or, for a new study, the name is taken.
         """
         super().__init__(name, spec=spec, journal=journal, mode="create" if new else "continue")
-        self.objectives = spec.objectives
+        self._objectives = spec.objectives
         self._constraints = spec.constraints
         self._seed = spec.search.seed
         self._parameters = guide.parameters
@@ -190,7 +190,7 @@ class Study(StoredStudy):
         with _quiet():
             self._study.tell(
                 trial,
-                [result.metrics[name].value for name in self.objectives] if complete else None,
+                [result.metrics[name].value for name in self._objectives] if complete else None,
                 state=_STATES[result.state],
             )
 

@@ -40,6 +40,10 @@ from autoprune.search.stages import Stages
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
 
 
+def _unwatched(measured: Mapping[str, Measured]) -> None:
+    """Nobody decides half-way."""
+
+
 def model_folder(study: Path, number: int) -> Path:
     """Where a study keeps the model of a trial."""
     return study / "models" / str(number)
@@ -287,7 +291,7 @@ class Runner:
         stages: Stages,
         *,
         precision: Precision = "float32",
-        report: Callable[[Mapping[str, Measured]], None] | None = None,
+        report: Callable[[Mapping[str, Measured]], None] = _unwatched,
     ) -> dict[str, Measured]:
         problem = self._problem
         context = EvaluationContext(
@@ -299,7 +303,7 @@ class Runner:
             dense=problem.predictor(problem.network.eval(), precision),
             costs=costs,
             dense_costs=self._dense_costs,
-            **({} if report is None else {"report": report}),
+            report=report,
         )
         with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
             predictor = problem.predictor(network.eval(), precision)

@@ -47,17 +47,14 @@ class Prediction:
         self.profiles = profiles
         self._units = np.array([g.units for g in ctx.groups], dtype=float)
         self._link = next(profile.link for profile in profiles if profile is not None)
-        base = ctx.costs(known[:1, : len(ctx.groups)] * 0)
         self._dense = {name: dense.metrics[name].value for name in (*ctx.objectives, *ctx.constraints)}
         timed = any(ctx.metrics[name].cost is Cost.TIMING for name in ctx.objectives)
-        exact = [name for name in ctx.objectives if name in base]
-        self.cost_names = [*exact, *([LATENCY] if timed else [])] or ["macs"]
+        wanted = dict.fromkeys((*ctx.objectives, *ctx.constraints))
+        known_before = ctx.costs(known[:1, : len(ctx.groups)])
+        exact = [n for n in wanted if n in known_before and ctx.metrics[n].cost is Cost.EXACT]
+        self.cost_names = [*(n for n in exact if n in ctx.objectives), *([LATENCY] if timed else [])] or ["macs"]
         described = self._described(known)
-        self._fitted = {
-            name: self._fit(name, known, described, history)
-            for name in dict.fromkeys((*ctx.objectives, *ctx.constraints))
-            if name not in base
-        }
+        self._fitted = {name: self._fit(name, known, described, history) for name in wanted if name not in exact}
         complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
         every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
         order = sorted(_nondominated(every), key=lambda row: float(every[row, -1]))

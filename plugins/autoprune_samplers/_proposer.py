@@ -52,25 +52,27 @@ class Proposer:
 
     def propose(self) -> dict[str, float | str] | None:
         """Parameters of the next candidate; None as long as too little is known to choose by."""
+        finished = self._ctx.history()
         # A candidate that was given up half-way tells something, too.
-        history = [t for t in self._ctx.history() if t.state == "complete" or self._learned(t)]
+        history = [t for t in finished if t.state == "complete" or self._learned(t)]
         dense = next((t for t in history if t.origin == "dense"), None)
         profiles = [self._profile(label) for label in self._ctx.scorers]
         if dense is None or not any(profiles):
             return None
-        known = np.array([self._ctx.memo(("row", t.number), partial(self._row, t)) for t in history])
+        rows = {t.number: self._ctx.memo(("row", t.number), partial(self._row, t)) for t in finished}
+        known, pending = np.array([rows[t.number] for t in history]), self._pending()
         model = Prediction(self._ctx, profiles, known, history, dense)
-        tried = set(map(tuple, np.concatenate([known, self._pending()]).tolist()))
-        chosen = self._chosen(model, known, tried)
+        # What failed is tried, too: it would fail again.
+        tried = {*map(tuple, rows.values()), *map(tuple, pending.tolist())}
+        chosen = self._chosen(model, known[model.front], pending, tried)
         return None if chosen is None else self._parameters(chosen)
 
     def _learned(self, trial: TrialResult) -> bool:
         declared = self._ctx.metrics
         return any(declared[name].cost is not Cost.EXACT for name in trial.metrics if name in declared)
 
-    def _chosen(self, model: Prediction, known: Ints, tried: set[tuple[int, ...]]) -> Ints | None:
+    def _chosen(self, model: Prediction, front: Ints, pending: Ints, tried: set[tuple[int, ...]]) -> Ints | None:
         ctx, groups = self._ctx, self._ctx.groups
-        front = known[model.front]
         parts = [self._with_choices(scattered(groups, 20, self._rng))]
         if self._pieces.allocation:
             for index in range(len(self._labels[0])):
@@ -84,7 +86,6 @@ class Proposer:
         if not self._pieces.surrogate:
             drawn: Ints | None = pool[int(self._rng.integers(len(pool)))] if len(pool) else None
             return drawn
-        pending = self._pending()
         towards = directions(len(ctx.objectives), _DIRECTIONS, np.random.default_rng(0))
         expected = model.draws(pending, np.zeros(1))[0][0] if len(pending) else np.zeros((0, len(ctx.objectives)))
         reached = np.concatenate([model.measured, expected])

@@ -10,7 +10,6 @@ the seconds of the whole search, measurements of the profile included.
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,6 +21,7 @@ import torch
 
 from .peers.methods_engine import run
 from .peers.record import Recorder, course
+from .peers.run import environment
 from .peers.tasks import ROOT, TASKS, load_setting
 
 _PLAIN: dict[str, Any] = {"use": "sensitivity"}
@@ -51,9 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     marks = [mark for mark in (10, 20, 40, 60, 80, 120) if mark <= options.trials]
     command = f"--tasks {' '.join(options.tasks)} --seeds {options.seeds} --trials {options.trials}"
     versions = f"torch {torch.__version__}, autoprune {version('autoprune')}"
+    machine = environment()["cpu"]
     head = (
-        f"`python -m tests.benchmarks.ablation {command}`, one thread of {_machine()}, {versions}. Hypervolume after so"
-        " many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
+        f"`python -m tests.benchmarks.ablation {command}`, one thread of {machine}, {versions}. Hypervolume"
+        " after so many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
         " [the comparison with other searches](benchmarks.md)."
     )
     parts = ["# What each piece of the search is worth", head]
@@ -85,15 +86,6 @@ def _row(task: str, title: str, options: argparse.Namespace, marks: Sequence[int
 
 def _spread(values: Sequence[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
-
-
-def _machine() -> str:
-    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 if __name__ == "__main__":

@@ -59,8 +59,7 @@ def test_specs_are_valid(path, host):
     spec = load_spec(path, host=host)
     assert bind(spec, host).metrics.keys() >= spec.objectives.keys()
     assert spec.search.trials >= 24
-    unattacked = spec.data["use"] == "text" or spec.name == "cifar10-mobilenet"  # words cannot be moved by an epsilon
-    attacked = set() if unattacked else {"robust"}
+    attacked = set() if spec.data["use"] == "text" else {"robust"}  # words cannot be moved by an epsilon
     assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency"} | attacked
 
 

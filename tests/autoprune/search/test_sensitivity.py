@@ -112,6 +112,15 @@ def test_a_study_probes_once(spec, host):
     assert stored(result.study.folder) == first
 
 
+def test_predictions_that_are_no_numbers_are_a_reason_not_a_zero(spec, host, tmp_path):
+    problem = resolve(spec(), host)
+    with torch.no_grad():
+        problem.network.head.bias[0] = float("nan")
+    probed = Runner(problem, tmp_path).probe(Probe(scorer="toy-scorer", group="wide", cut_units=(4,), samples=8))
+    assert probed.sensitivity is None
+    assert "the predictions are not all finite" in probed.reason
+
+
 def test_observers_are_told(spec, host):
     told = []
 

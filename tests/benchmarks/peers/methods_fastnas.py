@@ -7,10 +7,7 @@ are ranked by its own measure of magnitude. https://nvidia.github.io/Model-Optim
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from autoprune.plugin import Cost, EvaluationContext
 from autoprune.search.predictor import Predictor
 
 from .measure import CPU, Measure
+from .quiet import quiet
 from .record import Recorder
 from .tasks import Setting
 
@@ -44,7 +42,7 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> s
         for step in range(budget):
             share = 1 - (step + 1) / (budget + 1)
             try:
-                with _quiet():
+                with quiet():
                     pruned, _ = mtp.prune(
                         Predictor(copy.deepcopy(setting.network), setting.data.normalization),
                         mode=mode,
@@ -99,14 +97,3 @@ def _batches(setting: Setting) -> list[tuple[Tensor, ...]]:
     samples, size = _CALIBRATED
     order = torch.Generator().manual_seed(0)
     return [inputs for inputs, _ in setting.data.train.batches(size, samples=samples, generator=order)]
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield

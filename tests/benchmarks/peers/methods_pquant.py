@@ -9,11 +9,8 @@ masks come from the dense weights, and its quantisation is switched off.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from torch import Tensor, nn
 from autoprune.structure import Structure, discover
 
 from .measure import Measure
+from .quiet import quiet
 from .record import Recorder
 from .tasks import Setting
 
@@ -59,7 +57,7 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> s
         for setter in (task.set_optimizer_function, task.set_scheduler_function):
             setter(lambda *_: None)
         inputs, targets = setting.example[0], torch.zeros(len(setting.example[0]), dtype=torch.int64)
-        with _quiet():
+        with quiet():
             task.run_optimization(setting.network, trainloader=[(inputs, targets)])
     return "one global sparsity; the filters that it zeroes are cut by our engine; without training and quantisation"
 
@@ -108,17 +106,3 @@ class _Trial:
                     left |= rows[part.index].any(1)
             kept[group.name] = left.nonzero().view(-1) if left.any() else torch.tensor([0])
         return kept
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield

@@ -21,7 +21,7 @@ from autoprune.search.jobs import Probed
 from autoprune.search.space import Choice, Range
 from autoprune.search.study import Study
 from autoprune.spec import Spec
-from autoprune_samplers import autoprune_components
+from autoprune_samplers import _proposer, autoprune_components
 from autoprune_samplers.bayesian import Gp, Tpe
 from autoprune_samplers.genetic import Nsga2, Nsga3
 from autoprune_samplers.sensitivity import Sensitivity
@@ -190,6 +190,20 @@ def test_it_learns(sampler, tmp_path):
         return sum(sums[:5]) / 5
 
     assert best(sampler, "own", trials // 2) < best(Random(), "chance", 0)
+
+
+def test_what_failed_is_not_proposed_again(tmp_path, monkeypatch):
+    """Nothing is learned from a failure, so of the allocations alone the same one would look best for ever."""
+    monkeypatch.setattr(_proposer, "scattered", lambda groups, count, rng: np.zeros((0, len(groups)), dtype=np.int64))
+    _, study = explore(Sensitivity(moves=False), tmp_path / "journal", trials=3)
+    tried = []
+    for _ in range(6):
+        proposal = study.ask()
+        cuts = (round(50 * proposal.params[f"ratio.{i}"]) for i in range(4))
+        tried.append((*cuts, proposal.params["scorer"]))
+        result = measure(proposal, 2)
+        study.tell(result.model_copy(update={"state": "failed", "metrics": {}, "violations": {}, "reason": "made up"}))
+    assert len(set(tried)) == len(tried)
 
 
 def test_options_reach_optuna(tmp_path):
