@@ -66,6 +66,8 @@ def _references(component: Component) -> dict[str, Any]:
     for key, value in component:
         if isinstance(value, Component):
             plain[key] = value.reference()
+        elif isinstance(value, list | tuple) and any(isinstance(each, Component) for each in value):
+            plain[key] = [each.reference() if isinstance(each, Component) else each for each in value]
     return plain
 
 
@@ -123,6 +125,11 @@ class Strategy(Component):
 
     kind = "strategy"
 
+    @property
+    def takes_effort(self) -> bool:
+        """Whether it does only the share ``ctx.effort`` of its work, so that the promising can be given more."""
+        return False
+
     @abstractmethod
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         """A smaller copy of the dense network. Groups must lose exactly ``candidate.cut_units``."""
@@ -132,6 +139,11 @@ class Recovery(Component):
     """Wins back what a cut cost."""
 
     kind = "recovery"
+
+    @property
+    def takes_effort(self) -> bool:
+        """Whether it does only the share ``ctx.effort`` of its work, so that the promising can be given more."""
+        return False
 
     @abstractmethod
     def recover(self, network: nn.Module, ctx: PruneContext) -> None:

@@ -77,6 +77,9 @@ class ScoreContext(Context):
     """The bare network inside ``model``: its parameters carry the names that slices speak of."""
     groups: tuple[Group, ...]
     """All groups that are scored, for what can be computed for all of them at once."""
+    sensitivity: Callable[[Group, Tensor], Sensitivity]
+    """A group and importance of its units, (U,), to what a few cuts of it alone do to the predictions: one forward pass
+    each, without labels. A cut is measured once per study."""
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of that name, detached."""
@@ -102,6 +105,8 @@ class PruneContext(Context):
     network."""
     predictor: Callable[[nn.Module], nn.Module]
     """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
+    effort: float = 1.0
+    """Share of the full recovery that this candidate has earned so far, for those that take it."""
 
 
 def _to_nobody(measured: Mapping[str, Measured]) -> None:

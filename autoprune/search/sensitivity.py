@@ -6,9 +6,10 @@ the predictions from the dense model's adds up over groups far better than accur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,68 +23,87 @@ _SHARES = (1 / 3, 2 / 3, 1.0)
 """Of the most units that may go, what the probes of a group cut."""
 
 
+Select = Callable[[Mapping[str, Tensor], Mapping[str, int]], Mapping[str, Tensor]]
+Cut = Callable[[Mapping[str, Tensor]], nn.Module]
+Predict = Callable[[nn.Module], Tensor]
+
+
 def probes(space: Space, samples: int) -> list[Probe]:
     """Every group that is searched, by every scorer."""
     return [
-        Probe(scorer=scorer, group=bounded.group.name, cut_units=_cuts(bounded), samples=samples)
+        Probe(scorer=scorer, group=bounded.group.name, cut_units=cuts(bounded), samples=samples)
         for scorer in space.scorers
         for bounded in space.groups
         if bounded.searched
     ]
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The dense model's predictions."""
+class Prober:
+    """Measures how sensitive groups are. A cut is measured once, whoever asks and whichever scores chose it."""
 
-    log_shares: Tensor
-    """Of shape (N, C)."""
-    offset: float
-    """Divergence that the statistics of one batch alone make, with no unit cut, in nats."""
+    def __init__(self, *, select: Select, cut: Cut, predict: Predict) -> None:
+        """Measures how sensitive groups are.
+
+        Args:
+            select: Importance per group and units that go per group, to the units that stay.
+            cut: The units that stay, to a network of its own.
+            predict: Class scores (N, C) of a network, on samples that are always the same.
+        """
+        self._select = select
+        self._cut = cut
+        self._predict = predict
+        self._known: dict[tuple[str, bytes], tuple[float, float]] = {}
+
+    def __call__(self, group: str, scores: Tensor, cut_units: Sequence[int]) -> Sensitivity:
+        """Measure one.
+
+        Args:
+            group: Its name.
+            scores: Importance of its units, (U,).
+            cut_units: How many units go, one cut after the other.
+
+        Raises:
+            TrialError: A prediction is infinite or NaN.
+        """
+        measured = []
+        for units in cut_units:
+            kept = self._select({group: scores}, {group: units})
+            key = group, kept[group].cpu().numpy().tobytes()
+            if key not in self._known:
+                self._known[key] = self._compared(kept)
+            measured.append(self._known[key])
+        return Sensitivity(
+            cut_units=tuple(cut_units),
+            divergence=tuple(max(0.0, divergence - self._offset) for divergence, _ in measured),
+            agreement=tuple(agreement for _, agreement in measured),
+        )
+
+    @cached_property
+    def _dense(self) -> Tensor:
+        """The dense model's predictions, in logarithms (N, C)."""
+        with torch.no_grad():
+            return log_softmax(self._predict(self._cut({})).double(), dim=1)
+
+    @cached_property
+    def _offset(self) -> float:
+        """Divergence that the statistics of one batch alone make, with no unit cut, in nats."""
+        return self._compared({})[0]
+
+    def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
+        """Divergence from the dense predictions, and share of the samples that still have the dense label."""
+        dense, network = self._dense, self._cut(kept)
+        for norm in (m for m in network.modules() if isinstance(m, _BatchNorm)):
+            norm.train()
+        with torch.no_grad():
+            pruned = log_softmax(self._predict(network).double(), dim=1)
+        divergence = kl_div(pruned, dense, reduction="batchmean", log_target=True)
+        if not divergence.isfinite():
+            raise TrialError("the predictions are not all finite")
+        agreement = (pruned.argmax(dim=1) == dense.argmax(dim=1)).double().mean()
+        return float(divergence), float(agreement)
 
 
-Cut = Callable[[Mapping[str, int]], nn.Module]
-Predict = Callable[[nn.Module], Tensor]
-
-
-def reference(*, cut: Cut, predict: Predict) -> Reference:
-    """What probes are compared with; the arguments are those of `sensitivity`."""
-    dense = Reference(log_softmax(predict(cut({})).double(), dim=1), 0.0)
-    return Reference(dense.log_shares, _compared(cut({}), predict, dense)[0])
-
-
-def sensitivity(probe: Probe, *, dense: Reference, cut: Cut, predict: Predict) -> Sensitivity:
-    """Measure it.
-
-    Args:
-        probe: Says what to cut.
-        dense: What to compare with.
-        cut: Units that go per group, to a network of its own.
-        predict: Class scores (N, C) of a network.
-
-    Raises:
-        TrialError: A prediction is infinite or NaN.
-    """
-    measured = [_compared(cut({probe.group: units}), predict, dense) for units in probe.cut_units]
-    return Sensitivity(
-        cut_units=probe.cut_units,
-        divergence=tuple(max(0.0, divergence - dense.offset) for divergence, _ in measured),
-        agreement=tuple(agreement for _, agreement in measured),
-    )
-
-
-def _compared(network: nn.Module, predict: Predict, dense: Reference) -> tuple[float, float]:
-    """Divergence from the dense predictions, and share of the samples that still have the dense label."""
-    for norm in (m for m in network.modules() if isinstance(m, _BatchNorm)):
-        norm.train()
-    pruned = log_softmax(predict(network).double(), dim=1)
-    divergence = kl_div(pruned, dense.log_shares, reduction="batchmean", log_target=True)
-    if not divergence.isfinite():
-        raise TrialError("the predictions are not all finite")
-    agreement = (pruned.argmax(dim=1) == dense.log_shares.argmax(dim=1)).double().mean()
-    return float(divergence), float(agreement)
-
-
-def _cuts(bounded: BoundedGroup) -> tuple[int, ...]:
+def cuts(bounded: BoundedGroup) -> tuple[int, ...]:
+    """Units that the probes of a group cut."""
     step, (_, most) = bounded.group.step, bounded.cuts
     return tuple(dict.fromkeys(max(1, round(share * most / step)) * step for share in _SHARES))

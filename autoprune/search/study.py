@@ -4,6 +4,7 @@ Every trial keeps our whole `TrialResult` in its user attributes; Optuna's own c
 dashboards need. A study that was killed at any moment goes on without losing or repeating a trial:
 
 * The first candidates are queued in a fixed order, so the number of trials tells which are missing.
+* A trial that is tried again with more effort is queued with its parameters, before anything else is asked for.
 * A trial that was running keeps its number and its parameters. Parameters it had not got yet are drawn with seeds of
   their own, so they come out as they would have.
 * A trial that had its result but not yet its state is told again, not run again.
@@ -29,13 +30,14 @@ from autoprune.errors import StudyError
 from autoprune.plugin import Measured, Sampler, SamplerContext, Sensitivity, TrialResult
 from autoprune.plugin.results import Origin
 from autoprune.search.guide import Guide
+from autoprune.search.halving import Promotion
 from autoprune.search.jobs import Probed
 from autoprune.search.seeding import derive
 from autoprune.search.space import Params, Precision, Proposal, Range
 from autoprune.spec import Spec
 
 _RESULT, _ORIGIN, _TEST, _PROBE = "autoprune:result", "autoprune:origin", "autoprune:test:", "autoprune:probe:"
-_PRECISION = "autoprune:precision"
+_PRECISION, _EFFORT, _PROMOTED = "autoprune:precision", "autoprune:effort", "autoprune:promoted"
 _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "rejected": TrialState.PRUNED}
 
 
@@ -167,6 +169,23 @@ class Study(StoredStudy):
                 self.tell(result)
         return proposals
 
+    @property
+    def promoted(self) -> set[int]:
+        """Numbers of the trials that are, or will be, tried again with more effort."""
+        return {number for trial in self._trials() if (number := trial.user_attrs.get(_PROMOTED)) is not None}
+
+    def promote(self, promotion: Promotion) -> None:
+        """Queue a trial again, with more effort."""
+        params = self._trials()[promotion.trial].params
+        attrs = {_ORIGIN: "promoted", _PROMOTED: promotion.trial, _EFFORT: promotion.effort}
+        with _quiet():
+            self._study.enqueue_trial(params, user_attrs=attrs)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a candidate is queued."""
+        return bool(self._trials(TrialState.WAITING))
+
     def ask(self) -> Proposal:
         """The next candidate: a queued one, or the sampler's."""
         waiting = self._trials(TrialState.WAITING)
@@ -257,7 +276,14 @@ class Study(StoredStudy):
                     params[parameter.name] = trial.suggest_float(parameter.name, parameter.low, parameter.high)
                 else:
                     params[parameter.name] = trial.suggest_categorical(parameter.name, parameter.options)
-        return Proposal(number=number, origin=trial.user_attrs.get(_ORIGIN, "sampler"), params=params)
+        attrs = trial.user_attrs
+        return Proposal(
+            number=number,
+            origin=attrs.get(_ORIGIN, "sampler"),
+            params=params,
+            effort=attrs.get(_EFFORT, 1.0),
+            promoted_from=attrs.get(_PROMOTED),
+        )
 
 
 def _result(trial: FrozenTrial) -> TrialResult | None:

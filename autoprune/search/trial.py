@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from autoprune.search.precision import SAMPLES, fitting
 from autoprune.search.problem import Problem
 from autoprune.search.race import GivenUp, Race
 from autoprune.search.seeding import derive, seeded
-from autoprune.search.sensitivity import reference, sensitivity
+from autoprune.search.sensitivity import Prober, cuts
 from autoprune.search.space import Precision, Proposal
 from autoprune.search.stages import Stages
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
@@ -85,6 +85,8 @@ class Record:
             achieved=dict(self.candidate.ratios),
             scorer=space.scorer(self._proposal),
             strategy=space.strategy(self._proposal),
+            effort=self._proposal.effort,
+            promoted_from=self._proposal.promoted_from,
             metrics=self.metrics,
             violations=self.violations,
             durations_s=dict(durations_s or {}),
@@ -112,6 +114,7 @@ class Runner:
         self._problem = problem
         self._study = study
         self._dense_costs = problem.structure.costs()
+        self._probers: dict[tuple[int, Precision], Prober] = {}
         self._scored: dict[str, dict[str, Tensor]] = {}
         self._kept_for_prune: dict[Hashable, Any] = {}
         self._kept_for_evaluation: dict[Hashable, Any] = {}
@@ -160,26 +163,24 @@ class Runner:
     def probe(self, job: Probe) -> Probed:
         """Measure how sensitive a group is."""
         stages, problem = Stages(self._problem.device), self._problem
-        samples = min(job.samples, len(problem.data.validation))
         try:
-            importance = self._scores(problem.space.scorers[job.scorer], stages)
-            inputs = self._probe_inputs(samples)
-
-            def cut(units: Mapping[str, int]) -> nn.Module:
-                return self._cut(problem.structure.select(importance, units), stages)
-
-            def predict(network: nn.Module) -> Tensor:
-                scores: Tensor = problem.predictor(network, job.precision)(*inputs)
-                return scores
-
-            with torch.no_grad(), seeded(problem.spec.search.seed, problem.device):
-                key = ("autoprune.reference", samples, job.precision)
-                if key not in self._kept_for_evaluation:
-                    self._kept_for_evaluation[key] = reference(cut=cut, predict=predict)
-                measured = sensitivity(job, dense=self._kept_for_evaluation[key], cut=cut, predict=predict)
+            with seeded(problem.spec.search.seed, problem.device):
+                scores = self._scores(problem.space.scorers[job.scorer], stages, job.precision)[job.group]
+                measured = self._prober(job.samples, job.precision)(job.group, scores, job.cut_units)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
             return Probed(scorer=job.scorer, group=job.group, reason=stages.reason(error))
         return Probed(scorer=job.scorer, group=job.group, sensitivity=measured)
+
+    def _prober(self, samples: int, precision: Precision) -> Prober:
+        key = (samples, precision)
+        if key not in self._probers:
+            inputs = self._probe_inputs(min(samples, len(self._problem.data.validation)))
+            self._probers[key] = Prober(
+                select=self._problem.structure.select,
+                cut=lambda kept: self._problem.structure.cut(self._problem.network, kept).eval(),
+                predict=lambda network: cast("Tensor", self._problem.predictor(network, precision)(*inputs)),
+            )
+        return self._probers[key]
 
     def _probe_inputs(self, samples: int) -> tuple[Tensor, ...]:
         """A fixed random choice of validation samples, on the device."""
@@ -250,10 +251,11 @@ class Runner:
             data=problem.data,
             cache=self._kept_for_prune,
             groups=problem.space.cuttable,
-            scores=lambda scorer: self._scores(scorer, stages),
+            scores=lambda scorer: self._scores(scorer, stages, proposal.precision),
             select=problem.structure.select,
             cut=lambda kept: self._cut(kept, stages),
             predictor=lambda network: problem.predictor(network, proposal.precision),
+            effort=proposal.effort,
         )
         with stages.stage("recover", strategy), seeded(record.seed, problem.device):
             made = strategy.prune(record.candidate, context)
@@ -264,10 +266,12 @@ class Runner:
         with stages.stage("cut"):
             return self._problem.structure.cut(self._problem.network, kept).eval()
 
-    def _scores(self, scorer: Scorer, stages: Stages) -> dict[str, Tensor]:
+    def _scores(self, scorer: Scorer, stages: Stages, precision: Precision) -> dict[str, Tensor]:
         key, problem = json.dumps(scorer.reference(), sort_keys=True), self._problem
         if key not in self._scored:
             network = self._cut({}, stages)
+            probed = {b.group.name: cuts(b) for b in problem.space.groups if b.group in problem.space.cuttable}
+            prober = self._prober(problem.components.sampler.probe_samples or SAMPLES, precision)
             context = ScoreContext(
                 device=problem.device,
                 seed=problem.spec.search.seed,
@@ -275,6 +279,7 @@ class Runner:
                 model=problem.predictor(network),
                 network=network,
                 groups=problem.space.cuttable,
+                sensitivity=lambda group, scores: prober(group.name, scores, probed[group.name]),
             )
             with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
                 self._scored[key] = {

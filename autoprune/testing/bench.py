@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,27 @@ from autoprune.plugin import (
     Data,
     EvaluationContext,
     Evaluator,
+    Group,
     Measured,
     PruneContext,
     PrunedModel,
     Recovery,
     ScoreContext,
     Scorer,
+    Sensitivity,
     SplitName,
     Strategy,
 )
 from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
 from autoprune.search.predictor import Predictor
 from autoprune.search.seeding import seeded
+from autoprune.search.sensitivity import Prober, cuts
+from autoprune.search.space import BoundedGroup
 from autoprune.structure import Structure, discover
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
 
 _EXAMPLES = 4
+_PROBED = 64
 
 
 class Bench:
@@ -93,10 +98,24 @@ class Bench:
             model=self.predictor(network),
             network=network,
             groups=self.structure.groups,
+            sensitivity=self._sensitivity,
         )
         groups = self.structure.groups[::-1] if backwards else self.structure.groups
         with seeded(seed, self.device), untouched(network, gradients=False):
             return {group.name: checked_scores(scorer.score(group, context), group) for group in groups}
+
+    def _sensitivity(self, group: Group, scores: Tensor) -> Sensitivity:
+        return self._prober(group.name, scores, cuts(BoundedGroup(group, 0.0, 1.0)))
+
+    @cached_property
+    def _prober(self) -> Prober:
+        inputs, _ = self.data.validation.fetch(torch.arange(min(_PROBED, len(self.data.validation))))
+        held = tuple(each.to(self.device) for each in inputs)
+        return Prober(
+            select=self.structure.select,
+            cut=lambda kept: self.structure.cut(self.network, kept).eval(),
+            predict=lambda network: cast("Tensor", self.predictor(network)(*held)),
+        )
 
     def prune(
         self, strategy: Strategy, cut_units: Mapping[str, int], *, scorer: Scorer | None = None, seed: int = 0

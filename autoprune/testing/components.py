@@ -70,5 +70,6 @@ class BenchConformance(ComponentConformance):
 def _with_nested(component: Component) -> Iterator[Component]:
     yield component
     for _, value in component:
-        if isinstance(value, Component):
-            yield from _with_nested(value)
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, Component):
+                yield from _with_nested(each)

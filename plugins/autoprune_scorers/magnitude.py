@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Scorer
@@ -12,23 +14,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin import Group, ScoreContext
+    from autoprune.plugin.values import Role
 
 
-class L1(Scorer):
-    """Mean absolute weight of the filters that make a unit; of a block, of all its parameters.
+class _Magnitude(Scorer):
+    weights: Literal["fan-in", "fan-out"] = Field(
+        default="fan-in",
+        description="fan-in: the filter that makes a unit. fan-out: the weights that read it, which a norm between the"
+        " two does not rescale.",
+    )
 
-    Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710.
+    def _mean(self, group: Group, ctx: ScoreContext, magnitude: Callable[[Tensor], Tensor]) -> Tensor:
+        role: Role = "output" if self.weights == "fan-in" else "input"
+        sums = group.total(lambda name: magnitude(ctx.tensor(name).float()), role)
+        entries = group.total(lambda name: ctx.tensor(name).new_ones(()).expand(ctx.tensor(name).shape), role)
+        if not entries.all():
+            kind = {"output": "no output weights", "input": "no weights that read it and"}[role]
+            raise TrialError(f"group {group.name!r} has {kind} whose magnitude could rank it; use taylor")
+        return sums / entries
+
+
+class L1(_Magnitude):
+    """Mean absolute weight of the filters that make a unit, or of the weights that read it.
+
+    Li et al., "Pruning Filters for Efficient ConvNets", arXiv:1608.08710. Of a block, all its parameters count.
     """
 
     name = "l1"
 
     def score(self, group: Group, ctx: ScoreContext) -> Tensor:
-        """Mean of |w| over the unit's output weights, all layers of the group together, (U,)."""
-        return _mean(group, ctx, lambda weight: weight.abs())
+        """Mean of |w| over the unit's weights, all layers of the group together, (U,)."""
+        return self._mean(group, ctx, lambda weight: weight.abs())
 
 
-class L2(Scorer):
-    """Root mean square of the weights of the filters that make a unit.
+class L2(_Magnitude):
+    """Root mean square of the weights of the filters that make a unit, or of the weights that read it.
 
     Ranks a single layer as its filters' Euclidean norms do (He et al., "Soft Filter Pruning", arXiv:1808.06866).
     """
@@ -36,13 +56,5 @@ class L2(Scorer):
     name = "l2"
 
     def score(self, group: Group, ctx: ScoreContext) -> Tensor:
-        """Root of the mean of w² over the unit's output weights, all layers of the group together, (U,)."""
-        return _mean(group, ctx, lambda weight: weight.square()).sqrt()
-
-
-def _mean(group: Group, ctx: ScoreContext, magnitude: Callable[[Tensor], Tensor]) -> Tensor:
-    sums = group.total(lambda name: magnitude(ctx.tensor(name).float()), "output")
-    entries = group.total(lambda name: ctx.tensor(name).new_ones(()).expand(ctx.tensor(name).shape), "output")
-    if not entries.all():
-        raise TrialError(f"group {group.name!r} has no output weights whose magnitude could rank it; use taylor")
-    return sums / entries
+        """Root of the mean of w² over the unit's weights, all layers of the group together, (U,)."""
+        return self._mean(group, ctx, lambda weight: weight.square()).sqrt()

@@ -71,6 +71,10 @@ class Taylor(_Toy, Scorer):
     batches: int = Field(default=32, ge=1, description="Batches of the train split.")
 
 
+class BestOf(_Toy, Scorer):
+    name = "best-of"
+
+
 class NoRecovery(Recovery):
     name = "none"
 
@@ -171,7 +175,7 @@ class Tpe(_Toy, Sampler):
 
 COMPONENTS = (
     *(DigitsCnn, Factory, Digits, Parquet),
-    *(L1, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
+    *(BestOf, L1, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
     *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Sensitivity, Tpe),
 )
 

@@ -27,7 +27,8 @@ _STYLE = {
 }
 # Okabe and Ito's colours; lines of one colour differ in their dashes.
 _LINES = {
-    "ours": ("#D55E00", "-"),
+    "ours": ("#D55E00", "--"),
+    "ours-best": ("#D55E00", "-"),
     "random": ("#000000", "--"),
     "uniform": ("#A6A6A6", "-"),
     "hand-nsga2": ("#0072B2", "-"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from autoprune import NoFeasibleTrialError, hookimpl, load_pruned
 from autoprune.plugin import TrialResult
 from autoprune.search import search
-from autoprune.spec.model import Search
+from autoprune.spec.model import Search, Spec
 
 from .record import Recorder
 from .tasks import Setting
@@ -52,8 +53,14 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, **options: Any) -
 
 
 def ours(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
-    """The search as it comes: the spec's default sampler and its options; the dense model is one of the candidates."""
+    """The spec's default sampler and its options; the dense model is one of the candidates."""
     return run(setting, recorder, workspace, trials=budget)
+
+
+def best(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
+    """With the spec's default scorer, too: the search as it comes."""
+    scored = setting.spec.model_copy(update={"scorer": Spec.model_fields["scorer"].default})
+    return run(replace(setting, spec=scored), recorder, workspace, trials=budget)
 
 
 _PLAIN = {"sampler": {"use": "random"}, "early_rejection": 0.0, "precision": "float32"}

@@ -102,13 +102,14 @@ _HEAD = """\
 Made by `python -m tests.benchmarks.peers` on {cpus}, {threads} thread for every method, {jobs} run(s) at a time;
 {versions}. Seeds {seeds}; a ladder, which has no seed, runs once.
 
-Every method gets the same dense model, data, importance of channels (L1; peers that rank by their own are named),
-recovery and evaluators. A network's multiply-accumulates come from PyTorch's counter or, with ours, from exact
-arithmetic that agrees with it. Time zero: model and data are in memory, every image is decoded, and the method has run
-once on a toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts: tracing,
-copying, scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is found by
-trying, before the clock starts. Ours is the search as it comes: it may give a candidate up early and measure in
-bfloat16. All others measure every candidate to the end, in float32, and so is every front on the test split.
+Every method gets the same dense model, data, importance of channels, recovery and evaluators. The importance is L1;
+peers that rank by their own are named, and *ours, best-of* is our search with its default scorer, which measures what
+ranks a group best. A network's multiply-accumulates come from PyTorch's counter or, with ours, from exact arithmetic
+that agrees with it. Time zero: model and data are in memory, every image is decoded, and the method has run once on a
+toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts: tracing, copying,
+scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is found by trying,
+before the clock starts. Our search may give a candidate up early and measure in bfloat16. All others measure every
+candidate to the end, in float32, and so is every front on the test split.
 
 *Candidates* are networks that were evaluated (with our engine the dense one, too); what a profile evaluates, ours or a
 peer's, is no candidate, but in the seconds and images. *Images* are samples that went forward through a network, in
@@ -120,14 +121,16 @@ along the MACs, measured on at most {samples} test samples (not in the time). Nu
 
 def _targets(tasks: Sequence[Task], methods: Sequence[Method], found: Mapping[str, Found]) -> str:
     head = (
-        "task", "hand-built's hypervolume in ≤ 1/10 of its time", "random's in ≤ 20 candidates",
+        "task", "our scorer", "hand-built's hypervolume in ≤ 1/10 of its time", "random's in ≤ 20 candidates",
         "above every peer at equal time", "above the best ladder, every seed",
     )  # fmt: skip
     rows = []
     for task in tasks:
-        runs = found[task.name]
-        ours = runs.get("ours")
-        rows.append([task.title, *(_targets_of(ours, runs, methods) if ours else ["not run"] * 4)])
+        for method in (method for method in methods if method.kind == "ours"):
+            runs = found[task.name]
+            ours = runs.get(method.name)
+            cells = _targets_of(ours, runs, methods) if ours else ["not run"] * 4
+            rows.append([task.title, method.title.removeprefix("ours, "), *cells])
     return _table(head, rows)
 
 
@@ -149,7 +152,7 @@ def _targets_of(ours: Runs, runs: Found, methods: Sequence[Method]) -> list[str]
         _, needed = ours.to_reach(random.final)
         text = "never" if math.isinf(needed["evaluated"]) else f"{needed['evaluated']:.0f}"
         cells.append(_verdict(needed["evaluated"] <= 20, text))
-    others = [of for name, of in runs.items() if name != "ours"]
+    others = [of for name, of in runs.items() if _kind(methods, name) != "ours"]
     start = leads_from(ours, others) if others else None
     margin = ours.final - max((of.final for of in others), default=0.0)
     text = (
@@ -251,12 +254,17 @@ def _equal_time(methods: Sequence[Method], runs: Found) -> str:
 
 def _ladders(methods: Sequence[Method], runs: Found) -> str:
     ladders = {name: of.final for name, of in runs.items() if _kind(methods, name) == "ladder"}
-    if not ladders or "ours" not in runs:
+    if not ladders:
         return ""
     best = max(ladders, key=ladders.__getitem__)
     title = next(method.title for method in methods if method.name == best)
-    finals = ", ".join(f"{run.volumes[-1]:.3f} (seed {run.seed})" for run in runs["ours"].runs)
-    return f"Ours: {finals}. The best ladder, {title}: {ladders[best]:.3f}."
+    lines = [
+        f"{method.title[0].upper()}{method.title[1:]}: "
+        + ", ".join(f"{run.volumes[-1]:.3f} (seed {run.seed})" for run in runs[method.name].runs)
+        for method in methods
+        if method.kind == "ours" and method.name in runs
+    ]
+    return f"{'. '.join(lines)}. The best ladder, {title}: {ladders[best]:.3f}." if lines else ""
 
 
 def _notes(methods: Sequence[Method], stored: Mapping[str, Sequence[dict[str, Any]]]) -> str:

@@ -21,7 +21,15 @@ from autoprune_scorers.magnitude import L1, L2
 from autoprune_scorers.random_order import RandomOrder
 from autoprune_scorers.taylor import Taylor
 
-SCORERS = [L1(), L2(), RandomOrder(), BatchNormScale(otherwise=L1()), Taylor(batches=2)]
+SCORERS = [
+    L1(),
+    L2(),
+    RandomOrder(),
+    BatchNormScale(otherwise=L1()),
+    Taylor(batches=2),
+    L1(weights="fan-out"),
+    L2(weights="fan-out"),
+]
 
 
 def output_weights(net: nn.Module, name: str, unit: int) -> list[float]:
@@ -31,10 +39,10 @@ def output_weights(net: nn.Module, name: str, unit: int) -> list[float]:
 
 
 def test_the_host_finds_all_of_them() -> None:
-    assert {"l1", "l2", "random", "bn-scale", "taylor"} <= PluginHost().components(Scorer).keys()
+    assert {"l1", "l2", "random", "bn-scale", "taylor", "best-of"} <= PluginHost().components(Scorer).keys()
 
 
-@pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)
+@pytest.mark.parametrize("scorer", SCORERS, ids=str)
 def test_scores_are_one_finite_float_per_unit_and_the_model_is_untouched(
     scorer: Scorer, group: Group, ctx: ScoreContext
 ) -> None:
@@ -61,15 +69,30 @@ def test_l2_is_the_root_mean_square(group: Group, ctx: ScoreContext) -> None:
     assert L2().score(group, ctx).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_units_of_scattered_entries_are_gathered_by_index(data: Data) -> None:
+def test_fan_out_is_of_the_weights_that_read_a_unit(group: Group, net: nn.Module, ctx: ScoreContext) -> None:
+    readers = {"conv1": [net.conv2], "conv2": [net.hidden], "hidden": [net.head]}[group.name]
+    scores = L2(weights="fan-out").score(group, ctx)
+    for unit in range(group.units):
+        read = [_read(layer.weight, unit, group.units) for layer in readers]
+        mean = sum(w.square().sum() for w in read) / sum(w.numel() for w in read)
+        assert float(scores[unit]) == pytest.approx(float(mean.sqrt()), rel=1e-5)
+
+
+def _read(weight: torch.Tensor, unit: int, units: int) -> torch.Tensor:
+    """Inputs that a unit makes: one channel, or after flattening all places of it."""
+    return weight.detach().reshape(len(weight), units, -1)[:, unit]
+
+
+def test_units_of_scattered_entries_are_gathered_by_index(data: Data, ctx: ScoreContext) -> None:
     """A unit may own several rows anywhere in the dimension: here rows (3, 0) and (1, 2)."""
     net = nn.Linear(2, 4, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[1.0, -1.0], [10.0, 0.0], [0.0, 20.0], [3.0, 5.0]]))
     place = Slice("weight", 0, torch.tensor([[3, 0], [1, 2]]), "output")
     group = Group("net", 2, "neuron", ("net",), (place,))
-    ctx = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,))
-    assert L1().score(group, ctx).tolist() == [10 / 4, 30 / 4]
+    own = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,),
+                       sensitivity=ctx.sensitivity)  # fmt: skip
+    assert L1().score(group, own).tolist() == [10 / 4, 30 / 4]
 
 
 @pytest.mark.parametrize("scorer", [L1(), L2(), Taylor(batches=1)], ids=lambda s: s.name)
