@@ -23,7 +23,7 @@ from typing import Any, Literal
 import optuna
 from optuna.samplers import BaseGASampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
@@ -32,6 +32,7 @@ from autoprune.plugin.results import Origin
 from autoprune.search.guide import Guide
 from autoprune.search.halving import Promotion
 from autoprune.search.jobs import Probed
+from autoprune.search.journal import Journal
 from autoprune.search.seeding import derive
 from autoprune.search.space import Params, Precision, Proposal, Range
 from autoprune.spec import Spec
@@ -56,10 +57,17 @@ class StoredStudy:
         Raises:
             StudyError: The storage cannot be opened, or does not hold what the mode wants.
         """
-        self._results: dict[int, TrialResult] = {}
         self._sensitivities: dict[str, dict[str, Sensitivity]] | None = None
+        self._journal: Journal | None = None
+        """Where the study is kept in a file that this session writes."""
         with _quiet():
-            self._storage = _open(spec, journal, mend=mode != "read")
+            if spec.search.storage is not None:
+                self._storage = _open(spec.search.storage, spec.document.folder)
+            elif mode == "read":
+                self._storage = JournalStorage(JournalFileBackend(str(journal)))
+            else:
+                self._journal = Journal(journal)
+                self._storage = JournalStorage(self._journal)
             try:
                 if mode == "read":
                     self._study = optuna.load_study(study_name=name, storage=self._storage)
@@ -81,17 +89,13 @@ class StoredStudy:
         if isinstance(self._storage, RDBStorage):
             self._storage.remove_session()
             self._storage.engine.dispose()
+        if self._journal is not None:
+            self._journal.close()
 
     @property
     def results(self) -> list[TrialResult]:
-        """Of every finished trial, by number; each is parsed once."""
-        results = []
-        for trial in self._trials(*_STATES.values()):
-            if trial.number not in self._results and (result := _result(trial)) is not None:
-                self._results[trial.number] = result
-            if trial.number in self._results:
-                results.append(self._results[trial.number])
-        return results
+        """Of every finished trial, by number."""
+        return [result for trial in self._trials(*_STATES.values()) if (result := _result(trial)) is not None]
 
     @property
     def tests(self) -> dict[int, dict[str, Measured]]:
@@ -130,6 +134,7 @@ class Study(StoredStudy):
         self._parameters = guide.parameters
         self._sampler = sampler
         self._running: dict[int, Trial] = {}
+        self._results = {result.number: result for result in super().results}
         self._context = SamplerContext(
             seed=spec.search.seed,
             objectives=spec.objectives,
@@ -144,6 +149,11 @@ class Study(StoredStudy):
             history=lambda: self.results,
             pending=lambda: {trial.number: trial.params for trial in self._trials(TrialState.RUNNING)},
         )
+
+    @property
+    def results(self) -> list[TrialResult]:
+        """Of every finished trial, by number; only what an earlier session told is read from the storage."""
+        return [self._results[number] for number in sorted(self._results)]
 
     @property
     def begun(self) -> int:
@@ -198,9 +208,10 @@ class Study(StoredStudy):
     def tell(self, result: TrialResult) -> None:
         """Record a finished trial."""
         trial = self._running.pop(result.number)
+        result = result.model_copy(update={"model": None})
         if _RESULT not in trial.user_attrs:
-            trial.set_user_attr(_RESULT, result.model_copy(update={"model": None}).model_dump(mode="json"))
-        told = self._trials()[result.number].constraints
+            trial.set_user_attr(_RESULT, result.model_dump(mode="json"))
+        told = self._storage.get_trial(trial._trial_id).constraints
         for metric, violation in result.violations.items():
             if metric not in told:
                 # Samplers add violations up, so each is told relative to its bound.
@@ -212,6 +223,8 @@ class Study(StoredStudy):
                 [result.metrics[name].value for name in self._objectives] if complete else None,
                 state=_STATES[result.state],
             )
+        self._results[result.number] = result
+        self._settle()
 
     @property
     def sensitivities(self) -> dict[str, dict[str, Sensitivity]]:
@@ -234,15 +247,23 @@ class Study(StoredStudy):
     def record_precision(self, precision: Precision) -> None:
         """Settle it."""
         self._study.set_user_attr(_PRECISION, precision)
+        self._settle()
 
     def record_probe(self, probed: Probed) -> None:
         """Keep a group's sensitivity."""
         self._study.set_user_attr(f"{_PROBE}{probed.scorer}:{probed.group}", probed.model_dump(mode="json"))
         self._sensitivities = None
+        self._settle()
 
     def record_test(self, number: int, metrics: Mapping[str, Measured]) -> None:
         """Keep what was measured on the test split."""
         self._study.set_user_attr(f"{_TEST}{number}", {name: value.model_dump() for name, value in metrics.items()})
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have what was recorded outlive a crash of the machine, too. What is asked for need not: it is asked again."""
+        if self._journal is not None:
+            self._journal.sync()
 
     def _build_sampler(self, number: int, parameter: int = 0) -> None:
         """A sampler of its own for every draw, so that a draw hangs on no draw before it."""
@@ -291,33 +312,15 @@ def _result(trial: FrozenTrial) -> TrialResult | None:
     return None if stored is None else TrialResult.model_validate(stored)
 
 
-def _open(spec: Spec, journal: Path, *, mend: bool) -> BaseStorage:
-    url = spec.search.storage
-    if url is None:
-        if mend:
-            _mend(journal)
-        return JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
+def _open(url: str, folder: Path) -> BaseStorage:
+    """What the spec names; a path starts in the spec's folder."""
     scheme, _, path = url.partition(":///")
     if scheme.startswith("sqlite") and path and not path.startswith(":memory:"):
-        url = f"{scheme}:///{spec.document.folder / path}"
+        url = f"{scheme}:///{folder / path}"
     try:
         return get_storage(url) if url.startswith("redis") else RDBStorage(url)
     except Exception as error:
         raise StudyError(f"search.storage cannot be opened: {type(error).__name__}: {error}") from error
-
-
-def _mend(journal: Path) -> None:
-    """Remove what a process killed while writing leaves behind: its lock, and half a line that would spoil the next.
-
-    Only sessions write to a journal, and the folder's own lock keeps a second one out.
-    """
-    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        text = file.read()
-        if not text.endswith(b"\n"):
-            file.truncate(text.rfind(b"\n") + 1)
 
 
 @contextmanager
