@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ class _Child:
     """The run of a trial that is recorded completely."""
 
     run_id: str
-    on_front: bool
     has_model: bool
 
 
@@ -44,7 +43,10 @@ class Recorder:
 
     def __init__(self, study: StudyInfo) -> None:
         self._study = study
-        self._results = {result.number: result for result in study.finished}
+        self._results: dict[int, TrialResult] = {}
+        self._front: dict[int, list[float]] = {}
+        """Numbers of its members, and their objectives."""
+        self._learn(study.finished)
         self._file = study.folder / _STATE_FILE
         self._uri = tracking_uri(study)
         self._store: Store | None = None
@@ -53,6 +55,8 @@ class Recorder:
         self._children: dict[int, _Child] = {}
         self._halves: dict[int, str] = {}
         """Run ids of the trials whose recording was broken off."""
+        self._marked: set[int] = set()
+        """Numbers of the trials that MLflow takes for members of the front."""
         self._concluded = False
         self._wait_until = 0.0
         self._warned = False
@@ -74,18 +78,26 @@ class Recorder:
 
     def add(self, result: TrialResult) -> None:
         """Record a trial."""
-        self._results[result.number] = result
+        self._learn([result])
         if time.monotonic() >= self._wait_until:
             self._attempt("trials", self._catch_up)
 
     def finish(self, outcome: StudyOutcome) -> None:
         """Record what is missing and how the study ended."""
-        self._results = {result.number: result for result in outcome.trials}
+        self._results, self._front = {}, {}
+        self._learn(outcome.trials)
         if not self._attempt("trials", self._catch_up, final=True):
             return
         self._attempt("the front", lambda store: self._conclude(store, outcome), final=True)
         self._attempt("the report", lambda store: self._store_report(store, outcome), final=True)
         self._attempt("the models", lambda store: self._store_models(store, outcome), final=True)
+        if self._store is not None:
+            self._store.checkpoint()
+
+    def _learn(self, results: Sequence[TrialResult]) -> None:
+        for result in results:
+            self._results[result.number] = result
+            self._front = records.joined(self._front, result, self._study.objectives)
 
     def _attempt(self, what: str, step: Callable[[Store], None], *, final: bool = False) -> bool:
         """Take a step; whatever it raises is told and ends there."""
@@ -144,7 +156,7 @@ class Recorder:
             self._parent = store.create(self._experiment, self._study.name, start_ms=None, tags=tags)
             store.log(self._parent, params=params)
         self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
-        self._children, self._halves = {}, {}
+        self._children, self._halves, self._marked = {}, {}, set()
         for run in store.runs(self._experiment, "mlflow.parentRunId", self._parent):
             if run.tags.get("autoprune.role") == "trial":
                 self._take_stock(store, run)
@@ -168,35 +180,38 @@ class Recorder:
         elif run.ended:
             if number in self._halves:
                 store.delete(self._halves.pop(number))
-            on_front = run.tags.get("autoprune.front") == "true"
-            self._children[number] = _Child(run.run_id, on_front, has_model="autoprune.model" in run.tags)
+            self._children[number] = _Child(run.run_id, has_model="autoprune.model" in run.tags)
+            if run.tags.get("autoprune.front") == "true":
+                self._marked.add(number)
         else:
             self._halves[number] = run.run_id
 
     def _catch_up(self, store: Store) -> None:
         """Record every trial that lacks a complete run, and who is on the front."""
-        front = records.front_numbers(self._results.values(), self._study.objectives)
-        for number, result in sorted(self._results.items()):
-            child, on_front = self._children.get(number), number in front
-            if child is None:
-                self._record(store, result, on_front=on_front)
-            elif child.on_front != on_front:
-                store.log(child.run_id, tags=records.standing(result, on_front=on_front))
-                child.on_front = on_front
+        for number in sorted(self._results.keys() - self._children.keys()):
+            self._record(store, self._results[number])
+        for number in sorted(self._front.keys() ^ self._marked):
+            tags = records.standing(self._results[number], on_front=number in self._front)
+            store.log(self._children[number].run_id, tags=tags)
+            self._marked ^= {number}
 
-    def _record(self, store: Store, result: TrialResult, *, on_front: bool) -> None:
+    def _record(self, store: Store, result: TrialResult) -> None:
         """One run for a trial; the last step is its status, so that a run which has ended is complete."""
+        on_front = result.number in self._front
         tags = records.trial_tags(self._study, result, self._parent) | records.standing(result, on_front=on_front)
         run_id = self._halves.pop(result.number, None)
         if run_id is None:
             start = records.milliseconds(result.started)
             run_id = store.create(self._experiment, f"trial {result.number}", start_ms=start, tags=tags)
+            tags = {}
         end = records.milliseconds(result.finished)
         # The same values at the same moment are stored once: writing a half-written run again is harmless.
         metrics = records.trial_metrics(self._study, result)
-        store.log(run_id, metrics=metrics, params=records.trial_params(result), at_ms=end)
+        store.log(run_id, metrics=metrics, params=records.trial_params(result), tags=tags, at_ms=end)
         store.end(run_id, records.STATUS[result.state], end_ms=end)
-        self._children[result.number] = _Child(run_id, on_front, has_model=False)
+        self._children[result.number] = _Child(run_id, has_model=False)
+        if on_front:
+            self._marked.add(result.number)
 
     def _conclude(self, store: Store, outcome: StudyOutcome) -> None:
         """The front's notes and test values, the study's numbers, its verdict and its status."""
@@ -206,9 +221,9 @@ class Recorder:
                 sentence = point_verdict(self._study, outcome, point)
                 tags = records.standing(point.trial, on_front=True, sentence=sentence)
                 store.log(child.run_id, tags=tags, metrics=records.test_metrics(point.test))
-            elif child.on_front:
+            elif number in self._marked:
                 store.log(child.run_id, tags=records.standing(self._results[number], on_front=False))
-            child.on_front = number in members
+        self._marked = set(members)
         tags = {
             "mlflow.note.content": f"**{verdict(self._study, outcome)}**\n\nMore in `report.md` among the artifacts.",
             "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),

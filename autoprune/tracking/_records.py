@@ -8,7 +8,7 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -157,18 +157,23 @@ def test_metrics(test: Mapping[str, Measured]) -> dict[str, float]:
     return _finite({**{key("test", name): m.value for name, m in test.items()}, **_uncertainty(test, "test_")})
 
 
-def front_numbers(results: Iterable[TrialResult], objectives: Mapping[str, str]) -> set[int]:
-    """Numbers of the feasible trials that no other feasible trial is as good as; of equal ones the first."""
-    front: dict[int, list[float]] = {}
-    for result in sorted(results, key=lambda result: result.number):
-        if not result.feasible or any(name not in result.metrics for name in objectives):
-            continue
-        signs = {name: 1 if direction == "minimize" else -1 for name, direction in objectives.items()}
-        mine = [sign * result.metrics[name].value for name, sign in signs.items()]
-        if not any(_as_good(theirs, mine) for theirs in front.values()):
-            front = {number: theirs for number, theirs in front.items() if not _as_good(mine, theirs)}
-            front[result.number] = mine
-    return set(front)
+def joined(
+    front: Mapping[int, list[float]], result: TrialResult, objectives: Mapping[str, str]
+) -> dict[int, list[float]]:
+    """The front with one more trial, which may push others off it; of equal trials the first stays.
+
+    Args:
+        front: Number of each member to its objectives, with the sign that makes smaller better.
+        result: The trial. One that is infeasible changes nothing.
+        objectives: Direction per metric.
+    """
+    if not result.feasible or any(name not in result.metrics for name in objectives):
+        return dict(front)
+    signs = {name: 1 if direction == "minimize" else -1 for name, direction in objectives.items()}
+    mine = [sign * result.metrics[name].value for name, sign in signs.items()]
+    if any(_as_good(theirs, mine) and (theirs != mine or n < result.number) for n, theirs in front.items()):
+        return dict(front)
+    return {n: theirs for n, theirs in front.items() if not _as_good(mine, theirs)} | {result.number: mine}
 
 
 def _as_good(mine: list[float], theirs: list[float]) -> bool:

@@ -1,10 +1,11 @@
 """What sampler and storage take per trial, as a study grows: ``python -m tests.benchmarks.sampler_overhead``.
 
-    --samplers sensitivity nsga2 tpe random    --groups 10 50    --trials 100 1000
+    --samplers sensitivity nsga2 tpe random    --groups 10 50    --trials 100 1000    --tracking
 
 Trials are made up, so that nothing but the study itself takes time: a chain of groups, three objectives, a journal file
 in a temporary folder. A line per sampler and number of groups: milliseconds from asking for a trial to having told its
-result, median and quartiles of the last fifty trials before each mark.
+result, median and quartiles of the last fifty trials before each mark. With tracking each trial is recorded with MLflow,
+too, in a new SQLite database, and there are lines for that and for everything together.
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, Sensitivity, TrialResult
+from autoprune.plugin import (
+    Cost,
+    GroupSummary,
+    Measured,
+    Metric,
+    Sampler,
+    SearchedGroup,
+    Sensitivity,
+    StudyInfo,
+    TrialResult,
+)
 from autoprune.plugin.host import PluginHost
 from autoprune.search.guide import Guide
 from autoprune.search.jobs import Probed
 from autoprune.search.space import Proposal, Range
 from autoprune.search.study import Study
-from autoprune.spec import Spec
+from autoprune.spec import Spec, Tracking
+from autoprune.tracking import autoprune_study_started, autoprune_trial_finished
 
 _UNITS, _MOST, _WINDOW = 64, 57, 50
 _OBJECTIVES = {"accuracy": "maximize", "macs_ratio": "minimize", "robust_accuracy": "maximize"}
@@ -37,27 +49,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samplers", nargs="+", default=["sensitivity", "nsga2", "random"])
     parser.add_argument("--groups", nargs="+", type=int, default=[10, 50])
     parser.add_argument("--trials", nargs="+", type=int, default=[100, 1000], help="marks to measure at")
+    parser.add_argument("--tracking", action="store_true", help="record each trial with MLflow, too")
     options = parser.parse_args(arguments)
     known = PluginHost().components(Sampler)
-    print("| sampler | groups | " + " | ".join(f"at {mark} trials, ms" for mark in options.trials) + " |")
-    print("|---|---|" + "---|" * len(options.trials))
+    print("| sampler | groups | part | " + " | ".join(f"at {mark} trials, ms" for mark in options.trials) + " |")
+    print("|---|---|---|" + "---|" * len(options.trials))
     for name in options.samplers:
         for groups in options.groups:
-            took = _run(known[name](), groups, max(options.trials))
-            cells = [_quartiles(took[max(0, mark - _WINDOW) : mark]) for mark in options.trials]
-            print(f"| {name} | {groups} | " + " | ".join(cells) + " |", flush=True)
+            took = _run(known[name](), groups, max(options.trials), tracking=options.tracking)
+            for part, each in took.items():
+                cells = [_quartiles(each[max(0, mark - _WINDOW) : mark]) for mark in options.trials]
+                print(f"| {name} | {groups} | {part} | " + " | ".join(cells) + " |", flush=True)
 
 
-def _run(sampler: Sampler, groups: int, trials: int) -> list[float]:
+def _run(sampler: Sampler, groups: int, trials: int, *, tracking: bool) -> dict[str, list[float]]:
+    """Milliseconds per trial of each part."""
     rng = np.random.default_rng(0)
     tolerance = rng.uniform(0.2, 3.0, groups)
     spec = Spec.model_validate({
         "name": "overhead", "model": {"use": "m"}, "data": {"use": "d"}, "evaluators": [{"use": "e"}],
-        "objectives": _OBJECTIVES,
+        "objectives": _OBJECTIVES, "search": {"trials": trials},
     })  # fmt: skip
-    took = []
+    own, recording = [], []
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.log"
+        info = _info(spec, Path(folder), groups)
+        if tracking:
+            autoprune_study_started(info)
         study = Study("s", spec=spec, guide=_guide(groups), sampler=sampler, journal=journal, new=True)
         study.enqueue([("dense", {f"ratio.{i}": 0.0 for i in range(groups)})])
         for index in range(groups if sampler.probe_samples else 0):
@@ -73,9 +91,34 @@ def _run(sampler: Sampler, groups: int, trials: int) -> list[float]:
             result = _measured(proposal, tolerance, rng)
             start = time.perf_counter()
             study.tell(result)
-            took.append(1e3 * (asked + time.perf_counter() - start))
+            told = time.perf_counter()
+            own.append(1e3 * (asked + told - start))
+            if tracking:
+                autoprune_trial_finished(info, result)
+                recording.append(1e3 * (time.perf_counter() - told))
         study.close()
-    return took
+    parts = {"sampler, storage": own}
+    if tracking:
+        parts |= {"tracking": recording, "all": [sum(both) for both in zip(own, recording, strict=True)]}
+    return parts
+
+
+def _info(spec: Spec, folder: Path, groups: int) -> StudyInfo:
+    return StudyInfo(
+        name="overhead",
+        folder=folder,
+        spec=spec.model_copy(update={"tracking": Tracking(uri=f"sqlite:///{folder / 'mlflow.db'}")}),
+        spec_text="",
+        trials=spec.search.trials,
+        objectives=spec.objectives,
+        constraints={},
+        units=dict.fromkeys(spec.objectives, ""),
+        groups=tuple(
+            GroupSummary(name=str(i), units=_UNITS, granularity="channel", layers=(), low=0.0, high=0.9)
+            for i in range(groups)
+        ),
+        environment={},
+    )
 
 
 def _guide(groups: int) -> Guide:

@@ -236,6 +236,19 @@ def test_sessions_propose_by_seed_and_number_alone(spec, tmp_path):
     assert len(set(ratios)) == 6, "no proposal is repeated"
 
 
+def test_a_trial_waits_for_the_disk_once_when_it_is_told(constrained, tmp_path, monkeypatch):
+    study = open_study(constrained, tmp_path / "journal", new=True)
+    study.enqueue(FIRST)
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    proposals = [study.ask(), study.ask(), study.ask()]
+    assert not synced
+    for proposal in proposals:
+        study.tell(outcome(proposal))
+    assert len(synced) == 3
+    assert synced[-1] == (tmp_path / "journal").stat().st_size, "after all that is written"
+
+
 def test_a_name_that_is_taken_is_refused(sqlite, tmp_path):
     open_study(sqlite, tmp_path / "journal", new=True).close()
     with pytest.raises(StudyError, match="the storage has a study called 'study' already"):

@@ -41,7 +41,7 @@ def _no_settings(monkeypatch, tmp_path):
 def empty_database(tmp_path_factory):
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
     with quietly():
-        Store(f"sqlite:///{file}")
+        Store(f"sqlite:///{file}").checkpoint()
     return file
 
 

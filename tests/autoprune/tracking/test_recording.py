@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -216,6 +217,24 @@ def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_p
         state = json.loads(envelope["state"])
         assert name.rpartition("-")[2] in state["searchFilter"]
         assert "metrics.`objective/accuracy`" in state["selectedColumns"]
+
+
+def test_a_new_database_logs_ahead_and_a_copy_of_it_is_whole(synthetic, run_study, assert_complete, tmp_path):
+    new = tmp_path / "folder" / "new.db"
+    study = synthetic.study(tmp_path / "study", uri=f"sqlite:///{new}")
+    outcome = run_study(study, synthetic.trials(2))
+    shutil.copy(new, tmp_path / "copy.db")
+    with sqlite3.connect(new) as database:
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    assert_complete(study, f"sqlite:///{tmp_path / 'copy.db'}", outcome)
+
+
+def test_a_database_that_is_there_keeps_its_mode(synthetic, run_study, uri, tmp_path):
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
+    run_study(synthetic.study(tmp_path / "study", uri=uri), synthetic.trials(2))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
 
 
 def test_the_plugin_comes_in_through_its_entry_point():

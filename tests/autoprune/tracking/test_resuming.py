@@ -143,6 +143,29 @@ tracker.autoprune_trial_finished(study, synthetic.trial(1))
 
 
 @pytest.mark.usefixtures("_no_report")
+def test_a_half_written_trial_that_has_left_the_front_meanwhile(
+    synthetic, tracker, resume, assert_complete, uri, tmp_path, monkeypatch
+):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    results = synthetic.trials(4)
+    best = {name: m.model_copy(update={"value": m.value * 2}) for name, m in results[3].metrics.items()}
+    best["latency_ms"] = best["latency_ms"].model_copy(update={"value": 0.1})
+    results = (*results[:3], results[3].model_copy(update={"metrics": best}))
+    tracker.autoprune_study_started(study)
+    with monkeypatch.context() as patch:
+
+        def die(*args, **kwargs):
+            raise Killed
+
+        patch.setattr(Store, "log", die)
+        with pytest.raises(Killed):
+            tracker.autoprune_trial_finished(study, results[0])
+    outcome, _ = resume(study, results, known=4)
+    assert [point.trial.number for point in outcome.front.points] == [3]
+    assert_complete(study, uri, outcome)
+
+
+@pytest.mark.usefixtures("_no_report")
 def test_runs_that_should_not_be_there_go_and_the_users_stay(
     synthetic, run_study, resume, stored, assert_complete, uri, tmp_path
 ):
