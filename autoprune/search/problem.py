@@ -52,13 +52,13 @@ class Problem:
             Of shape (N,) each.
         """
         exact = [e for e in self.components.evaluators if isinstance(e, ExactEvaluator)]
-        dense = self.structure.costs()
-        rows = [
-            {**vars(costs), **{e.metric_name(n): v for e in exact for n, v in e.compute(costs, dense).items()}}
-            for costs in self.structure.cost_table(cut_units)
-        ]
-        names = [*vars(dense), *(e.metric_name(metric.name) for e in exact for metric in e.metrics)]
-        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+        dense, rows = self.structure.costs(), self.structure.cost_table(cut_units)
+        metrics = {name: np.array([getattr(costs, name) for costs in rows], dtype=float) for name in vars(dense)}
+        for evaluator in exact:
+            computed = [evaluator.compute(costs, dense) for costs in rows]
+            for name in (metric.name for metric in evaluator.metrics):
+                metrics[evaluator.metric_name(name)] = np.array([values[name] for values in computed], dtype=float)
+        return metrics
 
     def predictor(self, network: nn.Module, precision: Precision = "float32") -> Predictor:
         """The network with the data's normalisation in front; shares its parameters.

@@ -75,14 +75,21 @@ class Race:
                 raise GivenUp(f"{name} will not be {bound}: {_so_far(name, partial)}", {**measured, **partial})
         if any(name not in ends for name in self._objectives):
             return
-        best = [-max(ends[n]) if d == "maximize" else min(ends[n]) for n, d in self._objectives.items()]
+        if self._dominated([max(ends[n]) if d == "maximize" else min(ends[n]) for n, d in self._objectives.items()]):
+            known = ", ".join(_so_far(name, partial) for name in partial) or "all objectives are known"
+            raise GivenUp(f"dominated by the front: {known}", {**measured, **partial})
+
+    def lost(self, measured: Mapping[str, Measured]) -> bool:
+        """Whether a candidate with all objectives measured will never be on the front."""
+        return self._dominated([measured[name].value for name in self._objectives])
+
+    def _dominated(self, values: Sequence[float]) -> bool:
         signs = [-1.0 if d == "maximize" else 1.0 for d in self._objectives.values()]
         for rival in self._rivals:
-            theirs = [sign * value for sign, value in zip(signs, rival, strict=True)]
-            pairs = list(zip(theirs, best, strict=True))
-            if all(t <= b for t, b in pairs) and any(t < b for t, b in pairs):
-                known = ", ".join(_so_far(name, partial) for name in partial) or "all objectives are known"
-                raise GivenUp(f"dominated by the front: {known}", {**measured, **partial})
+            pairs = [(sign * r, sign * v) for sign, r, v in zip(signs, rival, values, strict=True)]
+            if all(r <= v for r, v in pairs) and any(r < v for r, v in pairs):
+                return True
+        return False
 
 
 def _ends(value: Measured, widened: float) -> tuple[float, float]:

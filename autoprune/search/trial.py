@@ -235,7 +235,7 @@ class Runner:
         except GivenUp as given_up:
             record.metrics |= given_up.measured
             return record.result("rejected", given_up.reason, stages.durations_s)
-        if not record.broken:
+        if not record.broken and not race.lost(record.metrics):  # only the front's models are kept
             with stages.stage("save"):
                 self._save(proposal.number, pruned, plan, candidate)
         return record.result("complete", None, stages.durations_s)

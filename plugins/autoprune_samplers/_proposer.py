@@ -12,9 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune.plugin import SamplerContext
 from autoprune_samplers._allocation import Factors, factors
 from autoprune_samplers._damage import Profile
+from autoprune_samplers._history import History
 from autoprune_samplers._improvement import directions, expected_improvement, reach
 from autoprune_samplers._latency import aligned, padded_macs
 from autoprune_samplers._pool import allocations, levels, moves, scattered
@@ -52,26 +53,19 @@ class Proposer:
 
     def propose(self) -> dict[str, float | str] | None:
         """Parameters of the next candidate; None as long as too little is known to choose by."""
-        finished = self._ctx.history()
-        # A candidate that was given up half-way tells something, too.
-        history = [t for t in finished if t.state == "complete" or self._learned(t)]
-        dense = next((t for t in history if t.origin == "dense"), None)
+        history = self._ctx.memo("history", lambda: History(self._ctx))
+        history.learn(self._ctx.history())
         profiles = [self._profile(label) for label in self._ctx.scorers]
-        if dense is None or not any(profiles):
+        if history.dense is None or not any(profiles):
             return None
-        rows = {t.number: self._ctx.memo(("row", t.number), partial(self._row, t)) for t in finished}
-        known, pending = np.array([rows[t.number] for t in history]), self._pending()
-        model = Prediction(self._ctx, profiles, known, history, dense)
-        # What failed is tried, too: it would fail again.
-        tried = {*map(tuple, rows.values()), *map(tuple, pending.tolist())}
+        telling, pending = history.telling(), self._pending()
+        known = np.stack([history.rows[trial.number] for trial in telling])
+        model = Prediction(self._ctx, profiles, known, telling, history.dense)
+        tried = history.tried.union(row.tobytes() for row in pending)
         chosen = self._chosen(model, known[model.front], pending, tried)
         return None if chosen is None else self._parameters(chosen)
 
-    def _learned(self, trial: TrialResult) -> bool:
-        declared = self._ctx.metrics
-        return any(declared[name].cost is not Cost.EXACT for name in trial.metrics if name in declared)
-
-    def _chosen(self, model: Prediction, front: Ints, pending: Ints, tried: set[tuple[int, ...]]) -> Ints | None:
+    def _chosen(self, model: Prediction, front: Ints, pending: Ints, tried: set[bytes]) -> Ints | None:
         ctx, groups = self._ctx, self._ctx.groups
         parts = [self._with_choices(scattered(groups, 20, self._rng))]
         if self._pieces.allocation:
@@ -153,11 +147,6 @@ class Proposer:
             columns[0] = np.full(len(cuts), scorer)
         return np.concatenate([cuts, np.stack(columns, axis=1)], axis=1)
 
-    def _row(self, trial: TrialResult) -> list[int]:
-        cuts = [round(trial.achieved.get(g.name, 0.0) * g.units) for g in self._ctx.groups]
-        chosen = zip(self._labels, (trial.scorer, trial.strategy), strict=True)
-        return [*cuts, *(labels.index(label) if label in labels else 0 for labels, label in chosen)]
-
     def _pending(self) -> Ints:
         """Rows of the other trials that are running."""
         rows = []
@@ -192,9 +181,8 @@ def _mixed(tables: Sequence[Factors], weights: Floats) -> Factors:
     return mixed
 
 
-def _untried(pool: Ints, tried: set[tuple[int, ...]]) -> Ints:
+def _untried(pool: Ints, tried: set[bytes]) -> Ints:
     pool = np.unique(pool, axis=0)
-    count = pool.shape[1] - 2
-    new = [any(row[:count]) and tuple(row) not in tried for row in pool.tolist()]
-    left: Ints = pool[np.array(new, dtype=bool)]
+    new = [row.tobytes() not in tried for row in pool]
+    left: Ints = pool[pool[:, :-2].any(axis=1) & np.array(new, dtype=bool)]
     return left

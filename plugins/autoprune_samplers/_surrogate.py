@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_MOST = 200
+MOST_FITTED = 200
 """Trials that a Gaussian process is fitted to: the latest. Its time grows with their cube."""
 _TELLING = 60
 """Of those, the latest from which its length and noise are chosen."""
@@ -70,7 +70,7 @@ class Process:
             precision: How much each of them is believed in, in trials (P,).
             spread: What is expected before any trial of the deviations from the line.
         """
-        features, design, target = features[-_MOST:], design[-_MOST:], target[-_MOST:]
+        features, design, target = features[-MOST_FITTED:], design[-MOST_FITTED:], target[-MOST_FITTED:]
         self._features, count = features, len(target)
         gram = design.T @ design + np.diag(precision)
         self._line = prior + np.linalg.solve(gram, design.T @ (target - design @ prior))

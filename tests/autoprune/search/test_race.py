@@ -67,6 +67,18 @@ def test_a_bound_that_will_not_hold_ends_it_with_the_reason():
     race([], constraints=bounds).look({}, {"accuracy": proportion(65, 100)})
 
 
+def test_what_a_rival_dominates_is_lost_for_good_whatever_may_be_risked():
+    def lost(accuracy, macs, rivals=((0.8, 0.5), (0.6, 0.2))):
+        values = {"accuracy": Measured(value=accuracy), "macs": Measured(value=macs)}
+        return race(rivals, error=0.0).lost(values)
+
+    assert lost(0.7, 0.5)
+    assert lost(0.6, 0.3)
+    assert not lost(0.7, 0.4)
+    assert not lost(0.8, 0.5), "of equal ones the earlier trial stays, which may be this one"
+    assert not lost(0.1, 0.9, rivals=())
+
+
 @pytest.mark.parametrize(("error", "looks"), [(0.05, 4), (0.05, 20), (0.2, 10)])
 def test_the_error_rate_over_a_thousand_races(error, looks):
     """Candidates that end a hair above their rival, the hardest case, are given up no oftener than is claimed."""

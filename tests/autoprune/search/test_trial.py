@@ -55,6 +55,14 @@ def test_a_trial_measures_everything_and_saves_its_model(runner, tmp_path):
     assert sum(result.durations_s.values()) <= total
 
 
+def test_the_model_of_a_trial_that_is_dominated_is_not_saved(runner, tmp_path):
+    runner = runner("search.early_rejection=0")
+    for number, share in ((4, 0.1), (5, 0.99)):  # no model is that small; each model is smaller than that
+        done = runner.run(Proposal(number=number, origin="sampler", params=HALF, rivals=((-1.0, share),)))
+        assert done.state == "complete"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["5"]
+
+
 def test_the_lowest_scores_go(runner, tmp_path):
     run(runner())
     dense = runner()._problem.network

@@ -1,0 +1,88 @@
+"""A study's finished trials, each looked at once, so that a long study costs no more per draw than a short one."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune_samplers._surrogate import MOST_FITTED
+
+Ints = NDArray[np.int64]
+
+
+class History:
+    """What the finished trials tell: what was tried, and the trials that a prediction hangs on."""
+
+    def __init__(self, ctx: SamplerContext) -> None:
+        """Of a study that has none yet.
+
+        Args:
+            ctx: The sampler's, of any draw.
+        """
+        self._groups = ctx.groups
+        self._labels = (ctx.scorers, ctx.strategies)
+        self._uncertain = {name for name, metric in ctx.metrics.items() if metric.cost is not Cost.EXACT}
+        self._signs = {name: -1.0 if d == "maximize" else 1.0 for name, d in ctx.objectives.items()}
+        self._trials: dict[int, TrialResult] = {}
+        self._latest: dict[str, list[int]] = {name: [] for name in (*ctx.objectives, *ctx.constraints)}
+        """Numbers of the latest trials with each metric, ascending: those that a process is fitted to."""
+        self._front: dict[int, tuple[float, ...]] = {}
+        """Numbers of the trials that no other one is better than, and their objectives, minimised."""
+        self.tried: set[bytes] = set()
+        """Rows of all that was tried, failures included: those would fail again."""
+        self.rows: dict[int, Ints] = {}
+        """By number: the units that went per group, the scorer and the strategy."""
+        self.dense: TrialResult | None = None
+        """The dense model's trial, if it was measured."""
+
+    def learn(self, finished: Sequence[TrialResult]) -> None:
+        """Look at the trials that are new.
+
+        Args:
+            finished: All of the study, by number; new ones are mostly the last.
+        """
+        left = len(finished) - len(self._trials)
+        for trial in reversed(finished):
+            if not left:
+                return
+            if trial.number not in self._trials:
+                left -= 1
+                self._trials[trial.number] = trial
+                row = self.rows[trial.number] = self._row(trial)
+                self.tried.add(row.tobytes())
+                # A candidate that was given up half-way tells something, too.
+                if trial.state == "complete" or not self._uncertain.isdisjoint(trial.metrics):
+                    self._take(trial)
+
+    def telling(self) -> list[TrialResult]:
+        """The trials that a prediction hangs on, by number: the latest with each metric, and the front."""
+        numbers = {*self._front, *(number for latest in self._latest.values() for number in latest)}
+        return [self._trials[number] for number in sorted(numbers)]
+
+    def _take(self, trial: TrialResult) -> None:
+        for name, latest in self._latest.items():
+            if name in trial.metrics:
+                insort(latest, trial.number)
+                del latest[:-MOST_FITTED]
+        dense = trial.origin == "dense" and trial.state == "complete"
+        if dense and self.dense is None:
+            self.dense = trial
+        if trial.feasible or dense:
+            mine = tuple(sign * trial.metrics[name].value for name, sign in self._signs.items())
+            if not any(_better(theirs, mine) for theirs in self._front.values()):
+                self._front = {n: theirs for n, theirs in self._front.items() if not _better(mine, theirs)}
+                self._front[trial.number] = mine
+
+    def _row(self, trial: TrialResult) -> Ints:
+        cuts = [round(trial.achieved.get(g.name, 0.0) * g.units) for g in self._groups]
+        chosen = zip(self._labels, (trial.scorer, trial.strategy), strict=True)
+        numbers = (labels.index(label) if label in labels else 0 for labels, label in chosen)
+        return np.array([*cuts, *numbers], dtype=np.int64)
+
+
+def _better(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
