@@ -4,7 +4,7 @@
 
 Trials are made up, so that nothing but the study itself takes time: a chain of groups, three objectives, a journal file
 in a temporary folder. A line per sampler and number of groups: milliseconds from asking for a trial to having told its
-result, median and quartiles of the last fifty trials before each mark. With tracking each trial is recorded with MLflow,
+result, median and quartiles of the last fifty trials before each mark. With tracking each trial is recorded in MLflow,
 too, in a new SQLite database, and there are lines for that and for everything together.
 """
 
