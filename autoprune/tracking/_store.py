@@ -201,7 +201,7 @@ def _check_database(uri: str) -> None:
         return
     if (file := sqlite_file(uri)) and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file)) as connection:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:  # not every file system can
             # For good. MLflow commits four times a trial, and a commit to a write-ahead log waits less for the disk.
             connection.execute("PRAGMA journal_mode = WAL")
     connect: Callable[[str], Any] = create_sqlalchemy_engine
