@@ -95,7 +95,8 @@ def _task(
         f"objectives={{{', '.join(f'{metric}: {better}' for metric, better in objectives.items())}}}",
         "constraints={}",
     )
-    return Task(name, title, EXAMPLES / f"{spec}.yaml", overrides, objectives, reference, BUDGETS | {"ours": ours})
+    folder = Path(__file__).parent if spec == "digits_deep" else EXAMPLES
+    return Task(name, title, folder / f"{spec}.yaml", overrides, objectives, reference, BUDGETS | {"ours": ours})
 
 
 _RECALIBRATE = "{use: bn-recalibration, samples: 512}"
@@ -112,6 +113,7 @@ TASKS = {
         _task("sst2-transformer", "Transformer on SST-2", "sst2_transformer", chance=0.5),
         _task("sst2-lstm", "LSTM on SST-2", "sst2_lstm", chance=0.5),
         _task("digits", "Small CNN on digits", "digits", chance=0.1, recover=_RECALIBRATE),
+        _task("digits-deep", "Deep CNN on digits", "digits_deep", chance=0.1, recover=_RECALIBRATE, ours=80),
     )
 }  # fmt: skip
 
