@@ -125,11 +125,6 @@ class Strategy(Component):
 
     kind = "strategy"
 
-    @property
-    def takes_effort(self) -> bool:
-        """Whether it does only the share ``ctx.effort`` of its work, so that the promising can be given more."""
-        return False
-
     @abstractmethod
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         """A smaller copy of the dense network. Groups must lose exactly ``candidate.cut_units``."""
@@ -139,11 +134,6 @@ class Recovery(Component):
     """Wins back what a cut cost."""
 
     kind = "recovery"
-
-    @property
-    def takes_effort(self) -> bool:
-        """Whether it does only the share ``ctx.effort`` of its work, so that the promising can be given more."""
-        return False
 
     @abstractmethod
     def recover(self, network: nn.Module, ctx: PruneContext) -> None:

@@ -105,8 +105,6 @@ class PruneContext(Context):
     network."""
     predictor: Callable[[nn.Module], nn.Module]
     """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
-    effort: float = 1.0
-    """Share of the full recovery that this candidate has earned so far, for those that take it."""
 
 
 def _to_nobody(measured: Mapping[str, Measured]) -> None:

@@ -13,7 +13,7 @@ from autoprune.plugin.values import Direction, Measured
 from autoprune.spec import Spec
 
 TrialState = Literal["complete", "failed", "rejected"]
-Origin = Literal["dense", "ladder", "sampler", "promoted"]
+Origin = Literal["dense", "ladder", "sampler"]
 
 
 class _Record(BaseModel):
@@ -32,10 +32,6 @@ class TrialResult(_Record):
     """Ratio per group after rounding to whole units."""
     scorer: str
     strategy: str
-    effort: float = 1.0
-    """Share of the full recovery that it had."""
-    promoted_from: int | None = None
-    """Number of the trial that had the same cut and less effort."""
     metrics: dict[str, Measured]
     """Everything measured on the validation split; for a rejected trial what was known by then."""
     violations: dict[str, float] = {}

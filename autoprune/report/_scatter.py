@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREEN, _GREY, _BLACK = "#0072B2", "#E69F00", "#009E73", "#A6A6A6", "#000000"
-_MARKERS = {"dense": "*", "ladder": "D", "sampler": "o", "promoted": "o"}
-_SIZES = {"dense": 110, "ladder": 28, "sampler": 26, "promoted": 26}
+_MARKERS = {"dense": "*", "ladder": "D", "sampler": "o"}
+_SIZES = {"dense": 110, "ladder": 28, "sampler": 26}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from autoprune.search.environment import environment
 from autoprune.search.executor import Executor
 from autoprune.search.folder import SPEC_FILE, StudyFolder
 from autoprune.search.front import pareto_front
-from autoprune.search.halving import efforts, promotion
 from autoprune.search.interrupts import Interrupts
 from autoprune.search.jobs import Calibrate, Calibrated, Done, Probed, Remeasure, Remeasured
 from autoprune.search.observers import Observers, log
@@ -96,8 +95,9 @@ class Session:
                 if (repeated := self._repeated(proposal)) is not None:
                     self._finish(info, repeated)
                     continue
-                update = {"rivals": self._rivals(proposal), "precision": self._precision}
-                self._executor.submit(proposal.model_copy(update=update))
+                objectives = self._problem.spec.objectives
+                rivals = tuple(tuple(r.metrics[name].value for name in objectives) for r in self._front)
+                self._executor.submit(proposal.model_copy(update={"rivals": rivals, "precision": self._precision}))
                 running += 1
             if not running:
                 return
@@ -137,46 +137,24 @@ class Session:
                     log.warning("how sensitive %s is could not be measured: %s", done.group, done.reason)
 
     def _next(self) -> Proposal | None:
-        proposal = self._unfinished.popleft() if self._unfinished else self._asked()
-        if proposal is None or proposal.origin in ("dense", "promoted"):
-            return proposal
-        strategy = self._problem.space.strategies[self._problem.space.strategy(proposal)]
-        start = efforts(self._problem.spec.search.rungs)[0] if strategy.takes_effort else 1.0
-        return proposal.model_copy(update={"effort": start})
-
-    def _asked(self) -> Proposal | None:
-        if self._study.begun >= self._folder.trials:
-            return None
-        search = self._problem.spec.search
-        if search.rungs > 1 and not self._study.waiting:
-            results = [self._results[number] for number in sorted(self._results)]
-            objectives, promoted = self._problem.spec.objectives, self._study.promoted
-            if earned := promotion(results, objectives, rungs=search.rungs, promoted=promoted):
-                self._study.promote(earned)
-        return self._study.ask()
-
-    def _rivals(self, proposal: Proposal) -> tuple[tuple[float, ...], ...]:
-        """The front of those that had no more effort: a candidate must not be dominated by it."""
-        objectives, front = self._problem.spec.objectives, self._front
-        if self._problem.spec.search.rungs > 1:
-            front = pareto_front([r for r in self._results.values() if r.effort <= proposal.effort], objectives)
-        return tuple(tuple(r.metrics[name].value for name in objectives) for r in front)
+        if self._unfinished:
+            return self._unfinished.popleft()
+        return self._study.ask() if self._study.begun < self._folder.trials else None
 
     def _repeated(self, proposal: Proposal) -> TrialResult | None:
         """The result, where an earlier trial had the same cut, scorer and strategy: it is not paid for again."""
         space = self._problem.space
         if proposal.origin == "dense":
             return None
-        same = (space.candidate(proposal).ratios, space.scorer(proposal), space.strategy(proposal), proposal.effort)
+        same = (space.candidate(proposal).ratios, space.scorer(proposal), space.strategy(proposal))
         for earlier in self._results.values():
             if earlier.state != "complete" or earlier.origin == "dense":
                 continue
-            if (earlier.achieved, earlier.scorer, earlier.strategy, earlier.effort) == same:
+            if (earlier.achieved, earlier.scorer, earlier.strategy) == same:
                 now = datetime.now(UTC)
                 changes = {
                     "number": proposal.number,
                     "origin": proposal.origin,
-                    "promoted_from": proposal.promoted_from,
                     "ratios": space.asked(proposal),
                     "durations_s": {},
                     "reason": f"same cut as trial {earlier.number}; its measurements are used again",

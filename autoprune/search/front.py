@@ -32,26 +32,6 @@ def pareto_front(results: Sequence[TrialResult], objectives: Mapping[str, Direct
     return tuple(sorted(front, key=lambda result: (sign * result.metrics[first].value, result.number)))
 
 
-def ranked(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> list[TrialResult]:
-    """Feasible trials, the most promising first: front after front, and within one those that stand most alone.
-
-    Deb et al., *A fast and elitist multiobjective genetic algorithm: NSGA-II*, IEEE Transactions on Evolutionary
-    Computation 6 (2002): non-dominated sorting and crowding distance.
-
-    Args:
-        results: Feasible trials in any order.
-        objectives: Direction per metric.
-    """
-    left, order = list(results), []
-    while left:
-        losses = _losses(left, objectives)
-        rows = _nondominated(losses)
-        alone = _crowding(losses[rows])
-        order += [left[rows[place]] for place in np.argsort(-alone, kind="stable")]
-        left = [result for row, result in enumerate(left) if row not in set(rows)]
-    return order
-
-
 def measure_front(
     results: Sequence[TrialResult],
     objectives: Mapping[str, Direction],
@@ -124,17 +104,6 @@ def _nondominated(losses: Values) -> list[int]:
         if not better.any() and not no_worse[:row].any():
             kept.append(row)
     return kept
-
-
-def _crowding(losses: Values) -> Values:
-    """Distance between both neighbours of each member of a front (N, M), summed over the objectives, (N,)."""
-    alone = np.zeros(len(losses))
-    for values in losses.T:
-        order = np.argsort(values, kind="stable")
-        extent = (values[order[-1]] - values[order[0]]) or 1.0
-        alone[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / extent
-        alone[order[[0, -1]]] = np.inf
-    return alone
 
 
 def _reference(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> dict[str, float]:

@@ -85,7 +85,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
         PluginError: A source breaks its contract.
     """
     components = bind(spec, host)
-    mistakes = _unfit_search(spec, components)
+    mistakes = _unfit_sampler(spec, components)
     device = _device(spec, worker, mistakes)
     if mistakes:
         raise SpecError(mistakes)
@@ -127,14 +127,9 @@ def _device(spec: Spec, worker: int, mistakes: list[Mistake]) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _unfit_search(spec: Spec, components: Components) -> list[Mistake]:
-    mistakes = []
-    if reason := components.sampler.refuses(spec.objectives):
-        mistakes.append(spec.document.mistake(("search", "sampler"), reason))
-    if spec.search.rungs > 1 and not any(strategy.takes_effort for strategy in components.strategies):
-        reason = "no strategy here spends a share of its recovery, as one-shot with fine-tune does; leave rungs out"
-        mistakes.append(spec.document.mistake(("search", "rungs"), reason))
-    return mistakes
+def _unfit_sampler(spec: Spec, components: Components) -> list[Mistake]:
+    reason = components.sampler.refuses(spec.objectives)
+    return [spec.document.mistake(("search", "sampler"), reason)] if reason else []
 
 
 def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:

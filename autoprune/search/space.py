@@ -34,10 +34,6 @@ class Proposal(BaseModel):
     """Objective values of the front's members as it is handed to an executor: what it must not be dominated by."""
     precision: Precision = "float32"
     """Of forward passes without gradients."""
-    effort: float = 1.0
-    """Share of the full recovery."""
-    promoted_from: int | None = None
-    """Number of the trial that had the same cut and less effort."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Every trial keeps our whole `TrialResult` in its user attributes; Optuna's own c
 dashboards need. A study that was killed at any moment goes on without losing or repeating a trial:
 
 * The first candidates are queued in a fixed order, so the number of trials tells which are missing.
-* A trial that is tried again with more effort is queued with its parameters, before anything else is asked for.
 * A trial that was running keeps its number and its parameters. Parameters it had not got yet are drawn with seeds of
   their own, so they come out as they would have.
 * A trial that had its result but not yet its state is told again, not run again.
@@ -30,7 +29,6 @@ from autoprune.errors import StudyError
 from autoprune.plugin import Measured, Sampler, SamplerContext, Sensitivity, TrialResult
 from autoprune.plugin.results import Origin
 from autoprune.search.guide import Guide
-from autoprune.search.halving import Promotion
 from autoprune.search.jobs import Probed
 from autoprune.search.journal import Journal
 from autoprune.search.seeding import derive
@@ -38,7 +36,7 @@ from autoprune.search.space import Params, Precision, Proposal, Range
 from autoprune.spec import Spec
 
 _RESULT, _ORIGIN, _TEST, _PROBE = "autoprune:result", "autoprune:origin", "autoprune:test:", "autoprune:probe:"
-_PRECISION, _EFFORT, _PROMOTED = "autoprune:precision", "autoprune:effort", "autoprune:promoted"
+_PRECISION = "autoprune:precision"
 _STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "rejected": TrialState.PRUNED}
 
 
@@ -179,23 +177,6 @@ class Study(StoredStudy):
                 self.tell(result)
         return proposals
 
-    @property
-    def promoted(self) -> set[int]:
-        """Numbers of the trials that are, or will be, tried again with more effort."""
-        return {number for trial in self._trials() if (number := trial.user_attrs.get(_PROMOTED)) is not None}
-
-    def promote(self, promotion: Promotion) -> None:
-        """Queue a trial again, with more effort."""
-        params = self._trials()[promotion.trial].params
-        attrs = {_ORIGIN: "promoted", _PROMOTED: promotion.trial, _EFFORT: promotion.effort}
-        with _quiet():
-            self._study.enqueue_trial(params, user_attrs=attrs)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a candidate is queued."""
-        return bool(self._trials(TrialState.WAITING))
-
     def ask(self) -> Proposal:
         """The next candidate: a queued one, or the sampler's."""
         waiting = self._trials(TrialState.WAITING)
@@ -297,14 +278,7 @@ class Study(StoredStudy):
                     params[parameter.name] = trial.suggest_float(parameter.name, parameter.low, parameter.high)
                 else:
                     params[parameter.name] = trial.suggest_categorical(parameter.name, parameter.options)
-        attrs = trial.user_attrs
-        return Proposal(
-            number=number,
-            origin=attrs.get(_ORIGIN, "sampler"),
-            params=params,
-            effort=attrs.get(_EFFORT, 1.0),
-            promoted_from=attrs.get(_PROMOTED),
-        )
+        return Proposal(number=number, origin=trial.user_attrs.get(_ORIGIN, "sampler"), params=params)
 
 
 def _result(trial: FrozenTrial) -> TrialResult | None:

@@ -85,8 +85,6 @@ class Record:
             achieved=dict(self.candidate.ratios),
             scorer=space.scorer(self._proposal),
             strategy=space.strategy(self._proposal),
-            effort=self._proposal.effort,
-            promoted_from=self._proposal.promoted_from,
             metrics=self.metrics,
             violations=self.violations,
             durations_s=dict(durations_s or {}),
@@ -255,7 +253,6 @@ class Runner:
             select=problem.structure.select,
             cut=lambda kept: self._cut(kept, stages),
             predictor=lambda network: problem.predictor(network, proposal.precision),
-            effort=proposal.effort,
         )
         with stages.stage("recover", strategy), seeded(record.seed, problem.device):
             made = strategy.prune(record.candidate, context)

@@ -165,13 +165,6 @@ class Search(_Section):
         description="Chance at which a candidate is given up that would reach the front, when confidence bounds say it"
         " cannot; 0 measures every candidate to the end.",
     )
-    rungs: int = Field(
-        default=1,
-        ge=1,
-        le=5,
-        description="Budgets of recovery: with 2, a candidate starts with a third of it, and the best third by rank on"
-        " the front gets all of it; with 3, a ninth, a third, all; and so on. For strategies that can share it out.",
-    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Of forward passes in the search; auto takes bfloat16 where the hardware has it, the model is large"
@@ -208,9 +201,7 @@ class Spec(_Section):
     model: Reference = Field(description="Where the dense model comes from.")
     data: Reference = Field(description="Where the data comes from.")
     search_space: SearchSpace = Field(default=SearchSpace(), description="Which units may go, and how many of them.")
-    scorer: References = Field(
-        default={"use": "best-of"}, description="Ranks units; of a list, the search chooses."
-    )
+    scorer: References = Field(default={"use": "best-of"}, description="Ranks units; of a list, the search chooses.")
     strategy: References = Field(
         default={"use": "one-shot"},
         description="Turns ratios into a pruned model; of a list, the search chooses.",

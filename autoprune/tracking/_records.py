@@ -21,7 +21,7 @@ MOST_PARAM = 6000
 MOST_TAG = 8000
 
 # Okabe and Ito's palette, as in the report's figures.
-_COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "sampler": "#999999", "promoted": "#56B4E9"}
+_COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "sampler": "#999999"}
 _ODD_COLOURS = {"failed": "#D55E00", "rejected": "#CC79A7"}
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
 
@@ -127,9 +127,8 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Scorer, strategy, seed, effort and the asked ratios (``ratio/<group>``)."""
+    """Scorer, strategy, seed and the asked ratios (``ratio/<group>``)."""
     params = {"scorer": result.scorer, "strategy": result.strategy, "seed": str(result.seed)}
-    params["effort"] = f"{result.effort:.6g}"
     params.update({key("ratio", group): f"{ratio:.6g}" for group, ratio in result.ratios.items()})
     return {name: value[:MOST_PARAM] for name, value in params.items() if value}
 

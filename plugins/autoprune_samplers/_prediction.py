@@ -57,12 +57,9 @@ class Prediction:
         self._fitted = {name: self._fit(name, known, described, history) for name in wanted if name not in exact}
         complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
         every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
-        partly = [place for place, row in enumerate(complete) if history[row].effort < 1]
-        if partly:  # what they will be once they are promoted: so they compare with those that were
-            every[partly] = self.draws(known[[complete[place] for place in partly]], np.zeros(1))[0][0]
         order = sorted(_nondominated(every), key=lambda row: float(every[row, -1]))
         self.measured: Floats = every[order]
-        """Objectives of the feasible trials that no other one dominates, all fully recovered."""
+        """Objectives of the feasible trials that no other one dominates."""
         self.front = [complete[row] for row in order]
         """Rows of the trials that no other one dominates, in the order of the last objective."""
 
@@ -74,10 +71,7 @@ class Prediction:
         features, log_damage = (each[rows] for each in described)
         dense = self._dense[name]
         if dense > 0 and self._ctx.metrics[name].cost is not Cost.TIMING:
-            effort = np.array([history[row].effort for row in rows])
-            return Quality(
-                self._link, features=features, log_damage=log_damage, effort=effort, values=values, dense=dense
-            )
+            return Quality(self._link, features=features, log_damage=log_damage, values=values, dense=dense)
         return Plain(features=features, arithmetic=self._arithmetic(known[rows]), values=values, dense=dense)
 
     def draws(self, rows: Ints, quantiles: Floats) -> tuple[Floats, Floats]:

@@ -93,16 +93,13 @@ class Process:
 class Quality:
     """A metric that falls (or, as a loss does, grows) with damage: modelled as the damage that would leave it."""
 
-    def __init__(
-        self, link: Link, *, features: Floats, log_damage: Floats, effort: Floats, values: Floats, dense: float
-    ) -> None:
+    def __init__(self, link: Link, *, features: Floats, log_damage: Floats, values: Floats, dense: float) -> None:
         """Fit it.
 
         Args:
             link: Damage to the share that survives.
             features: Of each trial (N, F).
             log_damage: Predicted (N,).
-            effort: Share of the recovery that each had (N,); what it is worth is learned.
             values: The metric (N,).
             dense: The dense model's, positive.
         """
@@ -111,17 +108,16 @@ class Quality:
         self._grows = float(np.median(values)) > dense
         self._process = Process(
             features=features,
-            design=_line(np.stack([log_damage, np.log(effort)], axis=1)),
+            design=_line(log_damage),
             target=link.log_damage(dense / values if self._grows else values / dense),
-            prior=np.array([0.0, 1.0, 0.0]),
-            precision=np.array([0.1, 3.0, 0.3]),
+            prior=np.array([0.0, 1.0]),
+            precision=np.array([0.1, 3.0]),
             spread=_SPREAD,
         )
 
     def draws(self, features: Floats, log_damage: Floats, quantiles: Floats) -> Floats:
-        """Values of candidates, fully recovered (D, N), at these quantiles (D,) of the standard normal distribution."""
-        full = np.zeros(len(log_damage))
-        mean, deviation = self._process(features, _line(np.stack([log_damage, full], axis=1)))
+        """Values of candidates (D, N), at these quantiles (D,) of the standard normal distribution."""
+        mean, deviation = self._process(features, _line(log_damage))
         share = self._link.share(mean - quantiles[:, None] * deviation)
         return self._dense / np.maximum(share, 1e-3) if self._grows else self._dense * share
 

@@ -31,11 +31,6 @@ class FineTune(Recovery):
     weight_decay: float = Field(default=5e-4, ge=0, description="Decay of the weights.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Spread over the other classes.")
 
-    @property
-    def takes_effort(self) -> bool:
-        """A share of the epochs; the schedule ends with them."""
-        return True
-
     def recover(self, network: nn.Module, ctx: PruneContext) -> None:
         """Train the parameters that require gradients, or all of them if none does.
 
@@ -47,7 +42,7 @@ class FineTune(Recovery):
 
         train = ctx.data.train
         size = min(self.batch_size, len(train))
-        steps = max(1, round(ctx.effort * self.epochs * len(train) / size))
+        steps = max(1, round(self.epochs * len(train) / size))
         found = {p: p.requires_grad for p in network.parameters() if p.is_floating_point()}
         trained = [p for p, needed in found.items() if needed] or list(found)
         predictor = ctx.predictor(network)

@@ -30,11 +30,6 @@ class OneShot(Strategy):
 
     recover: Recovery = Field(default=NoRecovery(), description="Wins back what the cut cost.")
 
-    @property
-    def takes_effort(self) -> bool:
-        """As the recovery."""
-        return self.recover.takes_effort
-
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         """Rank, cut, recover."""
         kept = ctx.select(ctx.scores(candidate.scorer), candidate.cut_units)

@@ -154,7 +154,6 @@ def test_a_quality_is_predicted_better_with_every_trial():
             link,
             features=seen,
             log_damage=np.log((seen**2).sum(axis=1)),
-            effort=np.ones(count),
             values=measure(seen),
             dense=0.9,
         )
@@ -165,35 +164,12 @@ def test_a_quality_is_predicted_better_with_every_trial():
     assert errors[2] < 0.02
 
 
-def test_what_more_recovery_is_worth_is_learned():
-    """Trials with a third of the recovery, some of them tried again with all of it: candidates are told for all."""
-    rng = np.random.default_rng(0)
-    link = Link(scale=0.5, power=1.2)
-    seen = rng.random((24, 3)) * 0.8
-    seen[16:] = seen[:8]
-    effort = np.where(np.arange(24) < 16, 1 / 3, 1.0)
-
-    def log_damage(shares):
-        return np.log((shares**2).sum(axis=1) + 1e-3)
-
-    def measure(shares, effort):
-        return 0.9 * link.share(log_damage(shares) - 0.8 * np.log(effort))
-
-    unseen = rng.random((100, 3)) * 0.8
-    fitted = Quality(
-        link, features=seen, log_damage=log_damage(seen), effort=effort, values=measure(seen, effort), dense=0.9
-    )
-    drawn = fitted.draws(unseen, log_damage(unseen), np.zeros(1))[0]
-    error = np.abs(drawn - measure(unseen, 1.0)).mean()
-    assert error < 0.25 * np.abs(measure(unseen, 1 / 3) - measure(unseen, 1.0)).mean()
-
-
 def test_a_loss_grows_with_damage():
     rng = np.random.default_rng(0)
     seen = rng.random((30, 3))
     loss = 0.3 + 2 * (seen**2).sum(axis=1)
     log_damage = np.log((seen**2).sum(axis=1))
-    fitted = Quality(Link(1.0, 1.0), features=seen, log_damage=log_damage, effort=np.ones(30), values=loss, dense=0.3)
+    fitted = Quality(Link(1.0, 1.0), features=seen, log_damage=log_damage, values=loss, dense=0.3)
     drawn = fitted.draws(seen, log_damage, np.array([-1.0, 0.0, 1.0]))
     assert np.abs(drawn[1] - loss).mean() < 0.1
     assert (np.diff(drawn, axis=0) <= 0).all()

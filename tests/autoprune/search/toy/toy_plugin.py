@@ -132,13 +132,7 @@ class ToyStrategy(Strategy):
     name = "toy-strategy"
 
     noise: float = 0.0
-    patient: bool = False
-    """More effort takes noise away."""
     fault: Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none"] | None = None
-
-    @property
-    def takes_effort(self) -> bool:
-        return self.patient
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         scores = ctx.scores(candidate.scorer)
@@ -161,7 +155,7 @@ class ToyStrategy(Strategy):
             network.register_buffer("mask", torch.ones(3))
         with torch.no_grad():
             for parameter in network.parameters():
-                parameter += self.noise / ctx.effort * torch.randn_like(parameter)
+                parameter += self.noise * torch.randn_like(parameter)
         return PrunedModel(network, kept)
 
 
