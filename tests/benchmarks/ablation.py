@@ -2,9 +2,9 @@
 
     --tasks digits sst2-transformer resnet20    --seeds 3    --trials 60
 
-Every piece is switched off by itself, on the tasks of the comparison with other searches (tests/benchmarks/peers). One
-process, one thread. A table per task: hypervolume after some candidates (median over the seeds, worst and best), and
-the seconds of the whole search, measurements of the profile included.
+Every piece is switched off by itself, on the tasks of the comparison with other searches (tests/benchmarks/peers), with
+the default scorer. One process, one thread. A table per task: hypervolume after some candidates (median over the seeds,
+worst and best), and the seconds of the whole search, measurements of the profile included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .peers.methods_engine import run
+from .peers.methods_engine import DEFAULT_SCORER, run
 from .peers.record import Recorder, course
 from .peers.run import environment
 from .peers.tasks import ROOT, TASKS, load_setting
@@ -27,6 +27,12 @@ from .peers.tasks import ROOT, TASKS, load_setting
 _PLAIN: dict[str, Any] = {"use": "sensitivity"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "everything": {},
+    "scorer L1": {"scorer": {"use": "l1"}},
+    "scorer L2 of the weights that read": {"scorer": {"use": "l2", "weights": "fan-out"}},
+    "scorer Taylor": {"scorer": {"use": "taylor"}},
+    "these three, chosen trial by trial": {
+        "scorer": [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
+    },
     "without allocations": {"sampler": {**_PLAIN, "allocation": False}},
     "without the surrogate (drawn from the same pool)": {"sampler": {**_PLAIN, "surrogate": False}},
     "without moves": {"sampler": {**_PLAIN, "moves": False}},
@@ -55,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = (
         f"`python -m tests.benchmarks.ablation {command}`, one thread of {machine}, {versions}. Hypervolume"
         " after so many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
-        " [the comparison with other searches](benchmarks.md)."
+        " [the comparison with other searches](benchmarks.md), but for the scorer, which is the default, `best-of`,"
+        " unless a row says otherwise. What was tried and left out is in [left_out.md](left_out.md)."
     )
     parts = ["# What each piece of the search is worth", head]
     for name in options.tasks:
@@ -75,7 +82,7 @@ def _row(task: str, title: str, options: argparse.Namespace, marks: Sequence[int
         setting = load_setting(TASKS[task], seed=seed, cache=options.data)
         recorder = Recorder(TASKS[task])
         with tempfile.TemporaryDirectory() as folder:
-            run(setting, recorder, Path(folder), trials=options.trials, **VARIANTS[title])
+            run(setting, recorder, Path(folder), trials=options.trials, **{"scorer": DEFAULT_SCORER, **VARIANTS[title]})
         volumes.append(course(TASKS[task], recorder.points))
         seconds.append(recorder.points[-1]["seconds"])
     cells = [_spread([own[min(mark, len(own)) - 1] for own in volumes], ".3f") for mark in marks]

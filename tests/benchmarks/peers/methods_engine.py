@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,22 @@ class _Watch:
         self._recorder.add(metrics, network=opened)
 
 
-def run(setting: Setting, recorder: Recorder, workspace: Path, **options: Any) -> str:
+DEFAULT_SCORER: Mapping[str, Any] = Spec.model_fields["scorer"].default
+
+
+def run(setting: Setting, recorder: Recorder, workspace: Path, *, scorer: Any = None, **options: Any) -> str:
     """A search with those search options; all others are the defaults.
 
     Args:
         setting: The task.
         recorder: Gets the trials.
         workspace: For the study's folder.
+        scorer: In place of the task's.
         options: Of the spec's ``search`` section.
     """
     chosen = Search.model_validate(setting.spec.search.model_dump() | options)
-    spec = setting.spec.model_copy(update={"search": chosen, "output": str(workspace / "study")})
+    own = {"search": chosen, "scorer": scorer or setting.spec.scorer, "output": str(workspace / "study")}
+    spec = setting.spec.model_copy(update=own)
     with recorder.running():
         try:
             result = search(spec, host=setting.host, observers=[_Watch(setting, recorder)])
@@ -59,8 +64,7 @@ def ours(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> 
 
 def best(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
     """With the spec's default scorer, too: the search as it comes."""
-    scored = setting.spec.model_copy(update={"scorer": Spec.model_fields["scorer"].default})
-    return run(replace(setting, spec=scored), recorder, workspace, trials=budget)
+    return run(setting, recorder, workspace, scorer=DEFAULT_SCORER, trials=budget)
 
 
 _PLAIN = {"sampler": {"use": "random"}, "early_rejection": 0.0, "precision": "float32"}
