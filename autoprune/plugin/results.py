@@ -32,6 +32,8 @@ class TrialResult(_Record):
     """Ratio per group after rounding to whole units."""
     scorer: str
     strategy: str
+    precision: str = "float32"
+    """Of forward passes without gradients, ``float32`` or ``bfloat16``."""
     metrics: dict[str, Measured]
     """Everything measured on the validation split; for a rejected trial what was known by then."""
     violations: dict[str, float] = {}

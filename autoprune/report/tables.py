@@ -18,8 +18,8 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     """The dense model, for comparison, then the members of the front.
 
     Columns: ``trial``, ``origin``, ``on_front``, ``mean_ratio`` (achieved), then per metric ``name``, ``name_low``,
-    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``, ``model``.
-    All rows have the same columns; what was not measured is None.
+    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``,
+    ``precision``, ``model``. All rows have the same columns; what was not measured is None.
     """
     members = {point.trial.number: point for point in outcome.front.points}
     trials = [point.trial for point in outcome.front.points]
@@ -41,6 +41,7 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
                 **{f"test_{column}": cell for column, cell in _cells(names, test).items()},
                 "scorer": trial.scorer,
                 "strategy": trial.strategy,
+                "precision": trial.precision,
                 "model": str(trial.model) if trial.model else None,
             }
         )
@@ -63,6 +64,7 @@ def trials_table(outcome: StudyOutcome) -> list[Row]:
             "reason": trial.reason,
             "scorer": trial.scorer,
             "strategy": trial.strategy,
+            "precision": trial.precision,
             "seed": trial.seed,
             "started": trial.started.isoformat(),
             "finished": trial.finished.isoformat(),

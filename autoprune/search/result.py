@@ -47,6 +47,7 @@ class SearchResult:
                 "feasible": trial.feasible,
                 "scorer": trial.scorer,
                 "strategy": trial.strategy,
+                "precision": trial.precision,
                 **{name: metric.value for name, metric in trial.metrics.items()},
                 **{f"ratio.{group}": ratio for group, ratio in trial.achieved.items()},
                 "seconds": (trial.finished - trial.started).total_seconds(),

@@ -85,6 +85,7 @@ class Record:
             achieved=dict(self.candidate.ratios),
             scorer=space.scorer(self._proposal),
             strategy=space.strategy(self._proposal),
+            precision=self._proposal.precision,
             metrics=self.metrics,
             violations=self.violations,
             durations_s=dict(durations_s or {}),

@@ -127,8 +127,9 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Scorer, strategy, seed and the asked ratios (``ratio/<group>``)."""
-    params = {"scorer": result.scorer, "strategy": result.strategy, "seed": str(result.seed)}
+    """Scorer, strategy, precision, seed and the asked ratios (``ratio/<group>``)."""
+    params = {"scorer": result.scorer, "strategy": result.strategy, "precision": result.precision}
+    params["seed"] = str(result.seed)
     params.update({key("ratio", group): f"{ratio:.6g}" for group, ratio in result.ratios.items()})
     return {name: value[:MOST_PARAM] for name, value in params.items() if value}
 

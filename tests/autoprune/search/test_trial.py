@@ -63,6 +63,18 @@ def test_the_model_of_a_trial_that_is_dominated_is_not_saved(runner, tmp_path):
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["5"]
 
 
+def test_a_trial_tells_its_precision_and_measures_in_it(runner):
+    runner = runner()
+    full, low = (
+        runner.run(Proposal(number=number, origin="sampler", params=HALF, precision=precision))
+        for number, precision in ((4, "float32"), (5, "bfloat16"))
+    )
+    assert (full.precision, low.precision) == ("float32", "bfloat16")
+    distances = [result.metrics["distance"].value for result in (full, low)]
+    assert distances[0] != distances[1]
+    assert distances[0] == pytest.approx(distances[1], rel=0.05)
+
+
 def test_the_lowest_scores_go(runner, tmp_path):
     run(runner())
     dense = runner()._problem.network

@@ -60,6 +60,7 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
         assert tags["autoprune.state"] == result.state
         assert tags["autoprune.feasible"] == str(result.feasible).lower()
         assert run.info.start_time == int(result.started.timestamp() * 1000)
+        assert run.data.params["precision"] == result.precision
         assert run.data.params["ratio/layer1.0.conv1"] == f"{result.ratios['layer1.0.conv1']:.6g}"
         assert metrics["achieved/layer1.0.conv1"] == result.achieved["layer1.0.conv1"]
         assert metrics["seconds/total"] == 1.5
