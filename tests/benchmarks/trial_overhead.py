@@ -3,7 +3,7 @@
     python tests/benchmarks/trial_overhead.py [--trials 12] [--repeats 40] [--spec search_spaces/examples/…]
 
 Prints, as medians with quartiles: the stages of a real search's trials, the part of a trial that is spent outside
-evaluators and recovery (target: under 5 % for ResNet-20), and the cost of cutting ResNet-56 (target: under 10 ms) next
+evaluators and recovery (target: under 2 % for ResNet-20), and the cost of cutting ResNet-56 (target: under 10 ms) next
 to Torch-Pruning's if that is installed. The data of the spec must be there, see its comments.
 """
 
@@ -88,7 +88,7 @@ def report_trials(spec: Path, count: int) -> None:
     print(f"  {'whole trial':<24}{spread([wall for _, wall in full])}")
     print(f"  {'outside the passes':<24}{spread(outside)}")
     shares = [lost / wall for lost, (_, wall) in zip(outside, full, strict=True)]
-    print(f"  {'part of the trial':<24}{spread(shares, scale=100, unit='% ')}  target: < 5 %")
+    print(f"  {'part of the trial':<24}{spread(shares, scale=100, unit='% ')}  target: < 2 %")
 
 
 def timed(call: Callable[[], object], repeats: int) -> list[float]:
