@@ -100,7 +100,7 @@ def test_ctrl_c_ends_the_workers_too(parallel, host, tmp_path):
     class Impatient:
         @hookimpl
         def autoprune_trial_finished(self, result):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     result = search(parallel(fault=", seconds: 0.5"), host=host, observers=[Impatient()])
     assert result.outcome.interrupted

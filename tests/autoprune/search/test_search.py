@@ -384,7 +384,7 @@ def test_ctrl_c_outside_a_trial_waits_until_the_study_is_written(spec, host, tmp
         @hookimpl
         def autoprune_trial_finished(self, result):
             if result.number == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             self.events.append(("trial", result))
 
     watcher = Impatient()
@@ -398,8 +398,8 @@ def test_a_second_ctrl_c_gets_out_of_a_stuck_observer(spec, host, tmp_path):
     class Stuck(Watcher):
         @hookimpl
         def autoprune_trial_finished(self, result):
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             pytest.fail("it went on")
 
     stuck = Stuck()
