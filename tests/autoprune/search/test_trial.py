@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -225,8 +226,12 @@ def test_a_strategys_fault_fails_the_trial_with_its_reason(runner, fault, reason
 
 def test_ctrl_c_passes_through(runner):
     runner = runner(swap=("use: toy-distance", "use: toy-distance, fault: interrupt"))
-    with pytest.raises(KeyboardInterrupt):
-        run(runner)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(runner)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_next_trial_is_none_the_worse_for_a_failed_one(runner, tmp_path):
