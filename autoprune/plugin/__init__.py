@@ -20,6 +20,7 @@ from autoprune.plugin.contexts import (
     SourceContext,
 )
 from autoprune.plugin.data import Batch, Data, Normalization, Split, SplitName
+from autoprune.plugin.domination import dominates, losses, nondominated
 from autoprune.plugin.hookspecs import hookimpl
 from autoprune.plugin.results import (
     Facts,
@@ -83,5 +84,8 @@ __all__ = [
     "StudyInfo",
     "StudyOutcome",
     "TrialResult",
+    "dominates",
     "hookimpl",
+    "losses",
+    "nondominated",
 ]

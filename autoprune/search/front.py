@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Front, FrontPoint, Measured, TrialResult
+from autoprune.plugin import Front, FrontPoint, Measured, TrialResult, losses, nondominated
 from autoprune.plugin.values import Direction
 
 Values = NDArray[np.float64]
@@ -22,14 +22,13 @@ def pareto_front(results: Sequence[TrialResult], objectives: Mapping[str, Direct
         results: Trials in any order.
         objectives: Direction per metric.
     """
-    feasible = sorted((result for result in results if result.feasible), key=lambda result: result.number)
+    feasible = sorted((result for result in results if result.feasible), key=lambda result: -result.number)
     if not feasible:
         return ()
-    losses = _losses(feasible, objectives)
-    front = [feasible[row] for row in _nondominated(losses)]
-    first = next(iter(objectives))
-    sign = -1 if objectives[first] == "maximize" else 1
-    return tuple(sorted(front, key=lambda result: (sign * result.metrics[first].value, result.number)))
+    earliest = {losses(result.metrics, objectives): result for result in feasible}
+    points = list(earliest)
+    front = [points[row] for row in nondominated(np.array(points))]
+    return tuple(earliest[point] for point in sorted(front, key=lambda point: (point[0], earliest[point].number)))
 
 
 def measure_front(
@@ -49,7 +48,8 @@ def measure_front(
     volume = 0.0
     if trials:
         signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
-        volume = hypervolume(_losses(trials, objectives), signs * np.array(list(reference.values())))
+        points = np.array([losses(trial.metrics, objectives) for trial in trials])
+        volume = hypervolume(points, signs * np.array(list(reference.values())))
     return Front(
         points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in trials),
         objectives=dict(objectives),
@@ -78,7 +78,7 @@ def hypervolume(points: Values, reference: Values) -> float:
     if len(reference) == 2:
         ceilings = np.minimum.accumulate(np.concatenate([reference[1:], points[:-1, 1]]))
         return float(((reference[0] - points[:, 0]) * np.maximum(ceilings - points[:, 1], 0)).sum())
-    points = points[_nondominated(points)]
+    points = points[nondominated(points)]
     total = 0.0
     for row, point in enumerate(points):
         # Earlier points are no worse in the first coordinate: what they cover of this point's box they cover over its
@@ -87,23 +87,6 @@ def hypervolume(points: Values, reference: Values) -> float:
         covered = hypervolume(np.maximum(points[:row, 1:], point[1:]), reference[1:])
         total += float(reference[0] - point[0]) * (box - covered)
     return total
-
-
-def _losses(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> Values:
-    """Objective values (N, M) with the sign that makes smaller better."""
-    signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in objectives.items()}
-    return np.array([[sign * result.metrics[name].value for name, sign in signs.items()] for result in results])
-
-
-def _nondominated(losses: Values) -> list[int]:
-    """Rows that no other row is as good as, in order; the first of equal rows."""
-    kept: list[int] = []
-    for row, loss in enumerate(losses):
-        no_worse = (losses <= loss).all(axis=1)
-        better = no_worse & (losses < loss).any(axis=1)
-        if not better.any() and not no_worse[:row].any():
-            kept.append(row)
-    return kept
 
 
 def _reference(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> dict[str, float]:

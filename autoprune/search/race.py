@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
-from autoprune.plugin import Measured
+from autoprune.plugin import Measured, dominates
 from autoprune.plugin.values import Direction
 from autoprune.spec import Bound
 
@@ -47,8 +47,8 @@ class Race:
             constraints: Bounds.
             error: Chance of giving up a candidate that would reach the front; 0 gives up none.
         """
-        self._rivals = rivals
         self._objectives = objectives
+        self._rivals = [self._losses(rival) for rival in rivals]
         self._constraints = constraints
         self._error = error
         self._looks = 0
@@ -84,12 +84,11 @@ class Race:
         return self._dominated([measured[name].value for name in self._objectives])
 
     def _dominated(self, values: Sequence[float]) -> bool:
-        signs = [-1.0 if d == "maximize" else 1.0 for d in self._objectives.values()]
-        for rival in self._rivals:
-            pairs = [(sign * r, sign * v) for sign, r, v in zip(signs, rival, values, strict=True)]
-            if all(r <= v for r, v in pairs) and any(r < v for r, v in pairs):
-                return True
-        return False
+        mine = self._losses(values)
+        return any(dominates(rival, mine) for rival in self._rivals)
+
+    def _losses(self, values: Sequence[float]) -> list[float]:
+        return [-v if d == "maximize" else v for v, d in zip(values, self._objectives.values(), strict=True)]
 
 
 def _ends(value: Measured, widened: float) -> tuple[float, float]:

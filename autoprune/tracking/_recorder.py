@@ -44,8 +44,8 @@ class Recorder:
     def __init__(self, study: StudyInfo) -> None:
         self._study = study
         self._results: dict[int, TrialResult] = {}
-        self._front: dict[int, list[float]] = {}
-        """Numbers of its members, and their objectives."""
+        self._front: dict[int, tuple[float, ...]] = {}
+        """Numbers of its members, and their losses."""
         self._learn(study.finished)
         self._file = study.folder / _STATE_FILE
         self._uri = tracking_uri(study)

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from autoprune.plugin.domination import dominates, losses
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
-from autoprune.plugin.values import Measured
+from autoprune.plugin.values import Direction, Measured
 from autoprune.tracking._uri import redacted
 
 MOST_KEY = 250
@@ -158,26 +159,22 @@ def test_metrics(test: Mapping[str, Measured]) -> dict[str, float]:
 
 
 def joined(
-    front: Mapping[int, list[float]], result: TrialResult, objectives: Mapping[str, str]
-) -> dict[int, list[float]]:
+    front: Mapping[int, tuple[float, ...]], result: TrialResult, objectives: Mapping[str, Direction]
+) -> dict[int, tuple[float, ...]]:
     """The front with one more trial, which may push others off it; of equal trials the first stays.
 
     Args:
-        front: Number of each member to its objectives, with the sign that makes smaller better.
+        front: Number of each member to its losses.
         result: The trial. One that is infeasible changes nothing.
         objectives: Direction per metric.
     """
-    if not result.feasible or any(name not in result.metrics for name in objectives):
+    if not result.feasible:
         return dict(front)
-    signs = {name: 1 if direction == "minimize" else -1 for name, direction in objectives.items()}
-    mine = [sign * result.metrics[name].value for name, sign in signs.items()]
-    if any(_as_good(theirs, mine) and (theirs != mine or n < result.number) for n, theirs in front.items()):
+    mine = losses(result.metrics, objectives)
+    if any(dominates(theirs, mine) or (theirs == mine and n < result.number) for n, theirs in front.items()):
         return dict(front)
-    return {n: theirs for n, theirs in front.items() if not _as_good(mine, theirs)} | {result.number: mine}
-
-
-def _as_good(mine: list[float], theirs: list[float]) -> bool:
-    return all(m <= t for m, t in zip(mine, theirs, strict=True))
+    left = {n: theirs for n, theirs in front.items() if theirs != mine and not dominates(mine, theirs)}
+    return left | {result.number: mine}
 
 
 def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune.plugin import Cost, SamplerContext, TrialResult, dominates, losses
 from autoprune_samplers._surrogate import MOST_FITTED
 
 Ints = NDArray[np.int64]
@@ -26,12 +26,12 @@ class History:
         self._groups = ctx.groups
         self._labels = (ctx.scorers, ctx.strategies)
         self._uncertain = {name for name, metric in ctx.metrics.items() if metric.cost is not Cost.EXACT}
-        self._signs = {name: -1.0 if d == "maximize" else 1.0 for name, d in ctx.objectives.items()}
+        self._objectives = ctx.objectives
         self._trials: dict[int, TrialResult] = {}
         self._latest: dict[str, list[int]] = {name: [] for name in (*ctx.objectives, *ctx.constraints)}
         """Numbers of the latest trials with each metric, ascending: those that a process is fitted to."""
         self._front: dict[int, tuple[float, ...]] = {}
-        """Numbers of the trials that no other one is better than, and their objectives, minimised."""
+        """Numbers of the trials that no other one is better than, and their losses."""
         self.tried: set[bytes] = set()
         """Rows of all that was tried, failures included: those would fail again."""
         self.rows: dict[int, Ints] = {}
@@ -72,9 +72,9 @@ class History:
         if dense and self.dense is None:
             self.dense = trial
         if trial.feasible or dense:
-            mine = tuple(sign * trial.metrics[name].value for name, sign in self._signs.items())
-            if not any(_better(theirs, mine) for theirs in self._front.values()):
-                self._front = {n: theirs for n, theirs in self._front.items() if not _better(mine, theirs)}
+            mine = losses(trial.metrics, self._objectives)
+            if not any(dominates(theirs, mine) for theirs in self._front.values()):
+                self._front = {n: theirs for n, theirs in self._front.items() if not dominates(mine, theirs)}
                 self._front[trial.number] = mine
 
     def _row(self, trial: TrialResult) -> Ints:
@@ -82,7 +82,3 @@ class History:
         chosen = zip(self._labels, (trial.scorer, trial.strategy), strict=True)
         numbers = (labels.index(label) if label in labels else 0 for labels, label in chosen)
         return np.array([*cuts, *numbers], dtype=np.int64)
-
-
-def _better(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

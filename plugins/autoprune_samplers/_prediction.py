@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Cost, SamplerContext, TrialResult
+from autoprune.plugin import Cost, SamplerContext, TrialResult, nondominated
 from autoprune_samplers._damage import Profile
 from autoprune_samplers._latency import padded_macs
 from autoprune_samplers._surrogate import Plain, Quality
@@ -57,7 +57,7 @@ class Prediction:
         self._fitted = {name: self._fit(name, known, described, history) for name in wanted if name not in exact}
         complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
         every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
-        order = sorted(_nondominated(every), key=lambda row: float(every[row, -1]))
+        order = sorted(nondominated(every), key=lambda row: float(every[row, -1]))
         self.measured: Floats = every[order]
         """Objectives of the feasible trials that no other one dominates."""
         self.front = [complete[row] for row in order]
@@ -119,15 +119,3 @@ class Prediction:
             scaled = values[name] / scale
             columns.append(-scaled if direction == "maximize" else scaled - 1.1)
         return np.stack(columns, axis=-1)
-
-
-def _nondominated(points: Floats) -> list[int]:
-    """Rows that no other row is better than; of equal ones all."""
-    left, found = np.argsort(points.sum(axis=1), kind="stable"), []
-    while len(left):
-        # Nothing dominates what has the smallest sum.
-        first = points[left[0]]
-        equal = (points[left] == first).all(axis=1)
-        found += left[equal].tolist()
-        left = left[~(points[left] >= first).all(axis=1)]
-    return found
