@@ -40,7 +40,7 @@ class Predictor(nn.Module):
         for name in ("mean", "std"):
             values = None if normalization is None else torch.tensor(getattr(normalization, name), device=device)
             self.register_buffer(name, values, persistent=False)
-        self.train(network.training)
+        self.training = network.training  # and no more: the modes of what is inside are the caller's
 
     def normalized(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the network gets: the first input (N, C, …) as ``(x - mean) / std`` per channel, others as they are."""

@@ -74,33 +74,34 @@ class Prober:
             measured.append(self._known[key])
         return Sensitivity(
             cut_units=tuple(cut_units),
-            divergence=tuple(max(0.0, divergence - self._offset) for divergence, _ in measured),
+            divergence=tuple(divergence for divergence, _ in measured),
             agreement=tuple(agreement for _, agreement in measured),
         )
 
     @cached_property
     def _dense(self) -> Tensor:
-        """The dense model's predictions, in logarithms (N, C)."""
-        with torch.no_grad():
-            return log_softmax(self._predict(self._cut({})).double(), dim=1)
+        return self._predicted({})
 
-    @cached_property
-    def _offset(self) -> float:
-        """Divergence that the statistics of one batch alone make, with no unit cut, in nats."""
-        return self._compared({})[0]
+    def _predicted(self, kept: Mapping[str, Tensor]) -> Tensor:
+        """A network's predictions, in logarithms (N, C).
 
-    def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
-        """Divergence from the dense predictions, and share of the samples that still have the dense label."""
-        dense, network = self._dense, self._cut(kept)
+        Batch norms, those of the dense model too, take the statistics of the samples, as if they were recalibrated: so
+        what they are off by is the same on both sides.
+        """
+        network = self._cut(kept)
         for norm in (m for m in network.modules() if isinstance(m, _BatchNorm)):
             norm.train()
         with torch.no_grad():
-            pruned = log_softmax(self._predict(network).double(), dim=1)
+            return log_softmax(self._predict(network).double(), dim=1)
+
+    def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
+        """Divergence from the dense predictions, and share of the samples that still have the dense label."""
+        dense, pruned = self._dense, self._predicted(kept)
         divergence = kl_div(pruned, dense, reduction="batchmean", log_target=True)
         if not divergence.isfinite():
             raise TrialError("the predictions are not all finite")
         agreement = (pruned.argmax(dim=1) == dense.argmax(dim=1)).double().mean()
-        return float(divergence), float(agreement)
+        return max(0.0, float(divergence)), float(agreement)
 
 
 def cuts(bounded: BoundedGroup) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
@@ -77,8 +78,7 @@ def test_what_it_measures_is_the_divergence_after_a_real_cut() -> None:
     scorers: list[Scorer] = [L1(), RandomOrder(), L2(weights="fan-out"), Taylor(batches=2)]
     chosen = bench.score(BestOf(scorers=scorers))
     inputs, _ = bench.data.validation.fetch(torch.arange(64))
-    with torch.no_grad():
-        dense = bench.predictor(bench.network)(*inputs).log_softmax(1)
+    dense = _predicted(bench, {}, inputs)
     differ = 0
     for group in bench.structure.groups:
         harms = {}
@@ -88,19 +88,21 @@ def test_what_it_measures_is_the_divergence_after_a_real_cut() -> None:
             units = group.units - 1
             for cut in dict.fromkeys(max(1, round(share * units)) for share in (1 / 3, 2 / 3, 1.0)):
                 kept = bench.structure.select({group.name: scores}, {group.name: cut})
-                small = bench.structure.cut(bench.network, kept).eval()
-                offset = bench.structure.cut(bench.network, {}).eval()
-                with torch.no_grad():
-                    for network in (small, offset):
-                        for module in network.modules():
-                            module.train(isinstance(module, torch.nn.modules.batchnorm._BatchNorm))
-                    pruned, whole = (bench.predictor(n)(*inputs).log_softmax(1) for n in (small, offset))
-                divergence = _divergence(dense, pruned) - _divergence(dense, whole)
+                divergence = _divergence(dense, _predicted(bench, kept, inputs))
                 harms[scores] += float(torch.tensor(max(divergence, 1e-4)).log())
         least = min(harms, key=lambda scores: harms[scores])
         differ += len({round(h, 6) for h in harms.values()}) > 1
         assert torch.equal(chosen[group.name], least)
     assert differ, "the scorers rank alike: nothing was chosen"
+
+
+def _predicted(bench: Bench, kept: Mapping[str, torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """With the statistics of the batch in batch norms."""
+    small = bench.structure.cut(bench.network, kept)
+    for module in small.modules():
+        module.training = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    with torch.no_grad():
+        return bench.predictor(small)(*inputs).log_softmax(1)
 
 
 def _divergence(dense: torch.Tensor, other: torch.Tensor) -> float:
