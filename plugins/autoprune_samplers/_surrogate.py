@@ -15,8 +15,12 @@ MOST_FITTED = 200
 """Trials that a Gaussian process is fitted to: the latest. Its time grows with their cube."""
 _TELLING = 60
 """Of those, the latest from which its length and noise are chosen."""
+_BEYOND = 1.02
+"""How far beyond the best value so far the next one may lie."""
 _PRIOR_TRIALS = 3
 """How many trials the expected spread counts for."""
+_ALIKE = 1.0
+"""How near predictions are that are alike, in expected spreads."""
 _SPREAD = 0.3
 """What is expected, before any trial, of how far measured damage lies from predicted damage, in log."""
 
@@ -71,7 +75,7 @@ class Process:
             spread: What is expected before any trial of the deviations from the line.
         """
         features, design, target = features[-MOST_FITTED:], design[-MOST_FITTED:], target[-MOST_FITTED:]
-        self._features, count = features, len(target)
+        self._features, self._scale, count = features, spread, len(target)
         gram = design.T @ design + np.diag(precision)
         self._line = prior + np.linalg.solve(gram, design.T @ (target - design @ prior))
         rest = target - design @ self._line
@@ -80,14 +84,27 @@ class Process:
         self._whitening = np.linalg.inv(np.linalg.cholesky(near + self._noise * np.eye(count)))
         self._half = self._whitening @ rest
         self._variance = (float(self._half @ self._half) + _PRIOR_TRIALS * spread**2) / (count + _PRIOR_TRIALS)
+        # What each trial would have been predicted by all others (same book, 5.12), and how far off that is.
+        inverse = self._whitening.T @ self._whitening
+        own = np.diag(inverse)
+        missed = (inverse @ rest) / own
+        self._foreseen = target - missed
+        self._surprise = missed**2 * own / self._variance
+        """Squares, 1 where the deviation is as large as expected."""
 
     def __call__(self, features: Floats, design: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of candidates, (N,) each."""
+        """Mean and standard deviation of candidates, (N,) each.
+
+        A deviation is larger or smaller by how far off the predictions of like trials were: some values hang on luck
+        (those near the dense model's), others on nothing (guessing), and to try those again and again is no use.
+        """
         near = np.exp(-0.5 * _distances(features, self._features) / self._length**2)
         mixed = self._whitening @ near.T
         mean = design @ self._line + mixed.T @ self._half
         left = np.maximum(1.0 - (mixed**2).sum(axis=0), 0.0) + self._noise
-        return mean, np.sqrt(self._variance * left)
+        like = near * np.exp(-0.5 * ((mean[:, None] - self._foreseen) / (_ALIKE * self._scale)) ** 2)
+        surprise = (1.0 + like @ self._surprise) / (1.0 + like.sum(axis=1))
+        return mean, np.sqrt(self._variance * left * surprise)
 
 
 class Quality:
@@ -104,12 +121,15 @@ class Quality:
             dense: The dense model's, positive.
         """
         values = np.maximum(values, 1e-6 * dense)
-        self._link, self._dense = link, dense
+        self._link = link
         self._grows = float(np.median(values)) > dense
+        # A recovered network may be better than the dense one, and the next one a little better than any before.
+        found = min(dense, float(values.min())) if self._grows else max(dense, float(values.max()))
+        self._best = found / _BEYOND if self._grows else found * _BEYOND
         self._process = Process(
             features=features,
             design=_line(log_damage),
-            target=link.log_damage(dense / values if self._grows else values / dense),
+            target=link.log_damage(self._best / values if self._grows else values / self._best),
             prior=np.array([0.0, 1.0]),
             precision=np.array([0.1, 3.0]),
             spread=_SPREAD,
@@ -119,7 +139,7 @@ class Quality:
         """Values of candidates (D, N), at these quantiles (D,) of the standard normal distribution."""
         mean, deviation = self._process(features, _line(log_damage))
         share = self._link.share(mean - quantiles[:, None] * deviation)
-        return self._dense / np.maximum(share, 1e-3) if self._grows else self._dense * share
+        return self._best / np.maximum(share, 1e-3) if self._grows else self._best * share
 
 
 class Plain:
