@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import deque
@@ -83,12 +84,12 @@ class Session:
 
     def _search(self, info: StudyInfo) -> None:
         limit = self._problem.spec.search.timeout
-        end = None if limit is None else time.monotonic() + limit.total_seconds()
+        end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
         self._calibrate()
-        self._probe(info)
+        self._probe(info, end)
         running = 0
         while True:
-            while running < self._executor.capacity and (end is None or time.monotonic() < end):
+            while running < self._executor.capacity and time.monotonic() < end:
                 proposal = self._next()
                 if proposal is None:
                     break
@@ -117,7 +118,7 @@ class Session:
                 self._study.record_precision(known := done.precision)
         self._precision = asked if asked != "auto" else known or "float32"
 
-    def _probe(self, info: StudyInfo) -> None:
+    def _probe(self, info: StudyInfo, end: float) -> None:
         """Measure the groups' sensitivity, each once in the study's life, if the sampler will want it."""
         problem = self._problem
         samples = problem.components.sampler.probe_samples
@@ -126,13 +127,18 @@ class Session:
             return
         known = self._study.sensitivities
         jobs = [job for job in probes(problem.space, samples) if job.group not in known.get(job.scorer, {})]
-        for job in jobs:
-            self._executor.submit(job.model_copy(update={"precision": self._precision}))
-        for count in range(1, len(jobs) + 1):
+        begun = finished = 0
+        while True:
+            while begun < len(jobs) and begun - finished < self._executor.capacity and time.monotonic() < end:
+                self._executor.submit(jobs[begun].model_copy(update={"precision": self._precision}))
+                begun += 1
+            if finished == begun:
+                return
             done = self._wait()
+            finished += 1
             if isinstance(done, Probed):
                 self._study.record_probe(done)
-                self._observers.finished_probe(info, count, len(jobs))
+                self._observers.finished_probe(info, finished, len(jobs))
                 if done.reason is not None:
                     log.warning("how sensitive %s is could not be measured: %s", done.group, done.reason)
 

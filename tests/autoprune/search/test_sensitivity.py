@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from autoprune import NoFeasibleTrialError
 from autoprune.plugin import hookimpl
-from autoprune.search import precision, resume, search
+from autoprune.search import coordinator, precision, resume, search
 from autoprune.search.executor import Inline, Processes
 from autoprune.search.jobs import Calibrate, Calibrated, Probe, Probed
 from autoprune.search.precision import fitting
@@ -119,6 +121,26 @@ def test_predictions_that_are_no_numbers_are_a_reason_not_a_zero(spec, host, tmp
     probed = Runner(problem, tmp_path).probe(Probe(scorer="toy-scorer", group="wide", cut_units=(4,), samples=8))
     assert probed.sensitivity is None
     assert "the predictions are not all finite" in probed.reason
+
+
+def test_the_time_limit_ends_probing_and_a_resumed_study_goes_on(spec, host, tmp_path, monkeypatch):
+    now = 0.0
+
+    class Slow:
+        @hookimpl
+        def autoprune_probe_finished(self):
+            nonlocal now
+            now += 100.0
+
+    monkeypatch.setattr(coordinator, "time", SimpleNamespace(monotonic=lambda: now))
+    made = spec("search.sampler={use: toy-profiled}", "search.timeout=1m")
+    with pytest.raises(NoFeasibleTrialError):
+        search(made, host=host, observers=[Slow()])
+    assert [probe.group for probe in stored(tmp_path / "study")] == ["wide"]
+    with pytest.raises(NoFeasibleTrialError):
+        resume(tmp_path / "study", host=host, observers=[Slow()])
+    assert [probe.group for probe in stored(tmp_path / "study")] == ["wide", "narrow"]
+    assert resume(tmp_path / "study", host=host).outcome.trials
 
 
 def test_observers_are_told(spec, host):
