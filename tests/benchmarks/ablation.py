@@ -1,6 +1,6 @@
 """What each piece of the search is worth: ``python -m tests.benchmarks.ablation`` writes docs/ablation.md.
 
-    --tasks digits sst2-transformer resnet20    --seeds 3    --trials 60
+    --tasks digits sst2-transformer resnet20    --seeds 3    --trials 60    --pieces "without moves" …
 
 Every piece is switched off by itself, on the tasks of the comparison with other searches (tests/benchmarks/peers), with
 the default scorer. One process, one thread. A table per task: hypervolume after some candidates (median over the seeds,
@@ -50,12 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=["digits", "sst2-transformer", "resnet20"], choices=TASKS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--pieces", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows, if not all")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "autoprune-ablation")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "ablation.md")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     marks = [mark for mark in (10, 20, 40, 60, 80, 120) if mark <= options.trials]
     command = f"--tasks {' '.join(options.tasks)} --seeds {options.seeds} --trials {options.trials}"
+    if options.pieces != list(VARIANTS):
+        command += " --pieces " + " ".join(f'"{title}"' for title in options.pieces)
     versions = f"torch {torch.__version__}, autoprune {version('autoprune')}"
     machine = environment()["cpu"]
     head = (
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "| | " + " | ".join(f"after {mark}" for mark in marks) + " | seconds |",
             "|---" * (len(marks) + 2) + "|",
         ]
-        table += [_row(name, title, options, marks) for title in VARIANTS]
+        table += [_row(name, title, options, marks) for title in options.pieces]
         parts.append("\n".join(table))
         options.output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
