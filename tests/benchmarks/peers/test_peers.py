@@ -15,6 +15,8 @@ from autoprune.structure import discover
 
 from .__main__ import main
 from .course import Run, Runs, leads_from
+from .digits_deep import DeepNet
+from .figures import _telling
 from .measure import Measure, counted
 from .methods import METHODS
 from .record import Point, Recorder, course
@@ -104,13 +106,15 @@ def networks():
     yield of_the_examples("cifar10_mobilenet").mobilenet(), image
     yield texts.lstm_classifier(vocabulary=100, width=16, units=12, hidden=16), tokens
     yield texts.transformer_classifier(vocabulary=100, width=16, neurons=32, hidden=16, heads=4), tokens
+    yield DeepNet(), image[:, :1, :8, :8]
 
 
-@pytest.mark.parametrize("place", range(4), ids=["resnet20", "mobilenet", "lstm", "transformer"])
+@pytest.mark.parametrize("place", range(5), ids=["resnet20", "mobilenet", "lstm", "transformer", "deep"])
 def test_counted_macs_are_the_exact_ones(place):
     network, example = list(networks())[place]
     network.eval()
     structure = discover(network, (example,))
+    assert len(structure.groups) >= (50 if isinstance(network, DeepNet) else 3)
     assert counted(network, (example,)).macs == structure.costs().macs
     generator = torch.Generator().manual_seed(place)
     kept = {
@@ -160,6 +164,16 @@ def test_who_leads_and_since_when():
     ours, other = Runs((run_of(point(4, 0.9, 0.5)),)), Runs((run_of(point(1, 0.5, 0.5)),))
     assert leads_from(ours, [other]) == 4.0
     assert leads_from(other, [ours]) is None
+
+
+def test_a_figure_leaves_out_only_what_cannot_be_seen():
+    rng = np.random.default_rng(0)
+    curves = np.sort(rng.random((3, 400)) ** 3, axis=1)
+    told = _telling(curves)
+    assert len(told) < 300
+    assert (told[0], told[-1]) == (0, 399)
+    shown = curves[:, [max(place for place in told if place <= column) for column in range(400)]]
+    assert np.abs(shown - curves).max() <= curves.max() / 100
 
 
 class TestTorchPruning:
