@@ -236,7 +236,7 @@ def _reached(methods: Sequence[Method], runs: Found) -> str:
 
 
 def _equal_time(methods: Sequence[Method], runs: Found) -> str:
-    random, ours = _best(runs, methods, "random"), runs.get("ours")
+    random, ours = _best(runs, methods, "random"), runs.get("ours-best") or runs.get("ours")
     if random is None or ours is None:
         return ""
     plain = random.seconds / median(float(run.evaluated[-1]) for run in random.runs)
