@@ -173,7 +173,7 @@ def _result(proposal: Proposal, names: list[str]) -> TrialResult:
         origin=proposal.origin,
         ratios=ratios,
         achieved={name.removeprefix("ratio."): ratio for name, ratio in ratios.items()},
-        scorer="l1",
+        scorer=str(proposal.params["scorer"]),
         strategy="one-shot",
         metrics=metrics if state == "complete" else {},
         violations={"metric0": 0.2 - metrics["metric0"].value} if state != "failed" else {},
