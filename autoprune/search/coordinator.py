@@ -8,7 +8,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
-from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult, losses
 from autoprune.search.environment import environment
 from autoprune.search.executor import Executor
 from autoprune.search.folder import SPEC_FILE, StudyFolder
@@ -97,7 +97,7 @@ class Session:
                     self._finish(info, repeated)
                     continue
                 objectives = self._problem.spec.objectives
-                rivals = tuple(tuple(r.metrics[name].value for name in objectives) for r in self._front)
+                rivals = tuple(losses(member.metrics, objectives) for member in self._front)
                 self._executor.submit(proposal.model_copy(update={"rivals": rivals, "precision": self._precision}))
                 running += 1
             if not running:

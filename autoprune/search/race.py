@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
-from autoprune.plugin import Measured, dominates
+from autoprune.plugin import Measured, dominates, losses
 from autoprune.plugin.values import Direction
 from autoprune.spec import Bound
 
@@ -42,13 +42,13 @@ class Race:
         """Race against the front.
 
         Args:
-            rivals: Objective values of the front's members, in the order of the objectives.
+            rivals: Losses of the front's members, in the order of the objectives.
             objectives: Direction per metric.
             constraints: Bounds.
             error: Chance of giving up a candidate that would reach the front; 0 gives up none.
         """
         self._objectives = objectives
-        self._rivals = [self._losses(rival) for rival in rivals]
+        self._rivals = rivals
         self._constraints = constraints
         self._error = error
         self._looks = 0
@@ -75,20 +75,15 @@ class Race:
                 raise GivenUp(f"{name} will not be {bound}: {_so_far(name, partial)}", {**measured, **partial})
         if any(name not in ends for name in self._objectives):
             return
-        if self._dominated([max(ends[n]) if d == "maximize" else min(ends[n]) for n, d in self._objectives.items()]):
+        best = {n: max(ends[n]) if d == "maximize" else min(ends[n]) for n, d in self._objectives.items()}
+        if self.lost({name: Measured(value=value) for name, value in best.items()}):
             known = ", ".join(_so_far(name, partial) for name in partial) or "all objectives are known"
             raise GivenUp(f"dominated by the front: {known}", {**measured, **partial})
 
     def lost(self, measured: Mapping[str, Measured]) -> bool:
         """Whether a candidate with all objectives measured will never be on the front."""
-        return self._dominated([measured[name].value for name in self._objectives])
-
-    def _dominated(self, values: Sequence[float]) -> bool:
-        mine = self._losses(values)
+        mine = losses(measured, self._objectives)
         return any(dominates(rival, mine) for rival in self._rivals)
-
-    def _losses(self, values: Sequence[float]) -> list[float]:
-        return [-v if d == "maximize" else v for v, d in zip(values, self._objectives.values(), strict=True)]
 
 
 def _ends(value: Measured, widened: float) -> tuple[float, float]:

@@ -31,7 +31,7 @@ class Proposal(BaseModel):
     origin: Origin
     params: Params
     rivals: tuple[tuple[float, ...], ...] = ()
-    """Objective values of the front's members as it is handed to an executor: what it must not be dominated by."""
+    """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
     precision: Precision = "float32"
     """Of forward passes without gradients."""
 

@@ -151,7 +151,9 @@ class Search(_Section):
     sampler: Reference = Field(default={"use": "sensitivity"}, description="The algorithm that proposes candidates.")
     trials: int = Field(default=100, ge=1, description="Trials in all, the dense model and the ladder included.")
     ladder: int = Field(default=0, ge=0, description="Uniform ratios tried right after the dense model.")
-    timeout: Duration | None = Field(default=None, description="Begin no further trial after so long (30m, 1h).")
+    timeout: Duration | None = Field(
+        default=None, description="Begin no further probe or trial after so long (30m, 1h)."
+    )
     trial_timeout: Duration | None = Field(
         default=None, description="A trial that takes longer fails (needs workers: 2 or more)."
     )

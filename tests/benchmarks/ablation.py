@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--pieces", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows, if not all")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "autoprune-ablation")
+    parser.add_argument("--note", default="", help="a remark for the page's head")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "ablation.md")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         " [the comparison with other searches](benchmarks.md), but for the scorer, which is the default, `best-of`,"
         " unless a row says otherwise. What was tried and left out is in [left_out.md](left_out.md)."
     )
-    parts = ["# What each piece of the search is worth", head]
+    parts = ["# What each piece of the search is worth", head, *([options.note] if options.note else [])]
     for name in options.tasks:
         table = [f"## {TASKS[name].title}", ""]
         table += [

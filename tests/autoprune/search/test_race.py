@@ -25,7 +25,9 @@ def proportion(right: int, samples: int) -> Measured:
 
 
 def race(rivals, *, error=0.01, constraints=None) -> Race:
-    return Race(rivals, objectives=OBJECTIVES, constraints=constraints or {}, error=error)
+    """Rivals are accuracies and MACs."""
+    losses = [(-accuracy, macs) for accuracy, macs in rivals]
+    return Race(losses, objectives=OBJECTIVES, constraints=constraints or {}, error=error)
 
 
 def given_up(rivals, *, right, samples=100, macs=0.5, **settings) -> bool:
@@ -46,10 +48,10 @@ def test_only_what_is_dominated_is_given_up():
 
 
 def test_what_is_not_measured_yet_may_be_anything():
-    unknown = Race([(0.9, 0.1)], objectives=OBJECTIVES, constraints={}, error=0.05)
+    unknown = race([(0.9, 0.1)], error=0.05)
     unknown.look({}, {"accuracy": proportion(1, 100)})
     unknown.look({"macs": Measured(value=0.5)}, {})
-    without_interval = Race([(0.9, 0.1)], objectives=OBJECTIVES, constraints={}, error=0.05)
+    without_interval = race([(0.9, 0.1)], error=0.05)
     without_interval.look({"macs": Measured(value=0.5)}, {"accuracy": Measured(value=0.01)})
 
 
