@@ -78,8 +78,8 @@ class ScoreContext(Context):
     groups: tuple[Group, ...]
     """All groups that are scored, for what can be computed for all of them at once."""
     sensitivity: Callable[[Group, Tensor], Sensitivity]
-    """A group and importance of its units, (U,), to what a few cuts of it alone do to the predictions: one forward pass
-    each, without labels. A cut is measured once per study."""
+    """A group and importance of its units, (U,), to what two cuts of it alone do to the predictions: one forward pass
+    of a few samples each, without labels, to compare scorers by. A cut is measured once per study."""
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of that name, detached."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from autoprune.search.precision import SAMPLES, fitting
 from autoprune.search.problem import Problem
 from autoprune.search.race import GivenUp, Race
 from autoprune.search.seeding import derive, seeded
-from autoprune.search.sensitivity import Prober, cuts
+from autoprune.search.sensitivity import COMPARED_CUTS, COMPARED_SAMPLES, Prober, cuts
 from autoprune.search.space import Precision, Proposal
 from autoprune.search.stages import Stages
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
@@ -175,11 +176,16 @@ class Runner:
         if key not in self._probers:
             inputs = self._probe_inputs(min(samples, len(self._problem.data.validation)))
             self._probers[key] = Prober(
-                select=self._problem.structure.select,
-                cut=lambda kept: self._problem.structure.cut(self._problem.network, kept).eval(),
-                predict=lambda network: cast("Tensor", self._problem.predictor(network, precision)(*inputs)),
+                self._problem.structure,
+                self._scratch,
+                lambda network: cast("Tensor", self._problem.predictor(network, precision)(*inputs)),
             )
         return self._probers[key]
+
+    @cached_property
+    def _scratch(self) -> nn.Module:
+        """A copy of the dense network for probers."""
+        return copy.deepcopy(self._problem.network).eval()
 
     def _probe_inputs(self, samples: int) -> tuple[Tensor, ...]:
         """A fixed random choice of validation samples, on the device."""
@@ -188,9 +194,22 @@ class Runner:
             split = self._problem.data.validation
             chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
             inputs, _ = split.fetch(chosen)
-            self._kept_for_evaluation[key] = tuple(tensor.to(self._problem.device) for tensor in inputs)
+            self._kept_for_evaluation[key] = self._laid_out(tuple(t.to(self._problem.device) for t in inputs))
         kept: tuple[Tensor, ...] = self._kept_for_evaluation[key]
         return kept
+
+    def _laid_out(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Images with their channels last, which makes convolutions on a CPU up to 1.7 times faster."""
+        if self._problem.device.type != "cpu" or all(tensor.dim() != 4 for tensor in inputs):
+            return inputs
+        last = tuple(t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in inputs)
+        try:
+            with torch.no_grad():
+                whole = self._problem.structure.cut(self._problem.network, {}).eval()
+                self._problem.predictor(whole)(*(tensor[:2] for tensor in last))
+        except Exception:  # noqa: BLE001 - code that views maps as vectors, or anything else
+            return inputs
+        return last
 
     def _run(self, proposal: Proposal, record: Record, stages: Stages) -> TrialResult:
         problem, candidate = self._problem, record.candidate
@@ -268,8 +287,7 @@ class Runner:
         key, problem = json.dumps(scorer.reference(), sort_keys=True), self._problem
         if key not in self._scored:
             network = self._cut({}, stages)
-            probed = {b.group.name: cuts(b) for b in problem.space.groups if b.group in problem.space.cuttable}
-            prober = self._prober(problem.components.sampler.probe_samples or SAMPLES, precision)
+            compared = {b.group.name: cuts(b)[-COMPARED_CUTS:] for b in problem.space.groups}
             context = ScoreContext(
                 device=problem.device,
                 seed=problem.spec.search.seed,
@@ -277,7 +295,9 @@ class Runner:
                 model=problem.predictor(network),
                 network=network,
                 groups=problem.space.cuttable,
-                sensitivity=lambda group, scores: prober(group.name, scores, probed[group.name]),
+                sensitivity=lambda group, scores: self._prober(COMPARED_SAMPLES, precision)(
+                    group.name, scores, compared[group.name]
+                ),
             )
             with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
                 self._scored[key] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +50,13 @@ def sliced(tensor: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
     return tensor
 
 
-def apply(network: nn.Module, plan: Plan) -> nn.Module:
-    """A smaller copy of the network; the network itself is untouched and shares nothing with the copy.
+def apply(network: nn.Module, plan: Plan, *, share: bool = False) -> nn.Module:
+    """A smaller copy of the network, which itself is untouched.
+
+    Args:
+        network: The dense network.
+        plan: How it changes.
+        share: Let what the plan leaves as it is be the network's own; else nothing is.
 
     Raises:
         StructureError: The plan names tensors or modules that the network does not have.
@@ -66,19 +71,14 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
     by_identity = {id(tensors[name]): kept for name, kept in plan.kept.items()}
     masks = {id(tensors[name]): mask for name, mask in plan.masks.items()}
     gone = tuple(f"{name}." for name in plan.bypassed)
+    if share:
+        sized = {id(module_at(network, name)) for name in plan.attributes}
+        _reuse(network, by_identity.keys() | masks.keys() | memo.keys() | sized, memo)
     with torch.no_grad():
         for name, tensor in tensors.items():
             key = id(tensor)
-            if key in memo or (gone and name.startswith(gone)):
-                continue
-            kept = by_identity.get(key, _WHOLE)
-            small = sliced(tensor, kept)
-            if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):  # the first is many times faster
-                small = nn.Parameter(small, requires_grad=tensor.requires_grad)
-            for mask in (tensor.__dict__.get(_MASK), masks.get(key)):  # of an earlier cut, of this one
-                if mask is not None:
-                    keep_zero(small, sliced(mask, kept).to(small.device))
-            memo[key] = small
+            if key not in memo and not (gone and name.startswith(gone)):
+                memo[key] = _small(tensor, by_identity.get(key, _WHOLE), masks.get(key))
     result = _copy(network, memo)
     for name, attributes in plan.attributes.items():
         if name.startswith(gone) or name in plan.bypassed:
@@ -88,6 +88,17 @@ def apply(network: nn.Module, plan: Plan) -> nn.Module:
         if type(module) is nn.MultiheadAttention:
             module.__class__ = CutMultiheadAttention
     return result
+
+
+def _small(tensor: Tensor, kept: Mapping[int, Tensor], mask: Tensor | None) -> Tensor:
+    """What stays of a parameter or buffer."""
+    small = sliced(tensor, kept)
+    if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):  # the first is many times faster
+        small = nn.Parameter(small, requires_grad=tensor.requires_grad)
+    for each in (tensor.__dict__.get(_MASK), mask):  # of an earlier cut, of this one
+        if each is not None:
+            keep_zero(small, sliced(each, kept).to(small.device))
+    return small
 
 
 def module_at(network: nn.Module, name: str) -> nn.Module:
@@ -112,6 +123,24 @@ def keep_zero(parameter: Tensor, mask: Tensor) -> None:
     if parameter.requires_grad:
         # The network may have gone to another device since.
         parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))  # type: ignore[no-untyped-call]
+
+
+def _reuse(module: nn.Module, changed: Set[int], memo: dict[int, Any]) -> bool:
+    """Put what stays as it is into the memo as itself; whether the whole module does.
+
+    Args:
+        module: Where to look.
+        changed: Identities of tensors and modules that do not stay.
+        memo: Identity to what takes its place.
+    """
+    own = [tensor for held in (module._parameters, module._buffers) for tensor in held.values() if tensor is not None]
+    staying = [tensor for tensor in own if id(tensor) not in changed]
+    memo |= {id(tensor): tensor for tensor in staying}
+    inside = [_reuse(child, changed, memo) for child in module._modules.values() if child is not None]
+    if id(module) in changed or len(staying) < len(own) or not all(inside):
+        return False
+    memo[id(module)] = module
+    return True
 
 
 def _named_tensors(network: nn.Module) -> dict[str, Tensor]:

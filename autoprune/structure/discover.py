@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -19,13 +21,15 @@ from autoprune.structure.masks import mask_groups
 from autoprune.structure.structure import Others, Reading, Structure, build
 from autoprune.structure.verify import verified, verified_blocks
 
+Form = Literal["auto", "modules", "graph"]
+
 
 def discover(
     network: nn.Module,
     inputs: Sequence[Tensor],
     granularities: Sequence[str] = ("channels",),
     *,
-    form: Literal["auto", "modules", "graph"] = "auto",
+    form: Form = "auto",
 ) -> Structure:
     """Find the groups of units that can be cut exactly.
 
@@ -44,6 +48,27 @@ def discover(
         StructureError: The network cannot be traced or does not run on the example, or its graph cannot be cut though
             ``form`` asks for it.
     """
+    with _collecting_later():
+        return _discovered(network, inputs, granularities, form)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """No garbage is collected meanwhile.
+
+    Tracing makes so many objects that all that was ever imported would be looked through several times, which takes
+    longer than tracing.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _discovered(network: nn.Module, inputs: Sequence[Tensor], granularities: Sequence[str], form: Form) -> Structure:
     traced = trace(network, inputs)
     _check_finite(network, inputs)
     read = _read(network, inputs, traced, form) if "channels" in granularities else Reading(Labeler(traced, {}).label())
@@ -68,7 +93,7 @@ def _check_finite(network: nn.Module, inputs: Sequence[Tensor]) -> None:
         )
 
 
-def _read(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, form: str) -> Reading:
+def _read(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, form: Form) -> Reading:
     read = verified(network, inputs, traced) if form != "graph" else None
     share = 0.0 if read is None else _share(network, traced, read)
     if read is not None and (form == "modules" or (not read.refused and share >= _ENOUGH)):

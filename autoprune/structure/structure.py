@@ -175,10 +175,16 @@ class Structure:
                 changes[owner] = new
         return changes
 
-    def cut(self, network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-        """A smaller copy of the dense network, see `plan`; a `GraphNetwork` where its code cannot be adjusted."""
+    def cut(self, network: nn.Module, kept: Mapping[str, Tensor], *, share: bool = False) -> nn.Module:
+        """A smaller copy of the dense network; a `GraphNetwork` where its code cannot be adjusted.
+
+        Args:
+            network: The dense network.
+            kept: See `plan`.
+            share: Let modules that stay as they are be the network's own, where pruned networks are no graphs.
+        """
         plan = self.plan(network, kept)
-        small = apply(network, plan)
+        small = apply(network, plan, share=share and self._template is None)
         if self._template is None:
             return small
         _, keep = self._kept_indices(kept)

@@ -140,7 +140,7 @@ class _Verifier:
     def _attempt(self, found: _Labelled, reading: _Ways) -> tuple[Structure, Reasons]:
         proposed = self._build(found, {}, reading)
         refused = {g.name: "its layer has one unit" for g in proposed.groups if g.units < 2}
-        structure = self._build(found, refused, reading)
+        structure = self._build(found, refused, reading) if refused else proposed
         while structure.groups:
             everything = list(structure.groups)
             draws = [(everything, 0), (everything, 1), *((part, 0) for part in self._apart(structure, found.labeling))]

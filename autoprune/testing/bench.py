@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -29,13 +30,12 @@ from autoprune.plugin import (
 from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
 from autoprune.search.predictor import Predictor
 from autoprune.search.seeding import seeded
-from autoprune.search.sensitivity import Prober, cuts
+from autoprune.search.sensitivity import COMPARED_CUTS, COMPARED_SAMPLES, Prober, cuts
 from autoprune.search.space import BoundedGroup
 from autoprune.structure import Structure, discover
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
 
 _EXAMPLES = 4
-_PROBED = 64
 
 
 class Bench:
@@ -105,17 +105,14 @@ class Bench:
             return {group.name: checked_scores(scorer.score(group, context), group) for group in groups}
 
     def _sensitivity(self, group: Group, scores: Tensor) -> Sensitivity:
-        return self._prober(group.name, scores, cuts(BoundedGroup(group, 0.0, 1.0)))
+        return self._prober(group.name, scores, cuts(BoundedGroup(group, 0.0, 1.0))[-COMPARED_CUTS:])
 
     @cached_property
     def _prober(self) -> Prober:
-        inputs, _ = self.data.validation.fetch(torch.arange(min(_PROBED, len(self.data.validation))))
+        inputs, _ = self.data.validation.fetch(torch.arange(min(COMPARED_SAMPLES, len(self.data.validation))))
         held = tuple(each.to(self.device) for each in inputs)
-        return Prober(
-            select=self.structure.select,
-            cut=lambda kept: self.structure.cut(self.network, kept).eval(),
-            predict=lambda network: cast("Tensor", self.predictor(network)(*held)),
-        )
+        copied = copy.deepcopy(self.network).eval()
+        return Prober(self.structure, copied, lambda network: cast("Tensor", self.predictor(network)(*held)))
 
     def prune(
         self, strategy: Strategy, cut_units: Mapping[str, int], *, scorer: Scorer | None = None, seed: int = 0

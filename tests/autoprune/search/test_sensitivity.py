@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import torch
 from torch import nn
 
 from autoprune import NoFeasibleTrialError
-from autoprune.plugin import hookimpl
+from autoprune.plugin import DataSource, ModelSource, hookimpl
+from autoprune.plugin.binding import spec_from_mapping
+from autoprune.plugin.host import PluginHost
 from autoprune.search import coordinator, precision, resume, search
 from autoprune.search.executor import Inline, Processes
 from autoprune.search.jobs import Calibrate, Calibrated, Probe, Probed
@@ -21,6 +24,7 @@ from autoprune.search.problem import resolve
 from autoprune.search.sensitivity import Prober, probes
 from autoprune.search.trial import Runner
 from autoprune.structure import discover
+from autoprune.testing.toys import toy_data
 
 
 def stored(study: Path) -> list[Probed]:
@@ -70,14 +74,11 @@ def test_batch_norms_use_the_batch_and_keep_their_statistics():
     (group,) = structure.groups
     made: list[nn.Module] = []
 
-    def cut(kept):
-        made.append(structure.cut(network, kept))
-        return made[-1]
+    def predict(cut):
+        made.append(cut)
+        return Predictor(cut)(inputs)
 
-    def predict(made_one):
-        return Predictor(made_one)(inputs)
-
-    prober = Prober(select=structure.select, cut=cut, predict=predict)
+    prober = Prober(structure, copy.deepcopy(network), predict)
     measured = prober(group.name, torch.arange(6.0), (2, 4))
     with torch.no_grad():
         hidden = nn.functional.batch_norm(network[0](inputs), None, None, training=True).relu()
@@ -96,6 +97,69 @@ def test_batch_norms_use_the_batch_and_keep_their_statistics():
     assert len(made) == 3, "the same cuts are not measured twice"
     assert not any(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+class Flat(nn.Module):
+    """A convolution, whose map is made a vector by ``view`` or by ``flatten``."""
+
+    def __init__(self, views: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8 * 36, 4)
+        self.views = views
+
+    def forward(self, x):
+        x = self.norm(self.conv(x)).relu()
+        return self.head(x.view(len(x), -1) if self.views else x.flatten(1))
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_images_are_laid_out_as_the_model_takes_them(views, tmp_path):
+    class Images(DataSource):
+        name = "images"
+
+        def load(self, ctx):
+            return toy_data()
+
+    class Model(ModelSource):
+        name = "flat"
+
+        def build(self, ctx):
+            return Flat(views)
+
+        def load(self, data, ctx):
+            return self.build(ctx)
+
+    class Plugin:
+        @hookimpl
+        def autoprune_components(self):
+            return Images, Model
+
+    host = PluginHost()
+    host.register(Plugin(), name="flat")
+    text = {
+        "name": "flat",
+        "model": {"use": "flat"},
+        "data": {"use": "images"},
+        "scorer": {"use": "l1"},
+        "strategy": {"use": "one-shot"},
+        "evaluators": [{"use": "accuracy"}],
+        "objectives": {"accuracy": "maximize"},
+    }
+    problem = resolve(spec_from_mapping(text, host=host, folder=tmp_path), host)
+    runner = Runner(problem, tmp_path)
+    (laid_out,) = runner._probe_inputs(16)
+    assert laid_out.is_contiguous(memory_format=torch.channels_last) == (not views)
+    probed = runner.probe(Probe(scorer="l1", group="conv", cut_units=(3,), samples=16))
+    network = copy.deepcopy(problem.network)
+    network.norm.train()
+    predict, inputs = Predictor(network, problem.data.normalization), laid_out.contiguous()
+    with torch.no_grad():
+        dense = predict(inputs).log_softmax(1)
+        gone = network.conv.weight.abs().sum((1, 2, 3)).argsort()[:3]
+        network.norm.weight[gone], network.norm.bias[gone] = 0.0, 0.0
+        small = predict(inputs).log_softmax(1)
+    divergence = (dense.exp() * (dense - small)).sum(1).mean()
+    assert probed.sensitivity.divergence == (pytest.approx(float(divergence), rel=1e-4),)
 
 
 def test_a_group_that_cannot_be_probed_has_a_reason(spec, host, tmp_path):

@@ -66,6 +66,23 @@ def test_cut_equals_masked(found: tuple[str, Case, nn.Module, Structure], seed: 
         assert not torch.allclose(small, net(*inputs), atol=1e-4), "nothing was cut"
 
 
+def test_a_cut_that_shares_copies_what_changes_alone(found: tuple[str, Case, nn.Module, Structure]) -> None:
+    """One group after the other: the same predictions, and what is as large as before is the dense net's own."""
+    _, case, net, structure = found
+    inputs = example(case, samples=3, seed=7)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    for name, units in candidate(structure, 7).items():
+        kept = {name: units}
+        shared, separate = structure.cut(net, kept, share=True), structure.cut(net, kept)
+        with torch.no_grad():
+            assert torch.equal(shared(*inputs), separate(*inputs))
+        if structure.form == "modules":
+            own = {id(tensor) for tensor in net.state_dict(keep_vars=True).values()}
+            for tensor_name, tensor in shared.state_dict(keep_vars=True).items():
+                assert (id(tensor) in own) == (tensor.shape == before[tensor_name].shape), tensor_name
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
 def test_costs_equal_what_is_counted(found: tuple[str, Case, nn.Module, Structure]) -> None:
     name, case, net, structure = found
     kept = candidate(structure, 4)

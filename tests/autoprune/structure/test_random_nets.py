@@ -184,6 +184,7 @@ def equals_the_references(net: Net, exact: nn.Module, structure: Structure, kept
     with torch.no_grad():
         made = small(*inputs)
         close(made, structure.masked(exact, kept)(*inputs), "the masked net")
+        close(structure.cut(exact, kept, share=True)(*inputs), made, "the cut that shares nothing")
         averaging = widths(exact, inputs)
         if averaging and (structure.form == "graph" or widths(small, inputs).items() - averaging.items()):
             return False

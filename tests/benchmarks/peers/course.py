@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,9 +96,16 @@ class Runs:
         }
 
 
-def leads_from(ours: Runs, others: Sequence[Runs]) -> float | None:
-    """The time from which our median stays above the medians of all others; None if it ends below one of them."""
+def leads_from(ours: Runs, others: Sequence[Runs], *, until: float = math.inf) -> float | None:
+    """The time from which our median stays above the medians of all others; None if it ends below one of them.
+
+    Args:
+        ours: What is to lead.
+        others: All others. What has ended keeps its last value.
+        until: Seconds that are looked at.
+    """
     times = np.unique(np.concatenate([run.seconds for runs in (ours, *others) for run in runs.runs]))
+    times = times[times <= until]
     ahead = np.all([ours.at(times)[1] > other.at(times)[1] for other in others], axis=0)
     behind = np.flatnonzero(~ahead)
     if not len(behind):

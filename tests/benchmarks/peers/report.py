@@ -155,9 +155,9 @@ def _targets_of(ours: Runs, runs: Found, methods: Sequence[Method]) -> list[str]
     others = [of for name, of in runs.items() if _kind(methods, name) != "ours"]
     start = leads_from(ours, others) if others else None
     margin = ours.final - max((of.final for of in others), default=0.0)
-    text = (
-        f"from {_seconds(start)} on, at the end by {margin:+.3f}" if start is not None else f"at the end {margin:+.3f}"
-    )
+    text = f"at the end {margin:+.3f}" if start is None else f"from {_seconds(start)} on, at the end by {margin:+.3f}"
+    if others and start is None and (before := leads_from(ours, others, until=ours.seconds)) is not None:
+        text = f"from {_seconds(before)} until it ended at {_seconds(ours.seconds)}; others went on, {text}"
     cells.append(_verdict(start is not None, text) if others else "—")
     ladder = max((of.final for name, of in runs.items() if _kind(methods, name) == "ladder"), default=None)
     if ladder is None:

@@ -80,7 +80,8 @@ def _task(
         attack: The attack evaluator, as a spec says it.
         ours: Candidates that our search may try.
     """
-    evaluators = ["{use: macs}", f"{{use: accuracy, samples: {samples}}}" if samples else "{use: accuracy}"]
+    accuracy = "{use: accuracy, batch_size: 256" + (f", samples: {samples}}}" if samples else "}")
+    evaluators = ["{use: macs}", accuracy]
     objectives: dict[str, Direction] = {"accuracy": "maximize", "macs_ratio": "minimize"}
     reference = {"accuracy": chance, "macs_ratio": 1.0}
     if attack:
@@ -111,7 +112,7 @@ TASKS = {
         _task("mobilenet", "MobileNet on CIFAR-10", "cifar10_mobilenet", chance=0.1, recover=_RECALIBRATE,
               samples=1000),
         _task("sst2-transformer", "Transformer on SST-2", "sst2_transformer", chance=0.5),
-        _task("sst2-lstm", "LSTM on SST-2", "sst2_lstm", chance=0.5),
+        _task("sst2-lstm", "LSTM on SST-2", "sst2_lstm", chance=0.5, ours=300),
         _task("digits", "Small CNN on digits", "digits", chance=0.1, recover=_RECALIBRATE),
         _task("digits-deep", "Deep CNN on digits", "digits_deep", chance=0.1, recover=_RECALIBRATE, ours=80),
     )

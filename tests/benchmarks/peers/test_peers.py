@@ -164,6 +164,7 @@ def test_who_leads_and_since_when():
     ours, other = Runs((run_of(point(4, 0.9, 0.5)),)), Runs((run_of(point(1, 0.5, 0.5)),))
     assert leads_from(ours, [other]) == 4.0
     assert leads_from(other, [ours]) is None
+    assert leads_from(other, [ours], until=3.0) == 1.0
 
 
 def test_a_figure_leaves_out_only_what_cannot_be_seen():
