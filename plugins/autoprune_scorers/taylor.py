@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,17 +45,21 @@ class Taylor(Scorer):
         return changes[group.name]
 
     def _changes(self, ctx: ScoreContext) -> dict[str, Tensor]:
-        """One gradient of all parameters per batch, for all groups."""
+        """One gradient of the parameters that tell about any group, per batch."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        parameters = {n: p.requires_grad_() for n, p in ctx.network.named_parameters() if p.is_floating_point()}
+        telling = {name for group in ctx.groups for name in _telling(group)}
+        named = ((n, p) for n, p in ctx.network.named_parameters() if n in telling and p.is_floating_point())
+        parameters = {name: parameter.requires_grad_() for name, parameter in named}
         changes: dict[str, Tensor] = {}
         for inputs, targets in ctx.data.train.batches(
             self.batch_size, samples=self.batches * self.batch_size, device=ctx.device, generator=ctx.generator()
         ):
             with torch.enable_grad():
                 loss = cross_entropy(ctx.model(*inputs), targets)
+                if not parameters or not loss.requires_grad:
+                    return {}
                 gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             change = {
                 name: (gradient * parameter.detach()).float()
@@ -67,6 +72,13 @@ class Taylor(Scorer):
                     squares = known.total(change.__getitem__, "input").square() / self.batches
                     changes[group.name] = changes.get(group.name, 0) + squares
         return changes
+
+
+def _telling(group: Group) -> Iterable[str]:
+    """The parameters whose gradients rank a group."""
+    if group.owned:
+        return (name for names in group.owned for name in names)
+    return (group.masked,) if group.masked else (part.parameter for part in group.slices if part.role == "input")
 
 
 def _reached(group: Group, parameters: set[str]) -> Group | None:
