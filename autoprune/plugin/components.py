@@ -208,7 +208,7 @@ class Sampler(Component):
 
     @property
     def probe_samples(self) -> int:
-        """Validation samples to measure the groups' sensitivity on, before the first trial; 0 for not at all."""
+        """Validation samples to measure the groups' sensitivity on, between the trials; 0 for not at all."""
         return 0
 
 

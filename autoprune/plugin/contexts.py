@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from autoprune.plugin.components import Scorer
     from autoprune.plugin.results import TrialResult
     from autoprune.spec import Bound
 
@@ -77,9 +76,6 @@ class ScoreContext(Context):
     """The bare network inside ``model``: its parameters carry the names that slices speak of."""
     groups: tuple[Group, ...]
     """All groups that are scored, for what can be computed for all of them at once."""
-    sensitivity: Callable[[Group, Tensor], Sensitivity]
-    """A group and importance of its units, (U,), to what two cuts of it alone do to the predictions: one forward pass
-    of a few samples each, without labels, to compare scorers by. A cut is measured once per study."""
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of that name, detached."""
@@ -95,8 +91,8 @@ class PruneContext(Context):
 
     groups: tuple[Group, ...]
     """The groups that may lose units."""
-    scores: Callable[[Scorer], Mapping[str, Tensor]]
-    """Importance of every unit of every group by that scorer, (U,) per group; computed once per study."""
+    scores: Callable[[], Mapping[str, Tensor]]
+    """Importance of every unit of every group, (U,) per group, by the scorer that ranks the group in this trial."""
     select: Callable[[Mapping[str, Tensor], Mapping[str, int]], Mapping[str, Tensor]]
     """Importance per group, (U,), and the number of units that go per group, to the units that stay: the best ones.
     Weights and kernels are chosen, in the same proportion, among those that other cuts leave."""
@@ -140,8 +136,6 @@ class SamplerContext(_Remembering):
     """What can be measured, by the names that objectives and constraints use."""
     groups: tuple[SearchedGroup, ...]
     """All groups of the model, those that stay whole included."""
-    scorers: tuple[str, ...]
-    """Labels of the scorers; where there are several, the parameter ``scorer`` chooses."""
     strategies: tuple[str, ...]
     """Labels of the strategies; where there are several, the parameter ``strategy`` chooses."""
     meetings: tuple[tuple[int, ...], ...]
@@ -150,8 +144,9 @@ class SamplerContext(_Remembering):
     costs: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
     """Units that go, (N, G), to ``params``, ``macs``, ``bytes``, ``nonzero`` and every metric that is arithmetic
     alone, (N,) each."""
-    sensitivity: Callable[[str], Mapping[str, Sensitivity]]
-    """Label of a scorer to the measured sensitivity per group; empty unless the sampler has ``probe_samples``."""
+    sensitivity: Callable[[], Mapping[str, Sensitivity]]
+    """Per group what is known of its sensitivity by now, as its scorer ranks it; empty unless the sampler has
+    ``probe_samples``. More is measured between the candidates."""
     history: Callable[[], Sequence[TrialResult]]
     """Finished trials by number."""
     pending: Callable[[], Mapping[int, Mapping[str, float | str]]]

@@ -33,7 +33,7 @@ def autoprune_study_started(study: StudyInfo) -> Facts | None:
 
 @hookspec
 def autoprune_probe_finished(study: StudyInfo, done: int, total: int) -> None:
-    """Fires before the first trial, each time that the sensitivity of one more group was measured for the sampler.
+    """Fires between the first trials, each time that the effects of some more cuts were measured.
 
     Args:
         study: The study.

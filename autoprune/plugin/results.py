@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +31,8 @@ class TrialResult(_Record):
     """Asked ratio per group."""
     achieved: dict[str, float]
     """Ratio per group after rounding to whole units."""
-    scorer: str
+    scorers: dict[str, str]
+    """Label of the scorer that ranked it, per group that lost units."""
     strategy: str
     precision: str = "float32"
     """Of forward passes without gradients, ``float32`` or ``bfloat16``."""
@@ -47,6 +49,12 @@ class TrialResult(_Record):
     seed: int
     started: datetime
     finished: datetime
+
+    @property
+    def scorer(self) -> str:
+        """The scorers in words, ``taylor`` or ``taylor 5, l1 3``; empty for the dense model."""
+        counts = Counter(self.scorers.values()).most_common()
+        return counts[0][0] if len(counts) == 1 else ", ".join(f"{label} {count}" for label, count in counts)
 
     @property
     def feasible(self) -> bool:

@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from autoprune.plugin.components import Scorer
-
 Direction = Literal["minimize", "maximize"]
 Role = Literal["output", "input", "vector"]
 
@@ -171,13 +169,12 @@ class Costs:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one trial tries: a ratio per group and how units are ranked."""
+    """What one trial tries: a ratio per group."""
 
     ratios: Mapping[str, float]
     """Achieved ratio per group: the fraction of its units that goes, already rounded to whole units."""
     cut_units: Mapping[str, int]
     """Number of units that go, per group."""
-    scorer: Scorer
 
 
 @dataclass(frozen=True)

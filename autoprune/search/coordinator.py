@@ -14,15 +14,19 @@ from autoprune.search.executor import Executor
 from autoprune.search.folder import SPEC_FILE, StudyFolder
 from autoprune.search.front import pareto_front
 from autoprune.search.interrupts import Interrupts
-from autoprune.search.jobs import Calibrate, Calibrated, Done, Probed, Remeasure, Remeasured
+from autoprune.search.jobs import Calibrate, Calibrated, Cut, Done, Probe, Probed, Remeasure, Remeasured
 from autoprune.search.observers import Observers, log
 from autoprune.search.problem import Problem
 from autoprune.search.reading import study_outcome, with_model
 from autoprune.search.seeding import derive
-from autoprune.search.sensitivity import probes
 from autoprune.search.space import Precision, Proposal
 from autoprune.search.study import Study
 from autoprune.search.trial import model_folder
+
+_PROBES, _PER_GROUP = 8, 0.25
+"""How many probes come before each candidate; or how many for each group, if that is more."""
+_SAMPLES = 64
+"""Validation samples of a probe, where the sampler asks for none and scorers alone are compared."""
 
 
 class Session:
@@ -40,6 +44,9 @@ class Session:
         self._results: dict[int, TrialResult] = {}
         self._front: tuple[TrialResult, ...] = ()
         self._precision: Precision = "float32"
+        self._probing: set[Cut] = set()
+        self._warned: set[str] = set()
+        """Scorers that could not rank a group: told once."""
         self._interrupts = Interrupts()
         self.stopped = False
         """Whether Ctrl-C or SIGTERM ended it."""
@@ -86,19 +93,16 @@ class Session:
         limit = self._problem.spec.search.timeout
         end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
         self._calibrate()
-        self._probe(info, end)
         running = 0
         while True:
             while running < self._executor.capacity and time.monotonic() < end:
-                proposal = self._next()
-                if proposal is None:
+                job = self._next()
+                if job is None:
                     break
-                if (repeated := self._repeated(proposal)) is not None:
+                if isinstance(job, Proposal) and (repeated := self._repeated(job)) is not None:
                     self._finish(info, repeated)
                     continue
-                objectives = self._problem.spec.objectives
-                rivals = tuple(losses(member.metrics, objectives) for member in self._front)
-                self._executor.submit(proposal.model_copy(update={"rivals": rivals, "precision": self._precision}))
+                self._executor.submit(job)
                 running += 1
             if not running:
                 return
@@ -106,6 +110,8 @@ class Session:
             running -= 1
             if isinstance(done, TrialResult):
                 self._finish(info, done)
+            elif isinstance(done, Probed):
+                self._learn(info, done)
 
     def _calibrate(self) -> None:
         """Settle the precision of forward passes, once in the study's life."""
@@ -118,45 +124,53 @@ class Session:
                 self._study.record_precision(known := done.precision)
         self._precision = asked if asked != "auto" else known or "float32"
 
-    def _probe(self, info: StudyInfo, end: float) -> None:
-        """Measure the groups' sensitivity, each once in the study's life, if the sampler will want it."""
-        problem = self._problem
-        samples = problem.components.sampler.probe_samples
-        # The first candidates are asked of no sampler.
-        if not samples or self._folder.trials <= len(problem.space.first(problem.spec.search.ladder)):
-            return
-        known = self._study.sensitivities
-        jobs = [job for job in probes(problem.space, samples) if job.group not in known.get(job.scorer, {})]
-        begun = finished = 0
-        while True:
-            while begun < len(jobs) and begun - finished < self._executor.capacity and time.monotonic() < end:
-                self._executor.submit(jobs[begun].model_copy(update={"precision": self._precision}))
-                begun += 1
-            if finished == begun:
-                return
-            done = self._wait()
-            finished += 1
-            if isinstance(done, Probed):
-                self._study.record_probe(done)
-                self._observers.finished_probe(info, finished, len(jobs))
-                if done.reason is not None:
-                    log.warning("how sensitive %s is could not be measured: %s", done.group, done.reason)
+    def _next(self) -> Proposal | Probe | None:
+        """What is to be done next; None as long as that hangs on what is being done, or when nothing is left."""
+        proposal = self._unfinished.popleft() if self._unfinished else None
+        if proposal is None:
+            number = self._study.begun
+            if number >= self._folder.trials:
+                return None
+            if cuts := self._due(number):
+                self._probing.update(cuts)
+                samples = self._problem.components.sampler.probe_samples or _SAMPLES
+                return Probe(cuts=cuts, samples=samples, precision=self._precision)
+            if self._probing:
+                return None
+            proposal = self._study.ask()
+        rivals = tuple(losses(member.metrics, self._problem.spec.objectives) for member in self._front)
+        facts = {"scorers": self._study.rankings.scorers, "rivals": rivals, "precision": self._precision}
+        return proposal.model_copy(update=facts)
 
-    def _next(self) -> Proposal | None:
-        if self._unfinished:
-            return self._unfinished.popleft()
-        return self._study.ask() if self._study.begun < self._folder.trials else None
+    def _due(self, number: int) -> tuple[Cut, ...]:
+        """Probes for one job of those that come before a trial; the dense model, trial 0, waits for none."""
+        rankings, capacity = self._study.rankings, self._executor.capacity
+        for_each = max(_PROBES, math.ceil(len(self._problem.space.groups) * _PER_GROUP))
+        missing = min(number * for_each, rankings.total) - rankings.done - len(self._probing)
+        return tuple(rankings.next(min(missing, math.ceil(for_each / capacity)), self._probing)) if missing > 0 else ()
+
+    def _learn(self, info: StudyInfo, probed: Probed) -> None:
+        rankings = self._study.rankings
+        self._study.record_probe(probed)
+        self._probing.difference_update(effect.cut for effect in probed.effects)
+        self._observers.finished_probe(info, rankings.done, rankings.total)
+        for effect in probed.effects:
+            if effect.reason is not None and effect.cut.scorer not in self._warned:
+                self._warned.add(effect.cut.scorer)
+                log.warning("what a cut of %s does could not be measured: %s", effect.cut.group, effect.reason)
 
     def _repeated(self, proposal: Proposal) -> TrialResult | None:
-        """The result, where an earlier trial had the same cut, scorer and strategy: it is not paid for again."""
+        """The result, where an earlier trial had the same cut, scorers and strategy: it is not paid for again."""
         space = self._problem.space
         if proposal.origin == "dense":
             return None
-        same = (space.candidate(proposal).ratios, space.scorer(proposal), space.strategy(proposal))
+        candidate = space.candidate(proposal)
+        scorers = {group: space.scorer(proposal.scorers, group) for group, cut in candidate.cut_units.items() if cut}
+        same = (candidate.ratios, scorers, space.strategy(proposal))
         for earlier in self._results.values():
             if earlier.state != "complete" or earlier.origin == "dense":
                 continue
-            if (earlier.achieved, earlier.scorer, earlier.strategy) == same:
+            if (earlier.achieved, earlier.scorers, earlier.strategy) == same:
                 now = datetime.now(UTC)
                 changes = {
                     "number": proposal.number,

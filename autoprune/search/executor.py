@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 
 from autoprune.errors import StudyError
-from autoprune.search.jobs import Calibrate, Calibrated, Done, Job, Probe, Probed, Remeasured
+from autoprune.search.jobs import Calibrate, Calibrated, Done, Effect, Job, Probe, Probed, Remeasured
 from autoprune.search.problem import Problem
 from autoprune.search.space import Proposal
 from autoprune.search.trial import Record, Runner
@@ -254,7 +254,7 @@ def _calibrated(_: str) -> Calibrated:
 
 
 def _probed(job: Probe, reason: str) -> Probed:
-    return Probed(scorer=job.scorer, group=job.group, reason=reason)
+    return Probed(effects=tuple(Effect(cut=cut, reason=reason) for cut in job.cuts))
 
 
 def _remeasured(number: int, reason: str) -> Remeasured:

@@ -26,6 +26,13 @@ class Guide:
     meetings: tuple[tuple[int, ...], ...]
     costs: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
 
+    @property
+    def probed(self) -> tuple[SearchedGroup, ...]:
+        """The groups that may lose units, those that save most multiply-accumulates first."""
+        most = np.array([group.most for group in self.groups], dtype=np.int64)
+        left = self.costs(np.diag(most))["macs"]
+        return tuple(self.groups[index] for index in np.argsort(left, kind="stable") if most[index])
+
     @classmethod
     def of(cls, problem: Problem) -> Self:
         """Of a problem."""

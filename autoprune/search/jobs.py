@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from autoprune.plugin import Measured, Sensitivity, TrialResult
+from autoprune.plugin import Measured, TrialResult
 from autoprune.search.space import Precision, Proposal
 
 
@@ -12,26 +12,41 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Probe(_Record):
-    """Asks how sensitive a group is."""
+class Cut(_Record):
+    """Of one group alone."""
 
     scorer: str
     """Label of the scorer that chooses the units."""
     group: str
-    cut_units: tuple[int, ...]
+    units: int
+    """How many go."""
+
+
+class Probe(_Record):
+    """Asks what cuts do to the predictions."""
+
+    cuts: tuple[Cut, ...]
     samples: int
     """Validation samples to predict."""
     precision: Precision = "float32"
 
 
+class Effect(_Record):
+    """What one cut does."""
+
+    cut: Cut
+    divergence: float = 0.0
+    """Mean Kullback–Leibler divergence of the predictions from the dense model's, in nats."""
+    agreement: float = 0.0
+    """Share of the samples whose largest output is still the dense model's."""
+    reason: str | None = None
+    """Why it could not be measured."""
+
+
 class Probed(_Record):
     """What came of it."""
 
-    scorer: str
-    group: str
-    sensitivity: Sensitivity | None = None
-    reason: str | None = None
-    """Why it failed."""
+    effects: tuple[Effect, ...]
 
 
 class Calibrate(_Record):

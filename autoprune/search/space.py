@@ -30,6 +30,8 @@ class Proposal(BaseModel):
     number: int
     origin: Origin
     params: Params
+    scorers: dict[str, str] = {}
+    """Label of the scorer that ranks it, per group; of the first one where a group is missing."""
     rivals: tuple[tuple[float, ...], ...] = ()
     """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
     precision: Precision = "float32"
@@ -97,7 +99,7 @@ class Space:
 
     groups: tuple[BoundedGroup, ...]
     scorers: Mapping[str, Scorer]
-    """By the label that results show."""
+    """By the label that results show; of several, each group has the one that does least harm."""
     strategies: Mapping[str, Strategy]
 
     @property
@@ -114,8 +116,8 @@ class Space:
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
         """Kinds of components of which there are several, to their labels."""
-        every = {"scorer": tuple(self.scorers), "strategy": tuple(self.strategies)}
-        return {kind: labels for kind, labels in every.items() if len(labels) > 1}
+        labels = tuple(self.strategies)
+        return {"strategy": labels} if len(labels) > 1 else {}
 
     @property
     def searched(self) -> tuple[SearchedGroup, ...]:
@@ -173,12 +175,11 @@ class Space:
         return Candidate(
             ratios={b.group.name: cut[b.group.name] / b.group.units for b in self.groups},
             cut_units=cut,
-            scorer=self.scorers[self.scorer(proposal)],
         )
 
-    def scorer(self, proposal: Proposal) -> str:
-        """Label of its scorer."""
-        return str(proposal.params.get("scorer", next(iter(self.scorers))))
+    def scorer(self, scorers: Mapping[str, str], group: str) -> str:
+        """Label of the scorer that ranks a group, of those per group; of the first one where it is missing."""
+        return scorers.get(group, next(iter(self.scorers)))
 
     def strategy(self, proposal: Proposal) -> str:
         """Label of its strategy."""

@@ -26,11 +26,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
-from autoprune.plugin import Measured, Sampler, SamplerContext, Sensitivity, TrialResult
+from autoprune.plugin import Measured, Sampler, SamplerContext, TrialResult
 from autoprune.plugin.results import Origin
 from autoprune.search.guide import Guide
 from autoprune.search.jobs import Probed
 from autoprune.search.journal import Journal
+from autoprune.search.rankings import Rankings
 from autoprune.search.seeding import derive
 from autoprune.search.space import Params, Precision, Proposal, Range
 from autoprune.spec import Spec
@@ -55,7 +56,6 @@ class StoredStudy:
         Raises:
             StudyError: The storage cannot be opened, or does not hold what the mode wants.
         """
-        self._sensitivities: dict[str, dict[str, Sensitivity]] | None = None
         self._journal: Journal | None = None
         """Where the study is kept in a file that this session writes."""
         with _quiet():
@@ -133,17 +133,22 @@ class Study(StoredStudy):
         self._sampler = sampler
         self._running: dict[int, Trial] = {}
         self._results = {result.number: result for result in super().results}
+        self.rankings = Rankings(guide.probed, guide.scorers, sensitivity=sampler.probe_samples > 0)
+        """What probes told, those of earlier sessions included."""
+        probes = [value for key, value in self._study.user_attrs.items() if key.startswith(_PROBE)]
+        for probed in probes:
+            self.rankings.learn(Probed.model_validate(probed).effects)
+        self._probes = len(probes)
         self._context = SamplerContext(
             seed=spec.search.seed,
             objectives=spec.objectives,
             constraints=spec.constraints,
             metrics=guide.metrics,
             groups=guide.groups,
-            scorers=guide.scorers,
             strategies=guide.strategies,
             meetings=guide.meetings,
             costs=guide.costs,
-            sensitivity=lambda scorer: self.sensitivities.get(scorer, {}),
+            sensitivity=lambda: self.rankings.sensitivity,
             history=lambda: self.results,
             pending=lambda: {trial.number: trial.params for trial in self._trials(TrialState.RUNNING)},
         )
@@ -208,18 +213,6 @@ class Study(StoredStudy):
         self._settle()
 
     @property
-    def sensitivities(self) -> dict[str, dict[str, Sensitivity]]:
-        """What was measured of the groups' sensitivity, by scorer."""
-        if self._sensitivities is None:
-            self._sensitivities = {}
-            for key, stored in self._study.user_attrs.items():
-                if key.startswith(_PROBE):
-                    probed = Probed.model_validate(stored)
-                    if probed.sensitivity is not None:
-                        self._sensitivities.setdefault(probed.scorer, {})[probed.group] = probed.sensitivity
-        return self._sensitivities
-
-    @property
     def precision(self) -> Precision | None:
         """Of forward passes, once that is settled."""
         settled: Precision | None = self._study.user_attrs.get(_PRECISION)
@@ -231,10 +224,10 @@ class Study(StoredStudy):
         self._settle()
 
     def record_probe(self, probed: Probed) -> None:
-        """Keep a group's sensitivity."""
-        self._study.set_user_attr(f"{_PROBE}{probed.scorer}:{probed.group}", probed.model_dump(mode="json"))
-        self._sensitivities = None
-        self._settle()
+        """Keep what probes told."""
+        self._study.set_user_attr(f"{_PROBE}{self._probes}", probed.model_dump(mode="json"))
+        self._probes += 1
+        self.rankings.learn(probed.effects)
 
     def record_test(self, number: int, metrics: Mapping[str, Measured]) -> None:
         """Keep what was measured on the test split."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,19 +22,18 @@ from autoprune.plugin import (
     Measured,
     PruneContext,
     PrunedModel,
-    ScoreContext,
-    Scorer,
     SplitName,
     TrialResult,
 )
 from autoprune.plugin.results import TrialState
-from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
-from autoprune.search.jobs import Calibrated, Probe, Probed, Remeasure, Remeasured
+from autoprune.search.checks import checked_cut, checked_metrics
+from autoprune.search.jobs import Calibrated, Cut, Effect, Probe, Probed, Remeasure, Remeasured
 from autoprune.search.precision import SAMPLES, fitting
 from autoprune.search.problem import Problem
 from autoprune.search.race import GivenUp, Race
+from autoprune.search.scoring import Scoring
 from autoprune.search.seeding import derive, seeded
-from autoprune.search.sensitivity import COMPARED_CUTS, COMPARED_SAMPLES, Prober, cuts
+from autoprune.search.sensitivity import Prober
 from autoprune.search.space import Precision, Proposal
 from autoprune.search.stages import Stages
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
@@ -59,6 +57,12 @@ class Record:
         self._started = datetime.now(UTC)
         self.seed = derive(problem.spec.search.seed, proposal.number)
         self.candidate = problem.space.candidate(proposal)
+        self.scorers = {
+            group: problem.space.scorer(proposal.scorers, group)
+            for group, cut in self.candidate.cut_units.items()
+            if cut
+        }
+        """Per group that loses units, whose ranking it is."""
         self.metrics: dict[str, Measured] = {}
 
     @property
@@ -84,7 +88,7 @@ class Record:
             origin=self._proposal.origin,
             ratios=space.asked(self._proposal),
             achieved=dict(self.candidate.ratios),
-            scorer=space.scorer(self._proposal),
+            scorers=self.scorers,
             strategy=space.strategy(self._proposal),
             precision=self._proposal.precision,
             metrics=self.metrics,
@@ -115,7 +119,7 @@ class Runner:
         self._study = study
         self._dense_costs = problem.structure.costs()
         self._probers: dict[tuple[int, Precision], Prober] = {}
-        self._scored: dict[str, dict[str, Tensor]] = {}
+        self._scoring = Scoring(problem)
         self._kept_for_prune: dict[Hashable, Any] = {}
         self._kept_for_evaluation: dict[Hashable, Any] = {}
 
@@ -161,15 +165,18 @@ class Runner:
         return Calibrated(precision=precision)
 
     def probe(self, job: Probe) -> Probed:
-        """Measure how sensitive a group is."""
-        stages, problem = Stages(self._problem.device), self._problem
+        """Measure what cuts of one group alone do."""
+        return Probed(effects=tuple(self._effect(cut, job) for cut in job.cuts))
+
+    def _effect(self, cut: Cut, job: Probe) -> Effect:
+        stages = Stages(self._problem.device)
         try:
-            with seeded(problem.spec.search.seed, problem.device):
-                scores = self._scores(problem.space.scorers[job.scorer], stages, job.precision)[job.group]
-                measured = self._prober(job.samples, job.precision)(job.group, scores, job.cut_units)
+            scores = self._scoring.scores(cut.scorer, cut.group, stages)
+            with seeded(self._problem.spec.search.seed, self._problem.device):
+                divergence, agreement = self._prober(job.samples, job.precision)(cut.group, scores, cut.units)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
-            return Probed(scorer=job.scorer, group=job.group, reason=stages.reason(error))
-        return Probed(scorer=job.scorer, group=job.group, sensitivity=measured)
+            return Effect(cut=cut, reason=stages.reason(error))
+        return Effect(cut=cut, divergence=divergence, agreement=agreement)
 
     def _prober(self, samples: int, precision: Precision) -> Prober:
         key = (samples, precision)
@@ -269,7 +276,7 @@ class Runner:
             data=problem.data,
             cache=self._kept_for_prune,
             groups=problem.space.cuttable,
-            scores=lambda scorer: self._scores(scorer, stages, proposal.precision),
+            scores=lambda: self._ranked(proposal, record, stages),
             select=problem.structure.select,
             cut=lambda kept: self._cut(kept, stages),
             predictor=lambda network: problem.predictor(network, proposal.precision),
@@ -283,27 +290,10 @@ class Runner:
         with stages.stage("cut"):
             return self._problem.structure.cut(self._problem.network, kept).eval()
 
-    def _scores(self, scorer: Scorer, stages: Stages, precision: Precision) -> dict[str, Tensor]:
-        key, problem = json.dumps(scorer.reference(), sort_keys=True), self._problem
-        if key not in self._scored:
-            network = self._cut({}, stages)
-            compared = {b.group.name: cuts(b)[-COMPARED_CUTS:] for b in problem.space.groups}
-            context = ScoreContext(
-                device=problem.device,
-                seed=problem.spec.search.seed,
-                data=problem.data,
-                model=problem.predictor(network),
-                network=network,
-                groups=problem.space.cuttable,
-                sensitivity=lambda group, scores: self._prober(COMPARED_SAMPLES, precision)(
-                    group.name, scores, compared[group.name]
-                ),
-            )
-            with stages.stage("score", scorer), seeded(problem.spec.search.seed, problem.device):
-                self._scored[key] = {
-                    group.name: checked_scores(scorer.score(group, context), group) for group in context.groups
-                }
-        return {name: scores.clone() for name, scores in self._scored[key].items()}
+    def _ranked(self, proposal: Proposal, record: Record, stages: Stages) -> dict[str, Tensor]:
+        ranked = self._scoring.ranked(proposal.scorers, stages)
+        record.scorers |= {group: label for group, (label, _) in ranked.items() if group in record.scorers}
+        return {group: scores for group, (_, scores) in ranked.items()}
 
     def _measure(
         self,

@@ -56,7 +56,7 @@ References = Annotated[
     Annotated[Reference, Tag("<one>")] | Annotated[list[Reference], Field(min_length=1), Tag("<list>")],
     Discriminator(lambda value: "<list>" if isinstance(value, list | tuple) else "<one>"),
 ]
-"""One reference, or a list of which the search chooses."""
+"""One reference, or a list of several."""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = re.compile(rf"(?:(?P<hours>{_NUMBER})h)?(?:(?P<minutes>{_NUMBER})m)?(?:(?P<seconds>{_NUMBER})s)?")

@@ -203,7 +203,10 @@ class Spec(_Section):
     model: Reference = Field(description="Where the dense model comes from.")
     data: Reference = Field(description="Where the data comes from.")
     search_space: SearchSpace = Field(default=SearchSpace(), description="Which units may go, and how many of them.")
-    scorer: References = Field(default={"use": "best-of"}, description="Ranks units; of a list, the search chooses.")
+    scorer: References = Field(
+        default=[{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}],
+        description="Ranks units; of a list, each group has the one whose cuts of it turn out to do least harm.",
+    )
     strategy: References = Field(
         default={"use": "one-shot"},
         description="Turns ratios into a pruned model; of a list, the search chooses.",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +15,18 @@ from autoprune.plugin import (
     Data,
     EvaluationContext,
     Evaluator,
-    Group,
     Measured,
     PruneContext,
     PrunedModel,
     Recovery,
     ScoreContext,
     Scorer,
-    Sensitivity,
     SplitName,
     Strategy,
 )
 from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
 from autoprune.search.predictor import Predictor
 from autoprune.search.seeding import seeded
-from autoprune.search.sensitivity import COMPARED_CUTS, COMPARED_SAMPLES, Prober, cuts
-from autoprune.search.space import BoundedGroup
 from autoprune.structure import Structure, discover
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
 
@@ -98,21 +93,10 @@ class Bench:
             model=self.predictor(network),
             network=network,
             groups=self.structure.groups,
-            sensitivity=self._sensitivity,
         )
         groups = self.structure.groups[::-1] if backwards else self.structure.groups
         with seeded(seed, self.device), untouched(network, gradients=False):
             return {group.name: checked_scores(scorer.score(group, context), group) for group in groups}
-
-    def _sensitivity(self, group: Group, scores: Tensor) -> Sensitivity:
-        return self._prober(group.name, scores, cuts(BoundedGroup(group, 0.0, 1.0))[-COMPARED_CUTS:])
-
-    @cached_property
-    def _prober(self) -> Prober:
-        inputs, _ = self.data.validation.fetch(torch.arange(min(COMPARED_SAMPLES, len(self.data.validation))))
-        held = tuple(each.to(self.device) for each in inputs)
-        copied = copy.deepcopy(self.network).eval()
-        return Prober(self.structure, copied, lambda network: cast("Tensor", self.predictor(network)(*held)))
 
     def prune(
         self, strategy: Strategy, cut_units: Mapping[str, int], *, scorer: Scorer | None = None, seed: int = 0
@@ -122,10 +106,9 @@ class Bench:
         candidate = Candidate(
             ratios={name: cut_units.get(name, 0) / count for name, count in units.items()},
             cut_units=dict(cut_units),
-            scorer=scorer or ToyScorer(),
         )
         with seeded(seed, self.device), untouched(self.network):
-            made = strategy.prune(candidate, self.prune_context(seed=seed))
+            made = strategy.prune(candidate, self.prune_context(seed=seed, scorer=scorer))
         pruned, _ = checked_cut(made, candidate, self.structure, self.network)
         return pruned
 
@@ -134,15 +117,15 @@ class Bench:
         with seeded(seed, self.device), untouched(self.network):
             recovery.recover(network, self.prune_context(seed=seed))
 
-    def prune_context(self, *, seed: int = 0) -> PruneContext:
-        """What strategies and recoveries get."""
+    def prune_context(self, *, seed: int = 0, scorer: Scorer | None = None) -> PruneContext:
+        """What strategies and recoveries get; a toy scorer's ranking if none is given."""
         return PruneContext(
             device=self.device,
             seed=seed,
             data=self.data,
             cache=self._kept_for_prune,
             groups=self.structure.groups,
-            scores=lambda scorer: self.score(scorer),
+            scores=lambda: self.score(scorer or ToyScorer()),
             select=self.structure.select,
             cut=lambda kept: self.structure.cut(self.network, kept).eval(),
             predictor=self.predictor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, Sensitivity, TrialResult
+from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
 from autoprune.search.guide import Guide
-from autoprune.search.jobs import Probed
+from autoprune.search.jobs import Cut, Effect, Probed
 from autoprune.search.space import Choice, Params, Proposal, Range
 from autoprune.search.study import Study
 from autoprune.spec import Search, Spec
@@ -23,7 +23,8 @@ from autoprune.testing.components import ComponentConformance
 if TYPE_CHECKING:
     from autoprune.plugin.results import TrialState
 
-_PARAMETERS = (Range("ratio.stem", 0.0, 0.8), Range("ratio.top", 0.1, 0.5), Choice("scorer", ("l1", "taylor")))
+_STRATEGIES = ("one-shot", "iterative")
+_PARAMETERS = (Range("ratio.stem", 0.0, 0.8), Range("ratio.top", 0.1, 0.5), Choice("strategy", _STRATEGIES))
 _GROUPS = tuple(
     SearchedGroup(
         name=p.name.removeprefix("ratio."),
@@ -117,10 +118,11 @@ class SamplerConformance(ComponentConformance):
         study = Study(spec.name, spec=spec, guide=_guide(names), sampler=component, journal=journal, new=new)
         asked = []
         try:
-            study.enqueue([("dense", {"ratio.stem": 0.0, "ratio.top": 0.1, "scorer": "l1"})])
-            for probed in _probed() if component.probe_samples else ():
-                study.record_probe(probed)
+            study.enqueue([("dense", {"ratio.stem": 0.0, "ratio.top": 0.1, "strategy": "one-shot"})])
             for _ in range(trials or self.trials):
+                # Some is measured before each candidate, as in a search.
+                for cut in study.rankings.next(3) if study.begun else ():
+                    study.record_probe(Probed(effects=(_effect(cut),)))
                 proposal = study.ask()
                 study.tell(_result(proposal, names))
                 asked.append(proposal.params)
@@ -142,22 +144,17 @@ def _guide(names: Sequence[str]) -> Guide:
         metrics={n: Metric(n, "", "minimize" if i % 2 else "maximize", Cost.FORWARD) for i, n in enumerate(names)},
         groups=_GROUPS,
         scorers=("l1", "taylor"),
-        strategies=("one-shot",),
+        strategies=_STRATEGIES,
         meetings=((0, 1),),
         costs=costs,
     )
 
 
-def _probed() -> Iterator[Probed]:
-    """Made-up sensitivities: the second layer is the touchier one."""
-    for scorer in ("l1", "taylor"):
-        for scale, group in enumerate(_GROUPS, start=1):
-            cuts = (group.most // 3, 2 * group.most // 3, group.most)
-            shares = [scale * cut / group.units for cut in cuts]
-            measured = Sensitivity(
-                cut_units=cuts, divergence=tuple(s**2 for s in shares), agreement=tuple(1 - s / 3 for s in shares)
-            )
-            yield Probed(scorer=scorer, group=group.name, sensitivity=measured)
+def _effect(cut: Cut) -> Effect:
+    """Made up: the second layer is the touchier one."""
+    scale, group = next((n, group) for n, group in enumerate(_GROUPS, start=1) if group.name == cut.group)
+    share = scale * cut.units / group.units
+    return Effect(cut=cut, divergence=share**2, agreement=1 - share / 3)
 
 
 def _result(proposal: Proposal, names: list[str]) -> TrialResult:
@@ -173,8 +170,8 @@ def _result(proposal: Proposal, names: list[str]) -> TrialResult:
         origin=proposal.origin,
         ratios=ratios,
         achieved={name.removeprefix("ratio."): ratio for name, ratio in ratios.items()},
-        scorer=str(proposal.params["scorer"]),
-        strategy="one-shot",
+        scorers=dict.fromkeys((group.name for group in _GROUPS), "l1"),
+        strategy=str(proposal.params["strategy"]),
         metrics=metrics if state == "complete" else {},
         violations={"metric0": 0.2 - metrics["metric0"].value} if state != "failed" else {},
         reason=None if state == "complete" else "made up",

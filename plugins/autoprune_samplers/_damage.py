@@ -24,7 +24,7 @@ class Profile:
     """
 
     def __init__(self, groups: Sequence[SearchedGroup], measured: Mapping[str, Sensitivity]) -> None:
-        """Of the groups by one scorer.
+        """Of the groups.
 
         Args:
             groups: All of them.

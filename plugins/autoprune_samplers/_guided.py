@@ -29,8 +29,8 @@ class Guided(optuna.samplers.BaseSampler):
         space: dict[str, BaseDistribution] = {
             g.parameter: FloatDistribution(g.low, g.high) for g in self._ctx.groups if g.parameter is not None
         }
-        choices = {"scorer": self._ctx.scorers, "strategy": self._ctx.strategies}
-        return space | {kind: CategoricalDistribution(labels) for kind, labels in choices.items() if len(labels) > 1}
+        labels = self._ctx.strategies
+        return space | ({"strategy": CategoricalDistribution(labels)} if len(labels) > 1 else {})
 
     def sample_relative(
         self,

@@ -24,7 +24,7 @@ class History:
             ctx: The sampler's, of any draw.
         """
         self._groups = ctx.groups
-        self._labels = (ctx.scorers, ctx.strategies)
+        self._strategies = ctx.strategies
         self._uncertain = {name for name, metric in ctx.metrics.items() if metric.cost is not Cost.EXACT}
         self._objectives = ctx.objectives
         self._trials: dict[int, TrialResult] = {}
@@ -35,7 +35,7 @@ class History:
         self.tried: set[bytes] = set()
         """Rows of all that was tried, failures included: those would fail again."""
         self.rows: dict[int, Ints] = {}
-        """By number: the units that went per group, the scorer and the strategy."""
+        """By number: the units that went per group, and the strategy."""
         self.dense: TrialResult | None = None
         """The dense model's trial, if it was measured."""
 
@@ -79,6 +79,5 @@ class History:
 
     def _row(self, trial: TrialResult) -> Ints:
         cuts = [round(trial.achieved.get(g.name, 0.0) * g.units) for g in self._groups]
-        chosen = zip(self._labels, (trial.scorer, trial.strategy), strict=True)
-        numbers = (labels.index(label) if label in labels else 0 for labels, label in chosen)
-        return np.array([*cuts, *numbers], dtype=np.int64)
+        known = trial.strategy in self._strategies
+        return np.array([*cuts, self._strategies.index(trial.strategy) if known else 0], dtype=np.int64)

@@ -1,7 +1,7 @@
 """What a candidate's objectives will be, by all that the study has measured.
 
-Shapes use: N candidates, G groups, M objectives, D draws. A row is the units that go per group, then the numbers of the
-scorer and the strategy.
+Shapes use: N candidates, G groups, M objectives, D draws. A row is the units that go per group, then the number of the
+strategy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Prediction:
     def __init__(
         self,
         ctx: SamplerContext,
-        profiles: Sequence[Profile | None],
+        profile: Profile,
         known: Ints,
         history: Sequence[TrialResult],
         dense: TrialResult,
@@ -38,19 +38,18 @@ class Prediction:
 
         Args:
             ctx: The sampler's.
-            profiles: Sensitivity by each scorer.
+            profile: Sensitivity of the groups.
             known: Rows of the trials.
             history: The trials.
             dense: The dense model's trial.
         """
         self._ctx = ctx
-        self.profiles = profiles
+        self._profile = profile
         self._units = np.array([g.units for g in ctx.groups], dtype=float)
-        self._link = next(profile.link for profile in profiles if profile is not None)
         self._dense = {name: dense.metrics[name].value for name in (*ctx.objectives, *ctx.constraints)}
         timed = any(ctx.metrics[name].cost is Cost.TIMING for name in ctx.objectives)
         wanted = dict.fromkeys((*ctx.objectives, *ctx.constraints))
-        known_before = ctx.costs(known[:1, : len(ctx.groups)])
+        known_before = ctx.costs(known[:1, :-1])
         exact = [n for n in wanted if n in known_before and ctx.metrics[n].cost is Cost.EXACT]
         self.cost_names = [*(n for n in exact if n in ctx.objectives), *([LATENCY] if timed else [])] or ["macs"]
         described = self._described(known)
@@ -71,13 +70,13 @@ class Prediction:
         features, log_damage = (each[rows] for each in described)
         dense = self._dense[name]
         if dense > 0 and self._ctx.metrics[name].cost is not Cost.TIMING:
-            return Quality(self._link, features=features, log_damage=log_damage, values=values, dense=dense)
+            return Quality(self._profile.link, features=features, log_damage=log_damage, values=values, dense=dense)
         return Plain(features=features, arithmetic=self._arithmetic(known[rows]), values=values, dense=dense)
 
     def draws(self, rows: Ints, quantiles: Floats) -> tuple[Floats, Floats]:
         """Objectives (D, N, M) at quantiles of what is uncertain, and the share of draws within all bounds (N,)."""
         features, log_damage = self._described(rows)
-        exact = self._ctx.costs(rows[:, : len(self._ctx.groups)])
+        exact = self._ctx.costs(rows[:, :-1])
         values: dict[str, Floats] = {}
         for name in dict.fromkeys((*self._ctx.objectives, *self._ctx.constraints)):
             fitted = self._fitted.get(name)
@@ -96,20 +95,14 @@ class Prediction:
 
     def _described(self, rows: Ints) -> tuple[Floats, Floats]:
         """Features, and log of the predicted damage."""
-        cuts, choices = rows[:, : len(self._units)], rows[:, len(self._units) :]
+        cuts = rows[:, :-1]
         shares = cuts / self._units * (2.0 / np.sqrt(len(self._units)))
-        scorer = 0.5 * (choices[:, :1] == np.arange(len(self._ctx.scorers)))
-        strategy = 0.5 * (choices[:, 1:] == np.arange(len(self._ctx.strategies)))
-        features = np.concatenate([shares, scorer, strategy], axis=1)
-        damage = np.zeros(len(rows))
-        for index, profile in enumerate(self.profiles):
-            if profile is not None:
-                own = choices[:, 0] == index
-                damage[own] = profile.per_group(cuts[own]).sum(axis=1)
-        return features, np.log(damage + 0.01)
+        strategy = 0.5 * (rows[:, -1:] == np.arange(len(self._ctx.strategies)))
+        damage = self._profile.per_group(cuts).sum(axis=1)
+        return np.concatenate([shares, strategy], axis=1), np.log(damage + 0.01)
 
     def _arithmetic(self, rows: Ints) -> Floats:
-        return padded_macs(self._ctx.costs, self._ctx.groups, rows[:, : len(self._units)])
+        return padded_macs(self._ctx.costs, self._ctx.groups, rows[:, :-1])
 
     def _points(self, values: Mapping[str, Floats]) -> Floats:
         """Objective values to what is minimised, the reference at 0 and the dense model at about -1."""

@@ -1,6 +1,6 @@
 """Chooses the next candidate: predicts what it will measure, and takes the one that adds most to the front.
 
-Shapes use: N candidates, G groups, C choices (scorer, strategy), M objectives, D draws.
+Shapes use: N candidates, G groups, M objectives, D draws.
 """
 
 from __future__ import annotations
@@ -49,31 +49,31 @@ class Proposer:
         self._number = number
         self._pieces = pieces
         self._rng = np.random.default_rng(ctx.seed)
-        self._labels = [ctx.scorers, ctx.strategies]
 
     def propose(self) -> dict[str, float | str] | None:
         """Parameters of the next candidate; None as long as too little is known to choose by."""
         history = self._ctx.memo("history", lambda: History(self._ctx))
         history.learn(self._ctx.history())
-        profiles = [self._profile(label) for label in self._ctx.scorers]
-        if history.dense is None or not any(profiles):
+        measured = self._ctx.sensitivity()
+        if history.dense is None or not measured:
             return None
+        # What is measured meanwhile makes another profile.
+        profile = self._ctx.memo(("profile", *measured.items()), lambda: Profile(self._ctx.groups, measured))
         telling, pending = history.telling(), self._pending()
         known = np.stack([history.rows[trial.number] for trial in telling])
-        model = Prediction(self._ctx, profiles, known, telling, history.dense)
+        model = Prediction(self._ctx, profile, known, telling, history.dense)
         tried = history.tried.union(row.tobytes() for row in pending)
-        chosen = self._chosen(model, known[model.front], pending, tried)
+        chosen = self._chosen(model, profile, known[model.front], pending, tried)
         return None if chosen is None else self._parameters(chosen)
 
-    def _chosen(self, model: Prediction, front: Ints, pending: Ints, tried: set[bytes]) -> Ints | None:
+    def _chosen(
+        self, model: Prediction, profile: Profile, front: Ints, pending: Ints, tried: set[bytes]
+    ) -> Ints | None:
         ctx, groups = self._ctx, self._ctx.groups
-        parts = [self._with_choices(scattered(groups, 20, self._rng))]
+        parts = [self._with_strategies(scattered(groups, 20, self._rng))]
         if self._pieces.allocation:
-            for index in range(len(self._labels[0])):
-                profile = model.profiles[index]
-                if profile is not None:
-                    allocate = partial(self._allocations, profile, model.cost_names)
-                    parts.append(self._with_choices(ctx.memo(("allocations", index), allocate), index))
+            allocate = partial(self._allocations, profile, model.cost_names)
+            parts.append(self._with_strategies(ctx.memo(("allocations", profile), allocate)))
         if self._pieces.moves:
             parts.append(self._moved(front))
         pool = _untried(np.concatenate(parts), tried)
@@ -98,15 +98,13 @@ class Proposer:
         return None
 
     def _moved(self, around: Ints) -> Ints:
-        """Moves of groups; now and then another component is chosen."""
-        count = len(self._ctx.groups)
+        """Moves of groups; now and then another strategy is chosen."""
         start = self._rng.integers(len(around), size=_MOVES)
         made = np.concatenate(
-            [moves(around[:, :count], self._ctx.groups, _MOVES, self._rng), around[start][:, count:]], axis=1
+            [moves(around[:, :-1], self._ctx.groups, _MOVES, self._rng), around[start][:, -1:]], axis=1
         )
-        for column, labels in enumerate(self._labels, start=count):
-            other = self._rng.random(len(made)) < 0.2
-            made[other, column] = self._rng.integers(len(labels), size=int(other.sum()))
+        other = self._rng.random(len(made)) < 0.2
+        made[other, -1] = self._rng.integers(len(self._ctx.strategies), size=int(other.sum()))
         return made
 
     def _allocations(self, profile: Profile, names: Sequence[str]) -> Ints:
@@ -114,7 +112,7 @@ class Proposer:
         cuts = levels(self._ctx.groups)
         if LATENCY in names:
             cuts = [aligned(group, own) for group, own in zip(self._ctx.groups, cuts, strict=True)]
-        tables = [self._factors(name, cuts) for name in names]
+        tables = [self._ctx.memo(("factors", name), partial(self._factors, name, cuts)) for name in names]
         weights = list(np.eye(len(tables)))
         if len(tables) > 1:
             weights += list(np.random.default_rng(0).dirichlet(np.ones(len(tables)), size=4))
@@ -131,21 +129,9 @@ class Proposer:
 
         return factors(share, cuts, self._ctx.meetings)
 
-    def _profile(self, label: str) -> Profile | None:
-        """Sensitivity by a scorer."""
-        ctx = self._ctx
-
-        def measured() -> Profile | None:
-            found = ctx.sensitivity(label)
-            return Profile(ctx.groups, found) if found else None
-
-        return ctx.memo(("profile", label), measured)
-
-    def _with_choices(self, cuts: Ints, scorer: int | None = None) -> Ints:
-        columns = [self._rng.integers(len(labels), size=len(cuts)) for labels in self._labels]
-        if scorer is not None:
-            columns[0] = np.full(len(cuts), scorer)
-        return np.concatenate([cuts, np.stack(columns, axis=1)], axis=1)
+    def _with_strategies(self, cuts: Ints) -> Ints:
+        drawn = self._rng.integers(len(self._ctx.strategies), size=(len(cuts), 1))
+        return np.concatenate([cuts, drawn], axis=1)
 
     def _pending(self) -> Ints:
         """Rows of the other trials that are running."""
@@ -158,18 +144,17 @@ class Proposer:
                 ratio = float(params.get(group.parameter or "", group.fewest / group.units))
                 units = round(ratio * group.units / group.step) * group.step
                 cuts.append(min(max(units, group.fewest), group.most))
-            chosen = zip(self._labels, ("scorer", "strategy"), strict=True)
-            rows.append([*cuts, *(labels.index(str(params[k])) if k in params else 0 for labels, k in chosen)])
-        return np.array(rows, dtype=np.int64).reshape(-1, len(self._ctx.groups) + 2)
+            chosen = self._ctx.strategies.index(str(params["strategy"])) if "strategy" in params else 0
+            rows.append([*cuts, chosen])
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self._ctx.groups) + 1)
 
     def _parameters(self, row: Ints) -> dict[str, float | str]:
         params: dict[str, float | str] = {}
         for group, units in zip(self._ctx.groups, row, strict=False):
             if group.parameter is not None:
                 params[group.parameter] = min(max(float(units) / group.units, group.low), group.high)
-        for kind, labels, index in zip(("scorer", "strategy"), self._labels, row[-2:], strict=True):
-            if len(labels) > 1:
-                params[kind] = labels[index]
+        if len(self._ctx.strategies) > 1:
+            params["strategy"] = self._ctx.strategies[row[-1]]
         return params
 
 
@@ -184,5 +169,5 @@ def _mixed(tables: Sequence[Factors], weights: Floats) -> Factors:
 def _untried(pool: Ints, tried: set[bytes]) -> Ints:
     pool = np.unique(pool, axis=0)
     new = [row.tobytes() not in tried for row in pool]
-    left: Ints = pool[pool[:, :-2].any(axis=1) & np.array(new, dtype=bool)]
+    left: Ints = pool[pool[:, :-1].any(axis=1) & np.array(new, dtype=bool)]
     return left

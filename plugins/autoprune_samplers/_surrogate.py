@@ -44,14 +44,25 @@ class Link:
         return log
 
 
+_USUAL = Link(scale=1.6, power=1.2)
+
+
 def fit_link(damage: Floats, agreement: Floats) -> Link:
-    """Fit it to probes: damage (N,) and the share of predictions that agreed with the dense model's (N,)."""
-    told = (damage > 1e-4) & (agreement < 1.0)
-    if told.sum() < 3:
-        return Link(1.0, 1.0)
-    x, y = np.log(damage[told]), np.log(1.0 / np.clip(agreement[told], 0.02, 0.995) - 1.0)
-    power = float(np.clip(np.cov(x, y)[0, 1] / max(float(np.var(x, ddof=1)), 1e-9), 0.3, 2.0))
-    return Link(scale=float(np.exp(x.mean() - y.mean() / power)), power=power)
+    """The likeliest link for probes: damage (N,), and the share of predictions that agreed with the dense model's (N,).
+
+    A probe counts for few samples, so that what links mostly are, by other networks, counts for something, too.
+    """
+    logs = np.log(np.maximum(damage, 1e-6))
+    best, chosen = -np.inf, _USUAL
+    for scale in _USUAL.scale * np.geomspace(0.25, 4.0, 17):
+        for power in np.linspace(0.5, 2.0, 16):
+            link = Link(scale=float(scale), power=float(power))
+            share = np.clip(link.share(logs), 1e-3, 1 - 1e-3)
+            likelihood = 16 * float((agreement * np.log(share) + (1 - agreement) * np.log(1 - share)).sum())
+            likelihood -= (np.log(scale / _USUAL.scale) / 0.5) ** 2 / 2 + ((power - _USUAL.power) / 0.3) ** 2 / 2
+            if likelihood > best:
+                best, chosen = likelihood, link
+    return chosen
 
 
 class Process:

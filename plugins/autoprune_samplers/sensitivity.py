@@ -24,7 +24,7 @@ class Sensitivity(Sampler):
 
     name = "sensitivity"
 
-    samples: int = Field(default=128, ge=8, description="Validation samples that sensitivity is measured on.")
+    samples: int = Field(default=64, ge=8, description="Validation samples that sensitivity is measured on.")
     allocation: bool = Field(default=True, description="Propose exact allocations of the measured sensitivity.")
     surrogate: bool = Field(default=True, description="Predict candidates and choose among them; else at random.")
     moves: bool = Field(default=True, description="Propose small moves around the front.")

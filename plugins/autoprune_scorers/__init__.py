@@ -1,4 +1,4 @@
-"""First-party scorers: l1, l2, random, bn-scale, taylor, best-of."""
+"""First-party scorers: l1, l2, random, bn-scale, taylor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from autoprune.plugin import Component, hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The scorers of this package."""
     from autoprune_scorers.batch_norm import BatchNormScale
-    from autoprune_scorers.best_of import BestOf
     from autoprune_scorers.magnitude import L1, L2
     from autoprune_scorers.random_order import RandomOrder
     from autoprune_scorers.taylor import Taylor
 
-    return L1, L2, RandomOrder, BatchNormScale, Taylor, BestOf
+    return L1, L2, RandomOrder, BatchNormScale, Taylor

@@ -32,7 +32,7 @@ class OneShot(Strategy):
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
         """Rank, cut, recover."""
-        kept = ctx.select(ctx.scores(candidate.scorer), candidate.cut_units)
+        kept = ctx.select(ctx.scores(), candidate.cut_units)
         network = ctx.cut(kept)
         self.recover.recover(network, ctx)
         return PrunedModel(network=network, kept=kept)

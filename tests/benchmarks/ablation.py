@@ -4,7 +4,7 @@
 
 Every piece is switched off by itself, on the tasks of the comparison with other searches (tests/benchmarks/peers), with
 the default scorer. One process, one thread. A table per task: hypervolume after some candidates (median over the seeds,
-worst and best), and the seconds of the whole search, measurements of the profile included.
+worst and best), and the seconds of the whole search, probes included.
 """
 
 from __future__ import annotations
@@ -30,14 +30,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scorer L1": {"scorer": {"use": "l1"}},
     "scorer L2 of the weights that read": {"scorer": {"use": "l2", "weights": "fan-out"}},
     "scorer Taylor": {"scorer": {"use": "taylor"}},
-    "these three, chosen trial by trial": {
-        "scorer": [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
-    },
     "without allocations": {"sampler": {**_PLAIN, "allocation": False}},
     "without the surrogate (drawn from the same pool)": {"sampler": {**_PLAIN, "surrogate": False}},
     "without moves": {"sampler": {**_PLAIN, "moves": False}},
-    "sensitivity on 32 samples": {"sampler": {**_PLAIN, "samples": 32}},
-    "sensitivity on 512 samples": {"sampler": {**_PLAIN, "samples": 512}},
+    "probes of 16 samples": {"sampler": {**_PLAIN, "samples": 16}},
+    "probes of 256 samples": {"sampler": {**_PLAIN, "samples": 256}},
     "without early rejection": {"early_rejection": 0.0},
     "in float32": {"precision": "float32"},
     "Optuna's NSGA-II in its place": {"sampler": {"use": "nsga2"}},
@@ -65,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = (
         f"`python -m tests.benchmarks.ablation {command}`, one thread of {machine}, {versions}. Hypervolume"
         " after so many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
-        " [the comparison with other searches](benchmarks.md), but for the scorer, which is the default, `best-of`,"
+        " [the comparison with other searches](benchmarks.md), but for the scorers, which are the default ones,"
         " unless a row says otherwise. What was tried and left out is in [left_out.md](left_out.md)."
     )
     parts = ["# What each piece of the search is worth", head, *([options.note] if options.note else [])]

@@ -28,13 +28,12 @@ from autoprune.plugin import (
     Metric,
     Sampler,
     SearchedGroup,
-    Sensitivity,
     StudyInfo,
     TrialResult,
 )
 from autoprune.plugin.host import PluginHost
 from autoprune.search.guide import Guide
-from autoprune.search.jobs import Probed
+from autoprune.search.jobs import Effect, Probed
 from autoprune.search.space import Proposal, Range
 from autoprune.search.study import Study
 from autoprune.spec import Spec, Tracking
@@ -83,12 +82,10 @@ def _run(sampler: Sampler, groups: int, trials: int, *, tracking: bool) -> dict[
             autoprune_study_started(info)
         study = Study("s", spec=spec, guide=_guide(groups), sampler=sampler, journal=journal, new=True)
         study.enqueue([("dense", {f"ratio.{i}": 0.0 for i in range(groups)})])
-        for index in range(groups if sampler.probe_samples else 0):
-            cuts = (_MOST // 3, 2 * _MOST // 3, _MOST)
-            divergence = tuple(float(tolerance[index] * (cut / _UNITS) ** 2) for cut in cuts)
-            agreement = tuple(1 / (1 + d) for d in divergence)
-            measured = Sensitivity(cut_units=cuts, divergence=divergence, agreement=agreement)
-            study.record_probe(Probed(scorer="l1", group=str(index), sensitivity=measured))
+        for cut in study.rankings.next(study.rankings.total):
+            divergence = float(tolerance[int(cut.group)] * (cut.units / _UNITS) ** 2)
+            effect = Effect(cut=cut, divergence=divergence, agreement=1 / (1 + divergence))
+            study.record_probe(Probed(effects=(effect,)))
         for _ in range(trials):
             start = _now()
             proposal = study.ask()
@@ -172,7 +169,7 @@ def _measured(proposal: Proposal, tolerance: np.ndarray, rng: np.random.Generato
         origin=proposal.origin,
         ratios=named,
         achieved=named,
-        scorer="l1",
+        scorers=dict.fromkeys(named, "l1"),
         strategy="one-shot",
         metrics={name: Measured(value=value) for name, value in values.items()},
         seed=0,

@@ -48,7 +48,7 @@ def trial(number: int, accuracy: float, latency_ms: float, **changes: object) ->
         "origin": "sampler",
         "ratios": {},
         "achieved": {},
-        "scorer": "l1",
+        "scorers": {},
         "strategy": "one-shot",
         "metrics": {"accuracy": Measured(value=accuracy), "latency_ms": Measured(value=latency_ms)},
         "seed": 0,

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from autoprune.plugin import Evaluator, ExactEvaluator, Recovery, Scorer, hookimpl
 from autoprune.plugin.host import Plugin, PluginHost
 
-from .toys import COMPONENTS, L1, BestOf, Macs, Taylor, ToyPlugin, _Toy, toy_host
+from .toys import COMPONENTS, L1, L2, Macs, Taylor, ToyPlugin, _Toy, toy_host
 
 HEALTHY = """
     from autoprune.plugin import Scorer, hookimpl
@@ -340,7 +340,7 @@ def test_installed_plugins_are_found_by_entry_point(site: Path) -> None:
 class TestLookUp:
     def test_components_of_a_kind_in_order(self) -> None:
         host = toy_host()
-        assert list(host.components(Scorer)) == ["best-of", "l1", "taylor"]
+        assert list(host.components(Scorer)) == ["l1", "l2", "taylor"]
         assert list(host.components(Recovery)) == ["bn-recalibration", "fine-tune", "none"]
         assert list(host.components(Evaluator)) == ["accuracy", "fgsm", "latency", "macs", "pgd"]
         assert list(host.components(ExactEvaluator)) == []
@@ -349,10 +349,10 @@ class TestLookUp:
         ("contract", "name", "message"),
         [
             (Scorer, "tailor", "no scorer is called 'tailor'; did you mean 'taylor'?"),
-            (Scorer, "hessian", "no scorer is called 'hessian'; known: best-of, l1, taylor"),
+            (Scorer, "hessian", "no scorer is called 'hessian'; known: l1, l2, taylor"),
             (Scorer, "pgd", "no scorer is called 'pgd'; 'pgd' is of kind evaluator"),
-            (Scorer, 3, "no scorer is called 3; known: best-of, l1, taylor"),
-            (Scorer, None, "no scorer is called None; known: best-of, l1, taylor"),
+            (Scorer, 3, "no scorer is called 3; known: l1, l2, taylor"),
+            (Scorer, None, "no scorer is called None; known: l1, l2, taylor"),
             (ExactEvaluator, "macs", "no evaluator is called 'macs'"),
         ],
     )
@@ -383,7 +383,7 @@ class TestLookUp:
     def test_clashes_come_from_plugins_registered_by_hand_too(self) -> None:
         host = toy_host()
         host.register(ToyPlugin(L1), name="mine")
-        assert set(host.components(Scorer)) == {"best-of", "taylor"}
-        assert host.components(Scorer) == {"best-of": BestOf, "taylor": Taylor}
+        assert set(host.components(Scorer)) == {"l2", "taylor"}
+        assert host.components(Scorer) == {"l2": L2, "taylor": Taylor}
         assert "toys (registered by hand) and mine (registered by hand)" in str(host.plugins[0].error)
         assert host.provider(Macs).name == "toys"

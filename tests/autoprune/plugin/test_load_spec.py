@@ -21,7 +21,7 @@ from autoprune.plugin.values import Cost
 from autoprune.spec import Spec
 
 from ..spec.broken_specs import BROKEN, GOOD, Broken
-from .toys import L1, BestOf, Fgsm, FineTune, Nsga2, Sensitivity, Taylor, ToyPlugin, Tpe, _Toy, toy_host
+from .toys import L1, L2, Fgsm, FineTune, Nsga2, Sensitivity, Taylor, ToyPlugin, Tpe, _Toy, toy_host
 
 HOST = toy_host()
 
@@ -78,7 +78,7 @@ def test_what_is_left_out_comes_from_defaults(tmp_path: Path) -> None:
         "evaluators: [{use: macs}]\nobjectives: {macs: minimize}\n"
     )
     components = bind(load_spec(path, host=HOST), HOST)
-    assert components.scorers == (BestOf(),)
+    assert components.scorers == (L1(), L2(weights="fan-out"), Taylor())
     assert [strategy.name for strategy in components.strategies] == ["one-shot"]
     assert components.sampler == Sensitivity()
 
@@ -193,7 +193,7 @@ def test_an_unknown_component_mentions_the_plugins_that_are_left_out(spec_file: 
     host = toy_host()
     host.register(ToyPlugin(object), name="better", distribution="better-metrics", version="1.2")
     (line,) = lines(spec_file, "scorer={use: hessian}", host=host)
-    assert "no scorer is called 'hessian'; known: best-of, l1, taylor; plugin better (better-metrics 1.2) is" in line
+    assert "no scorer is called 'hessian'; known: l1, l2, taylor; plugin better (better-metrics 1.2) is" in line
     assert "is no component class" in line
     # Nor can be told what its evaluators would have made.
     (line,) = lines(spec_file, "evaluators.1={use: better}", "objectives={speed: maximize}", host=host)

@@ -114,7 +114,7 @@ def test_it_tells_what_editors_show() -> None:
         "macs",
         "robust_accuracy",
     }
-    assert properties["scorer"]["default"] == {"use": "best-of"}
+    assert properties["scorer"]["default"] == [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
 
 
 def test_two_components_of_one_class_name_both_find_their_place() -> None:

@@ -71,8 +71,9 @@ class Taylor(_Toy, Scorer):
     batches: int = Field(default=32, ge=1, description="Batches of the train split.")
 
 
-class BestOf(_Toy, Scorer):
-    name = "best-of"
+class L2(_Toy, Scorer):
+    name = "l2"
+    weights: Literal["fan-in", "fan-out"] = "fan-in"
 
 
 class NoRecovery(Recovery):
@@ -175,7 +176,7 @@ class Tpe(_Toy, Sampler):
 
 COMPONENTS = (
     *(DigitsCnn, Factory, Digits, Parquet),
-    *(BestOf, L1, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
+    *(L1, L2, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
     *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Sensitivity, Tpe),
 )
 

@@ -21,7 +21,7 @@ def trial(number, accuracy, latency, *, state="complete", violation=0.0, origin=
     now = datetime.now(UTC)
     metrics = {"accuracy": accuracy, "latency": latency}
     return TrialResult(
-        number=number, state=state, origin=origin, ratios={}, achieved={}, scorer="", strategy="", seed=0,
+        number=number, state=state, origin=origin, ratios={}, achieved={}, scorers={}, strategy="", seed=0,
         metrics={name: Measured(value=value) for name, value in metrics.items() if value is not None},
         violations={"latency": violation}, started=now, finished=now,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Probes: what one group alone does to the predictions, measured once in a study's life."""
+"""Probes: what cuts of one group alone do to the predictions, measured once in a study's life."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune import NoFeasibleTrialError
 from autoprune.plugin import DataSource, ModelSource, hookimpl
 from autoprune.plugin.binding import spec_from_mapping
 from autoprune.plugin.host import PluginHost
 from autoprune.search import coordinator, precision, resume, search
 from autoprune.search.executor import Inline, Processes
-from autoprune.search.jobs import Calibrate, Calibrated, Probe, Probed
+from autoprune.search.jobs import Calibrate, Calibrated, Cut, Probe, Probed
 from autoprune.search.precision import fitting
 from autoprune.search.predictor import Predictor
 from autoprune.search.problem import resolve
-from autoprune.search.sensitivity import Prober, probes
+from autoprune.search.sensitivity import Prober
 from autoprune.search.trial import Runner
 from autoprune.structure import discover
 from autoprune.testing.toys import toy_data
@@ -34,34 +33,29 @@ def stored(study: Path) -> list[Probed]:
     return [Probed.model_validate(v) for attr in attrs for k, v in attr.items() if k.startswith("autoprune:probe:")]
 
 
-def test_every_searched_group_is_probed_by_every_scorer(spec, host):
-    problem = resolve(spec(swap=("ratio: {low: 0.0, high: 0.9}", "ratio: {high: 0.9}, groups: {narrow: keep}")), host)
-    (probe,) = probes(problem.space, 20)
-    assert (probe.group, probe.cut_units, probe.samples) == ("wide", (5, 9, 14), 20)
+def cuts(study: Path) -> list[Cut]:
+    """All that was probed."""
+    return [effect.cut for probed in stored(study) for effect in probed.effects]
+
+
+def probe(group: str, *units: int, samples: int, scorer: str = "toy-scorer") -> Probe:
+    return Probe(cuts=tuple(Cut(scorer=scorer, group=group, units=count) for count in units), samples=samples)
 
 
 def test_it_is_the_divergence_of_the_predictions(spec, host, tmp_path):
     problem = resolve(spec(), host)
     runner = Runner(problem, tmp_path)
-    probed = runner.probe(Probe(scorer="toy-scorer", group="wide", cut_units=(4, 14), samples=1000))
-    scores = problem.space.scorers["toy-scorer"]
+    probed = runner.probe(probe("wide", 4, 14, samples=1000))
+    scores = problem.network.wide.weight.abs().sum(1)
     inputs, _ = problem.data.validation.fetch(torch.arange(24))
     with torch.no_grad():
         dense = problem.predictor(problem.network)(*inputs).log_softmax(1)
-        for units, divergence, agreement in zip(
-            probed.sensitivity.cut_units, probed.sensitivity.divergence, probed.sensitivity.agreement, strict=True
-        ):
-            kept = problem.structure.select(runner._scores(scores, _stages(), "float32"), {"wide": units})
+        for effect in probed.effects:
+            kept = problem.structure.select({"wide": scores}, {"wide": effect.cut.units})
             small = problem.predictor(problem.structure.cut(problem.network, kept))(*inputs).log_softmax(1)
-            assert divergence == pytest.approx(float((dense.exp() * (dense - small)).sum(1).mean()), abs=1e-6)
-            assert agreement == pytest.approx(float((dense.argmax(1) == small.argmax(1)).double().mean()))
-    assert probed.sensitivity.divergence[1] > probed.sensitivity.divergence[0] > 0
-
-
-def _stages():
-    from autoprune.search.stages import Stages
-
-    return Stages(torch.device("cpu"))
+            assert effect.divergence == pytest.approx(float((dense.exp() * (dense - small)).sum(1).mean()), abs=1e-6)
+            assert effect.agreement == pytest.approx(float((dense.argmax(1) == small.argmax(1)).double().mean()))
+    assert probed.effects[1].divergence > probed.effects[0].divergence > 0
 
 
 def test_batch_norms_use_the_batch_and_keep_their_statistics():
@@ -79,7 +73,7 @@ def test_batch_norms_use_the_batch_and_keep_their_statistics():
         return Predictor(cut)(inputs)
 
     prober = Prober(structure, copy.deepcopy(network), predict)
-    measured = prober(group.name, torch.arange(6.0), (2, 4))
+    measured = [prober(group.name, torch.arange(6.0), units)[0] for units in (2, 4)]
     with torch.no_grad():
         hidden = nn.functional.batch_norm(network[0](inputs), None, None, training=True).relu()
         dense, *pruned = (  # the lowest scores go
@@ -88,12 +82,12 @@ def test_batch_norms_use_the_batch_and_keep_their_statistics():
         )
         assert not torch.allclose(dense, network(inputs).log_softmax(1), atol=0.01), "statistics of the batch differ"
     expected = [float((dense.exp() * (dense - other)).sum(1).mean()) for other in pruned]
-    assert measured.divergence == pytest.approx(expected, abs=1e-6)
-    assert max(measured.divergence) > 0
+    assert measured == pytest.approx(expected, abs=1e-6)
+    assert max(measured) > 0
     trained = [(len(made_one[0].weight), [m.training for m in made_one]) for made_one in made]
     normed = [False, True] + [False] * 3
     assert sorted(trained) == [(2, normed), (4, normed), (6, normed)]
-    assert prober(group.name, torch.arange(6.0) ** 2, (4, 2)).divergence == measured.divergence[::-1]
+    assert [prober(group.name, torch.arange(6.0) ** 2, units)[0] for units in (2, 4)] == measured
     assert len(made) == 3, "the same cuts are not measured twice"
     assert not any(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -149,7 +143,7 @@ def test_images_are_laid_out_as_the_model_takes_them(views, tmp_path):
     runner = Runner(problem, tmp_path)
     (laid_out,) = runner._probe_inputs(16)
     assert laid_out.is_contiguous(memory_format=torch.channels_last) == (not views)
-    probed = runner.probe(Probe(scorer="l1", group="conv", cut_units=(3,), samples=16))
+    (effect,) = runner.probe(probe("conv", 3, samples=16, scorer="l1")).effects
     network = copy.deepcopy(problem.network)
     network.norm.train()
     predict, inputs = Predictor(network, problem.data.normalization), laid_out.contiguous()
@@ -159,32 +153,32 @@ def test_images_are_laid_out_as_the_model_takes_them(views, tmp_path):
         network.norm.weight[gone], network.norm.bias[gone] = 0.0, 0.0
         small = predict(inputs).log_softmax(1)
     divergence = (dense.exp() * (dense - small)).sum(1).mean()
-    assert probed.sensitivity.divergence == (pytest.approx(float(divergence), rel=1e-4),)
+    assert effect.divergence == pytest.approx(float(divergence), rel=1e-4)
 
 
 def test_a_group_that_cannot_be_probed_has_a_reason(spec, host, tmp_path):
     problem = resolve(spec(), host)
-    probed = Runner(problem, tmp_path).probe(Probe(scorer="toy-scorer", group="wide", cut_units=(16,), samples=8))
-    assert probed.sensitivity is None
-    assert "would lose all of its 16 units" in probed.reason
+    impossible, possible = Runner(problem, tmp_path).probe(probe("wide", 16, 4, samples=8)).effects
+    assert "would lose all of its 16 units" in impossible.reason
+    assert possible.reason is None
 
 
 def test_a_study_probes_once(spec, host):
     overrides = ("search.sampler={use: toy-profiled}", "search.trials=4", "search.ladder=0")
     result = search(spec(*overrides), host=host)
-    first = stored(result.study.folder)
-    assert {p.group for p in first} == {"wide", "narrow"}
+    first = cuts(result.study.folder)
+    assert len(first) == len(set(first)) == 6
+    assert {cut.group for cut in first} == {"wide", "narrow"}
     resume(result.study.folder, trials=6, host=host)
-    assert stored(result.study.folder) == first
+    assert cuts(result.study.folder) == first
 
 
 def test_predictions_that_are_no_numbers_are_a_reason_not_a_zero(spec, host, tmp_path):
     problem = resolve(spec(), host)
     with torch.no_grad():
         problem.network.head.bias[0] = float("nan")
-    probed = Runner(problem, tmp_path).probe(Probe(scorer="toy-scorer", group="wide", cut_units=(4,), samples=8))
-    assert probed.sensitivity is None
-    assert "the predictions are not all finite" in probed.reason
+    (effect,) = Runner(problem, tmp_path).probe(probe("wide", 4, samples=8)).effects
+    assert "the predictions are not all finite" in effect.reason
 
 
 def test_the_time_limit_ends_probing_and_a_resumed_study_goes_on(spec, host, tmp_path, monkeypatch):
@@ -197,14 +191,13 @@ def test_the_time_limit_ends_probing_and_a_resumed_study_goes_on(spec, host, tmp
             now += 100.0
 
     monkeypatch.setattr(coordinator, "time", SimpleNamespace(monotonic=lambda: now))
-    made = spec("search.sampler={use: toy-profiled}", "search.timeout=1m")
-    with pytest.raises(NoFeasibleTrialError):
-        search(made, host=host, observers=[Slow()])
-    assert [probe.group for probe in stored(tmp_path / "study")] == ["wide"]
-    with pytest.raises(NoFeasibleTrialError):
-        resume(tmp_path / "study", host=host, observers=[Slow()])
-    assert [probe.group for probe in stored(tmp_path / "study")] == ["wide", "narrow"]
-    assert resume(tmp_path / "study", host=host).outcome.trials
+    monkeypatch.setattr(coordinator, "_PROBES", 2)
+    first = search(spec("search.sampler={use: toy-profiled}", "search.timeout=1m"), host=host, observers=[Slow()])
+    assert (len(first.outcome.trials), len(cuts(tmp_path / "study"))) == (1, 2)
+    resumed = resume(tmp_path / "study", host=host, observers=[Slow()])
+    assert (len(resumed.outcome.trials), len(cuts(tmp_path / "study"))) == (2, 4)
+    assert len(resume(tmp_path / "study", host=host).outcome.trials) == 12
+    assert len(cuts(tmp_path / "study")) == 6
 
 
 def test_observers_are_told(spec, host):
@@ -221,7 +214,7 @@ def test_observers_are_told(spec, host):
 
     overrides = ("search.sampler={use: toy-profiled}", "search.trials=2", "search.ladder=0")
     name = search(spec(*overrides), host=host, observers=[Watch()]).study.name
-    assert told == [(name, 1, 2), (name, 2, 2), 0, 1]
+    assert told == [0, (name, 6, 6), 1]
 
 
 def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
@@ -237,10 +230,10 @@ def test_executors_probe_and_calibrate(spec, host, executor, tmp_path):
     try:
         runs.submit(Calibrate())
         assert isinstance(runs.next(), Calibrated)
-        runs.submit(Probe(scorer="toy-scorer", group="wide", cut_units=(4,), samples=8))
+        runs.submit(probe("wide", 4, samples=8))
         probed = runs.next()
         assert isinstance(probed, Probed)
-        assert probed.sensitivity is not None
+        assert probed.effects[0].reason is None
     finally:
         runs.close()
 

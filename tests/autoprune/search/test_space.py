@@ -62,17 +62,17 @@ def test_kept_groups_and_fixed_ones_are_no_parameters(spec, host):
     space = resolve(
         spec(
             'search_space.groups={"w*": keep, narrow: {low: 0.5, high: 0.5}}',
-            "scorer=[{use: toy-scorer}, {use: toy-scorer, power: 2}]",
+            "strategy=[{use: toy-strategy}, {use: toy-strategy, noise: 0.5}]",
         ),
         host,
     ).space
     assert space.parameters == (
-        Choice("scorer", ("toy-scorer(power=1, fault=None)", "toy-scorer(power=2, fault=None)")),
+        Choice("strategy", ("toy-strategy(noise=0.0, fault=None)", "toy-strategy(noise=0.5, fault=None)")),
     )
-    proposal = Proposal(number=3, origin="sampler", params={"scorer": "toy-scorer(power=2, fault=None)"})
+    proposal = Proposal(number=3, origin="sampler", params={"strategy": "toy-strategy(noise=0.5, fault=None)"})
     candidate = space.candidate(proposal)
     assert (candidate.cut_units, candidate.ratios) == ({"wide": 0, "narrow": 4}, {"wide": 0.0, "narrow": 0.5})
-    assert candidate.scorer.power == 2
+    assert space.strategies[space.strategy(proposal)].noise == 0.5
     assert space.asked(proposal) == {"wide": 0.0, "narrow": 0.5}
 
 

@@ -21,14 +21,14 @@ from autoprune.search.guide import Guide
 from autoprune.search.space import Choice, Range
 from autoprune.search.study import Study
 
-PARAMETERS = (Range("ratio.a", 0.0, 0.9), Range("ratio.b", 0.1, 0.5), Choice("scorer", ("l1", "l2")))
+PARAMETERS = (Range("ratio.a", 0.0, 0.9), Range("ratio.b", 0.1, 0.5), Choice("strategy", ("s", "t")))
 GROUPS = (
     SearchedGroup(name="a", units=10, step=1, fewest=0, most=9, parameter="ratio.a", low=0.0, high=0.9),
     SearchedGroup(name="b", units=10, step=1, fewest=1, most=5, parameter="ratio.b", low=0.1, high=0.5),
 )
 FIRST = [
-    ("dense", {"ratio.a": 0.0, "ratio.b": 0.1, "scorer": "l1"}),
-    ("ladder", {"ratio.a": 0.45, "ratio.b": 0.45, "scorer": "l1"}),
+    ("dense", {"ratio.a": 0.0, "ratio.b": 0.1, "strategy": "s"}),
+    ("ladder", {"ratio.a": 0.45, "ratio.b": 0.45, "strategy": "s"}),
 ]
 
 
@@ -44,7 +44,7 @@ GUIDE = Guide(
     },
     groups=GROUPS,
     scorers=("l1", "l2"),
-    strategies=("s",),
+    strategies=("s", "t"),
     meetings=((0, 1),),
     costs=costs,
 )
@@ -62,7 +62,7 @@ def outcome(proposal, *, seed=0) -> TrialResult:
     now = datetime.now(UTC)
     return TrialResult(
         number=proposal.number, state=state, origin=proposal.origin, ratios={"a": a, "b": b}, achieved={"a": a, "b": b},
-        scorer=str(proposal.params["scorer"]), strategy="s", seed=seed, started=now, finished=now,
+        scorers={"a": "l1"}, strategy=str(proposal.params["strategy"]), seed=seed, started=now, finished=now,
         metrics={k: Measured(value=v, samples=3) for k, v in metrics.items()} if state == "complete" else {},
         violations={"share": a - 0.5} if state != "failed" else {}, reason=None if state == "complete" else "why",
     )  # fmt: skip
@@ -77,7 +77,7 @@ def go_on(study: Study, total: int) -> None:
 
 
 def told(study: Study) -> list[tuple]:
-    return [(r.number, r.origin, r.state, r.ratios, r.scorer, r.metrics, r.violations) for r in study.results]
+    return [(r.number, r.origin, r.state, r.ratios, r.strategy, r.metrics, r.violations) for r in study.results]
 
 
 @pytest.fixture(autouse=True)

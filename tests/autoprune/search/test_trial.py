@@ -27,8 +27,8 @@ def runner(spec, host, tmp_path):
     return make
 
 
-def run(runner, *, number=3, origin="sampler", **params):
-    return runner.run(Proposal(number=number, origin=origin, params=params or HALF))
+def run(runner, *, number=3, origin="sampler", scorers=(), **params):
+    return runner.run(Proposal(number=number, origin=origin, params=params or HALF, scorers=dict(scorers)))
 
 
 def checksum(network):
@@ -41,7 +41,7 @@ def test_a_trial_measures_everything_and_saves_its_model(runner, tmp_path):
     assert (result.state, result.reason, result.origin, result.number) == ("complete", None, "sampler", 3)
     assert result.ratios == {"wide": 0.28, "narrow": 0.5}
     assert result.achieved == {"wide": 0.25, "narrow": 0.5}  # 4 of 16, 4 of 8
-    assert (result.scorer, result.strategy) == ("toy-scorer", "toy-strategy")
+    assert (result.scorers, result.strategy) == (dict.fromkeys(("wide", "narrow"), "toy-scorer"), "toy-strategy")
     network = load_pruned(model_folder(tmp_path, 3), dense=runner._problem.network)
     assert sum(p.numel() for p in network.parameters()) == 6 * 12 + 12 + 12 * 4 + 4 + 4 * 3 + 3
     dense = runner._problem.network
@@ -106,11 +106,9 @@ def test_a_scorer_that_spoils_its_copy_spoils_no_other_scorer(runner):
     runner = runner("scorer=[{use: toy-scorer, fault: hurt}, {use: toy-scorer, power: 2}]")
     hurt, other = runner._problem.space.scorers
     clean = runner._problem.network.wide.weight.abs().square().sum(1)
-    run(runner, scorer=hurt, **HALF)
-    run(runner, scorer=other, **HALF)
-    torch.testing.assert_close(
-        runner._scored[next(k for k in runner._scored if '"power": 2' in k)]["wide"], clean.detach()
-    )
+    run(runner, scorers=dict.fromkeys(("wide", "narrow"), hurt))
+    run(runner, scorers={"wide": other})
+    torch.testing.assert_close(runner._scoring._scored[other]["wide"], clean.detach())
 
 
 def test_scores_are_made_once_per_scorer(runner, monkeypatch):
@@ -121,7 +119,7 @@ def test_scores_are_made_once_per_scorer(runner, monkeypatch):
     )
     runner = runner("scorer=[{use: toy-scorer}, {use: toy-scorer, power: 2}]")
     for number, label in enumerate([*runner._problem.space.scorers] * 3):
-        assert run(runner, number=number, scorer=label, **HALF).scorer == label
+        assert run(runner, number=number, scorers={"wide": label, "narrow": label}).scorer == label
     assert calls == [(1, "wide"), (1, "narrow"), (2, "wide"), (2, "narrow")]
 
 
@@ -130,7 +128,7 @@ def test_a_strategy_cannot_change_the_cached_scores(runner, monkeypatch):
 
     def spoil(self, candidate, ctx):
         pruned = prune(self, candidate, ctx)
-        for scores in ctx.scores(candidate.scorer).values():
+        for scores in ctx.scores().values():
             scores.neg_()
         return pruned
 

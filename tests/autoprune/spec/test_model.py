@@ -103,7 +103,7 @@ def test_defaults_are_the_documented_ones() -> None:
         name="x", model={"use": "m"}, data={"use": "d"}, evaluators=[{"use": "e"}], objectives={"m": "minimize"}
     )
     dumped = spec.model_dump()
-    assert dumped["scorer"] == {"use": "best-of"}
+    assert dumped["scorer"] == [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
     assert dumped["strategy"] == {"use": "one-shot"}
     assert dumped["search"]["sampler"] == {"use": "sensitivity"}
     assert dumped["search_space"] == {

@@ -202,7 +202,7 @@ class ToyStrategy(Strategy):
     name = "toy"
 
     def prune(self, candidate, ctx):
-        scores = ctx.scores(candidate.scorer)
+        scores = ctx.scores()
         kept = {
             group.name: scores[group.name].topk(group.units - candidate.cut_units.get(group.name, 0)).indices.sort()[0]
             for group in ctx.groups

@@ -46,7 +46,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("ours", "ours, L1", engine.ours, "ours"),
-        Method("ours-best", "ours, best-of", engine.best, "ours"),
+        Method("ours-best", "ours, as it comes", engine.best, "ours"),
         Method("random", "random search, our engine", engine.random, "random"),
         Method("uniform", "uniform ladder, our engine", engine.uniform, "ladder", seeded=False),
         Method("hand-nsga2", "Torch-Pruning + Optuna NSGA-II", torch_pruning.hand(torch_pruning.nsga2), "hand", _TP),

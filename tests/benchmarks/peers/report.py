@@ -103,13 +103,13 @@ Made by `python -m tests.benchmarks.peers` on {cpus}, {threads} thread for every
 {versions}. Seeds {seeds}; a ladder, which has no seed, runs once.
 
 Every method gets the same dense model, data, importance of channels, recovery and evaluators. The importance is L1;
-peers that rank by their own are named, and *ours, best-of* is our search with its default scorer, which measures what
-ranks a group best. A network's multiply-accumulates come from PyTorch's counter or, with ours, from exact arithmetic
-that agrees with it. Time zero: model and data are in memory, every image is decoded, and the method has run once on a
-toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts: tracing, copying,
-scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is found by trying,
-before the clock starts. Our search may give a candidate up early and measure in bfloat16. All others measure every
-candidate to the end, in float32, and so is every front on the test split.
+peers that rank by their own are named, and *ours, as it comes* is our search with its default scorers, of which it
+measures which one ranks a group best. A network's multiply-accumulates come from PyTorch's counter or, with ours, from
+exact arithmetic that agrees with it. Time zero: model and data are in memory, every image is decoded, and the method
+has run once on a toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts:
+tracing, copying, scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is
+found by trying, before the clock starts. Our search may give a candidate up early and measure in bfloat16. All others
+measure every candidate to the end, in float32, and so is every front on the test split.
 
 *Candidates* are networks that were evaluated (with our engine the dense one, too); what a profile evaluates, ours or a
 peer's, is no candidate, but in the seconds and images. *Images* are samples that went forward through a network, in

@@ -28,11 +28,10 @@ def history():
                 "macs": Metric("macs", "", "minimize", Cost.EXACT),
             },
             groups=(group,),
-            scorers=("l1", "l2"),
-            strategies=("s",),
+            strategies=("s", "t"),
             meetings=(),
             costs=lambda _: {},
-            sensitivity=lambda _: {},
+            sensitivity=dict,
             history=list,
             pending=dict,
         )
@@ -51,8 +50,8 @@ def trial(number: int, rng) -> TrialResult:
         origin="sampler" if number else "dense",
         ratios={"a": 0.5},
         achieved={"a": rng.integers(46) / 50},
-        scorer=str(rng.choice(["l1", "l2"])),
-        strategy="s",
+        scorers={},
+        strategy=str(rng.choice(["s", "t"])),
         metrics={name: metrics[name] for name in known[state]},
         violations={"macs": float(rng.random() < 0.2) - 0.5} if number else {},
         seed=0,
@@ -87,7 +86,7 @@ def test_it_keeps_the_front_the_latest_and_all_that_was_tried_whenever_trials_en
     assert [t.number for t in history.telling()] == sorted(wanted)
     assert len(wanted) < len(measured) / 2
     assert history.dense == trials[0]
-    rows = {t.number: [round(t.achieved["a"] * 50), ("l1", "l2").index(t.scorer), 0] for t in trials}
+    rows = {t.number: [round(t.achieved["a"] * 50), ("s", "t").index(t.strategy)] for t in trials}
     assert {number: row.tolist() for number, row in history.rows.items()} == rows
     assert history.tried == {np.array(row, dtype=np.int64).tobytes() for row in rows.values()}
 

@@ -14,10 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
-from autoprune.plugin import Sensitivity as Sensitivities
 from autoprune.plugin.host import PluginHost
 from autoprune.search.guide import Guide
-from autoprune.search.jobs import Probed
+from autoprune.search.jobs import Cut, Effect, Probed
 from autoprune.search.space import Choice, Range
 from autoprune.search.study import Study
 from autoprune.spec import Spec
@@ -27,7 +26,7 @@ from autoprune_samplers.genetic import Nsga2, Nsga3
 from autoprune_samplers.sensitivity import Sensitivity
 from autoprune_samplers.uniform import Random
 
-PARAMETERS = (*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), Choice("scorer", ("l1", "l2")))
+PARAMETERS = (*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), Choice("strategy", ("one-shot", "other")))
 GROUPS = tuple(
     SearchedGroup(name=str(i), units=50, step=1, fewest=0, most=40, parameter=f"ratio.{i}", low=0.0, high=0.8)
     for i in range(4)
@@ -72,14 +71,14 @@ def make_spec(objectives: int, seed: int = 0) -> Spec:
 def measure(proposal, objectives: int) -> TrialResult:
     """Losing units costs f0 little in group 0 and much in the others; f1 is what is kept."""
     ratios = np.array([proposal.params[f"ratio.{i}"] for i in range(4)])
-    weights = WEIGHTS * (1.0 if proposal.params["scorer"] == "l1" else 1.3)
+    weights = WEIGHTS * (1.0 if proposal.params["strategy"] == "one-shot" else 1.3)
     values = [float((weights * ratios**2).sum()), float(1 - ratios.mean()), float(ratios[3]), float(ratios[0] ** 2)]
     achieved = {str(i): ratio for i, ratio in enumerate(ratios)}
     state = "rejected" if values[1] > 0.95 and proposal.origin == "sampler" else "complete"
     now = datetime.now(UTC)
     return TrialResult(
         number=proposal.number, state=state, origin=proposal.origin, ratios={}, achieved=achieved,
-        scorer=proposal.params["scorer"], strategy="one-shot",
+        scorers={}, strategy=proposal.params["strategy"],
         metrics={f"f{i}": Measured(value=v) for i, v in enumerate(values[:objectives])}, seed=0,
         violations={"f0": values[0] - 0.7} if state == "complete" else {}, started=now, finished=now,
     )  # fmt: skip
@@ -100,26 +99,25 @@ def guide(objectives: int) -> Guide:
         },
         groups=GROUPS,
         scorers=("l1", "l2"),
-        strategies=("one-shot",),
+        strategies=("one-shot", "other"),
         meetings=((0, 1), (1, 2), (2, 3)),
         costs=costs,
     )
+
+
+def effect(cut: Cut) -> Effect:
+    """Ranked by l2, a group suffers more."""
+    damage = WEIGHTS[int(cut.group)] * (cut.units / 50) ** 2 * (1.0 if cut.scorer == "l1" else 1.3)
+    return Effect(cut=cut, divergence=damage, agreement=1 / (1 + damage))
 
 
 def explore(sampler, journal: Path, *, trials: int, objectives: int = 2, seed: int = 0, new: bool = True):
     study = Study(
         "s", spec=make_spec(objectives, seed), guide=guide(objectives), sampler=sampler, journal=journal, new=new
     )
-    for index, weight in enumerate(WEIGHTS if sampler.probe_samples and new else ()):
-        for scorer, factor in (("l1", 1.0), ("l2", 1.3)):
-            shares = [0.26, 0.54, 0.8]
-            measured = Sensitivities(
-                cut_units=(13, 27, 40),
-                divergence=tuple(factor * weight * s**2 for s in shares),
-                agreement=tuple(1 / (1 + factor * weight * s**2) for s in shares),
-            )
-            study.record_probe(Probed(scorer=scorer, group=str(index), sensitivity=measured))
-    study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, "scorer": "l1"})])
+    while sampler.probe_samples and (cuts := study.rankings.next(4)):
+        study.record_probe(Probed(effects=tuple(effect(cut) for cut in cuts)))
+    study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, "strategy": "one-shot"})])
     made = study.unfinished()
     for proposal in made:
         study.tell(measure(proposal, objectives))
@@ -200,7 +198,7 @@ def test_what_failed_is_not_proposed_again(tmp_path, monkeypatch):
     for _ in range(6):
         proposal = study.ask()
         cuts = (round(50 * proposal.params[f"ratio.{i}"]) for i in range(4))
-        tried.append((*cuts, proposal.params["scorer"]))
+        tried.append((*cuts, proposal.params["strategy"]))
         result = measure(proposal, 2)
         study.tell(result.model_copy(update={"state": "failed", "metrics": {}, "violations": {}, "reason": "made up"}))
     assert len(set(tried)) == len(tried)

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from autoprune.plugin import Data, Group, Normalization, ScoreContext, Sensitivity, Slice, Split
+from autoprune.plugin import Data, Group, Normalization, ScoreContext, Slice, Split
 
 MEAN, STD = 0.3, 0.35
 
@@ -113,12 +113,7 @@ def make_context(net: nn.Module, data: Data, seed: int = 0) -> ScoreContext:
         model=Normalized(net),
         network=net,
         groups=tuple(GROUPS.values()),
-        sensitivity=unmeasured,
     )
-
-
-def unmeasured(group: Group, scores: torch.Tensor) -> Sensitivity:
-    raise AssertionError("no scorer here measures")
 
 
 @pytest.fixture(scope="session")

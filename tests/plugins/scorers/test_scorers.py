@@ -39,7 +39,7 @@ def output_weights(net: nn.Module, name: str, unit: int) -> list[float]:
 
 
 def test_the_host_finds_all_of_them() -> None:
-    assert {"l1", "l2", "random", "bn-scale", "taylor", "best-of"} <= PluginHost().components(Scorer).keys()
+    assert {"l1", "l2", "random", "bn-scale", "taylor"} <= PluginHost().components(Scorer).keys()
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=str)
@@ -90,8 +90,7 @@ def test_units_of_scattered_entries_are_gathered_by_index(data: Data, ctx: Score
         net.weight.copy_(torch.tensor([[1.0, -1.0], [10.0, 0.0], [0.0, 20.0], [3.0, 5.0]]))
     place = Slice("weight", 0, torch.tensor([[3, 0], [1, 2]]), "output")
     group = Group("net", 2, "neuron", ("net",), (place,))
-    own = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,),
-                       sensitivity=ctx.sensitivity)  # fmt: skip
+    own = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,))
     assert L1().score(group, own).tolist() == [10 / 4, 30 / 4]
 
 

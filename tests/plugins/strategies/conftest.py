@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from autoprune.plugin import Data, Group, Normalization, PruneContext, Scorer, Slice, Split
+from autoprune.plugin import Data, Group, Normalization, PruneContext, Slice, Split
 
 MEAN, STD = 0.3, 0.35
 UNITS = 8
@@ -87,9 +87,6 @@ def net() -> Net:
     return Net().eval()
 
 
-Scores = Callable[[Scorer], Mapping[str, Tensor]]
-
-
 @pytest.fixture
 def make_context(net: Net, data: Data) -> Callable[..., PruneContext]:
     """A context whose scores are the given ones and which cuts `net`."""
@@ -100,7 +97,7 @@ def make_context(net: Net, data: Data) -> Callable[..., PruneContext]:
             seed=seed,
             data=data,
             groups=(GROUP,),
-            scores=lambda _: {"conv": torch.tensor(scores or [float(u) for u in range(UNITS)])},
+            scores=lambda: {"conv": torch.tensor(scores or [float(u) for u in range(UNITS)])},
             select=lambda scores, cut: {"conv": best(scores["conv"], UNITS - cut["conv"])},
             cut=lambda kept: cut_conv(net, kept["conv"]),
             predictor=Normalized,

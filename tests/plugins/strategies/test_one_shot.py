@@ -13,14 +13,13 @@ from torch import nn
 
 from autoprune.plugin import Candidate, PruneContext, Recovery, Strategy
 from autoprune.plugin.host import PluginHost
-from autoprune_scorers.magnitude import L1
 from autoprune_strategies.bn_recalibration import BatchNormRecalibration
 from autoprune_strategies.fine_tune import FineTune
 from autoprune_strategies.one_shot import NoRecovery, OneShot
 
 
 def cutting(count: int) -> Candidate:
-    return Candidate(ratios={"conv": count / 8}, cut_units={"conv": count}, scorer=L1())
+    return Candidate(ratios={"conv": count / 8}, cut_units={"conv": count})
 
 
 def test_the_host_finds_them() -> None:
