@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Sensitivity(Sampler):
-    """Spends what each group tolerates: measured first, allocated exactly, corrected by every trial.
+    """Spends what each group tolerates: measured, allocated exactly, corrected by every trial.
 
-    Before the first trial, each group alone loses a third, two thirds and all that it may, and the divergence of the
-    predictions is measured in one forward pass each (no labels, no recovery). Divergence adds up over groups, so the
-    cuts that do least damage at any price of size can be computed exactly. From then on a Gaussian process learns how
-    trials differ from that prediction; of allocations and of small moves around the front, the candidate that is
-    expected to add most to the hypervolume is tried.
+    Between the first trials, each group alone loses two thirds, all and a third of what it may, and the divergence of
+    the predictions is measured in one forward pass each (no labels, no recovery). Divergence adds up over groups, so
+    the cuts that do least damage at any price of size can be computed exactly. A Gaussian process learns how trials
+    differ from that prediction; of allocations and of small moves around the front, the candidate that is expected to
+    add most to the hypervolume is tried.
     """
 
     name = "sensitivity"

@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without early rejection": {"early_rejection": 0.0},
     "in float32": {"precision": "float32"},
     "Optuna's NSGA-II in its place": {"sampler": {"use": "nsga2"}},
+    "Optuna's NSGA-II, without early rejection": {"sampler": {"use": "nsga2"}, "early_rejection": 0.0},
 }
 
 
