@@ -9,7 +9,8 @@ and many groups would take long.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from autoprune.plugin import SearchedGroup, Sensitivity
 from autoprune.search.jobs import Cut, Effect
@@ -39,6 +40,8 @@ class Rankings:
     def learn(self, effects: Iterable[Effect]) -> None:
         """Take what came of probes."""
         self._effects.update((effect.cut, effect) for effect in effects)
+        for derived in ("scorers", "sensitivity"):  # every trial asks for them; they change here alone
+            self.__dict__.pop(derived, None)
 
     @property
     def done(self) -> int:
@@ -65,17 +68,17 @@ class Rankings:
                 found.append(cut)
         return found
 
-    @property
-    def scorers(self) -> dict[str, str]:
+    @cached_property
+    def scorers(self) -> Mapping[str, str]:
         """Per group the label of the scorer that does least harm, as far as that is known; else of the first one."""
         return {group.name: self._best(group) for group in self._groups}
 
-    @property
-    def sensitivity(self) -> dict[str, Sensitivity]:
+    @cached_property
+    def sensitivity(self) -> Mapping[str, Sensitivity]:
         """Per group what was measured, by its scorer."""
         found = {}
         for group in self._groups:
-            effects = self._measured(group, self._best(group))
+            effects = self._measured(group, self.scorers[group.name])
             if effects:
                 effects.sort(key=lambda effect: effect.cut.units)
                 found[group.name] = Sensitivity(
@@ -93,7 +96,7 @@ class Rankings:
                 for group in self._groups:
                     units = cuts(group)[place : place + 1]
                     if units and (compared or self._wanted(group)):
-                        yield Cut(scorer=scorer or self._best(group), group=group.name, units=units[0])
+                        yield Cut(scorer=scorer or self.scorers[group.name], group=group.name, units=units[0])
 
     def _wanted(self, group: SearchedGroup) -> bool:
         return self._sensitivity and group.fewest < group.most
