@@ -5,7 +5,6 @@ Commands return a `Reply`, errors become one, and `main` prints it. Nothing heav
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,8 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: What stands behind ``autoprune``; the process's own arguments if None.
     """
-    # Every candidate has shapes of its own: oneDNN would keep compiled kernels of the last thousand layers.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
     from autoprune.cli.run import run
 
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -16,6 +16,7 @@ from autoprune.errors import Mistake, PluginError, SpecError, StructureError
 from autoprune.plugin import Component, Data, ExactEvaluator, SourceContext
 from autoprune.plugin.binding import Components, bind
 from autoprune.plugin.host import PluginHost
+from autoprune.search.kernels import bound_kernel_cache
 from autoprune.search.precision import dtype
 from autoprune.search.predictor import Predictor
 from autoprune.search.space import Precision, Space, bounded, labelled
@@ -93,6 +94,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
     data = _made(Data, components.data.load(context), components.data)
     mistakes += _refusals(spec, components, data)
     network = _made(nn.Module, components.model.load(data, context), components.model).cpu().eval()
+    bound_kernel_cache(network)
     inputs, _ = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     with torch.no_grad():
         examples = Predictor(network, data.normalization).normalized(inputs)
