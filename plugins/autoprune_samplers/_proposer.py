@@ -5,9 +5,10 @@ Shapes use: N candidates, G groups, M objectives, D draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from autoprune_samplers._prediction import LATENCY, Prediction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+T = TypeVar("T")
 
 _QUANTILES = np.array([-0.5, 0.0, 0.5])
 _DIRECTIONS = 128
@@ -57,8 +59,7 @@ class Proposer:
         measured = self._ctx.sensitivity()
         if history.dense is None or not measured:
             return None
-        # What is measured meanwhile makes another profile.
-        profile = self._ctx.memo(("profile", *measured.items()), lambda: Profile(self._ctx.groups, measured))
+        profile = self._latest("profile", tuple(measured.items()), lambda: Profile(self._ctx.groups, measured))
         telling, pending = history.telling(), self._pending()
         known = np.stack([history.rows[trial.number] for trial in telling])
         model = Prediction(self._ctx, profile, known, telling, history.dense)
@@ -73,7 +74,7 @@ class Proposer:
         parts = [self._with_strategies(scattered(groups, 20, self._rng))]
         if self._pieces.allocation:
             allocate = partial(self._allocations, profile, model.cost_names)
-            parts.append(self._with_strategies(ctx.memo(("allocations", profile), allocate)))
+            parts.append(self._with_strategies(self._latest("allocations", profile, allocate)))
         if self._pieces.moves:
             parts.append(self._moved(front))
         pool = _untried(np.concatenate(parts), tried)
@@ -96,6 +97,14 @@ class Proposer:
             best = pool[np.argsort(-gains, kind="stable")[:_BEST]]
             pool = _untried(np.concatenate([best, self._moved(best)]), tried)
         return None
+
+    def _latest(self, name: str, key: Hashable, compute: Callable[[], T]) -> T:
+        """Like `memo`, but what was made of an earlier key goes: probes tell more, and nothing asks for it again."""
+        kept: dict[Hashable, T] = self._ctx.memo(name, dict)
+        if key not in kept:
+            kept.clear()
+            kept[key] = compute()
+        return kept[key]
 
     def _moved(self, around: Ints) -> Ints:
         """Moves of groups; now and then another strategy is chosen."""
