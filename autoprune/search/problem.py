@@ -16,7 +16,7 @@ from autoprune.errors import Mistake, PluginError, SpecError, StructureError
 from autoprune.plugin import Component, Data, ExactEvaluator, SourceContext
 from autoprune.plugin.binding import Components, bind
 from autoprune.plugin.host import PluginHost
-from autoprune.search.kernels import bound_kernel_cache
+from autoprune.search.native_memory import bound_kernel_cache
 from autoprune.search.precision import dtype
 from autoprune.search.predictor import Predictor
 from autoprune.search.space import Precision, Space, bounded, labelled

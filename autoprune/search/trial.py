@@ -28,6 +28,7 @@ from autoprune.plugin import (
 from autoprune.plugin.results import TrialState
 from autoprune.search.checks import checked_cut, checked_metrics
 from autoprune.search.jobs import Calibrated, Cut, Effect, Probe, Probed, Remeasure, Remeasured
+from autoprune.search.native_memory import FreedMemory
 from autoprune.search.precision import SAMPLES, fitting
 from autoprune.search.problem import Problem
 from autoprune.search.race import GivenUp, Race
@@ -118,6 +119,7 @@ class Runner:
         self._problem = problem
         self._study = study
         self._dense_costs = problem.structure.costs()
+        self._freed = FreedMemory()
         self._probers: dict[tuple[int, Precision], Prober] = {}
         self._scoring = Scoring(problem)
         self._kept_for_prune: dict[Hashable, Any] = {}
@@ -130,6 +132,8 @@ class Runner:
             return self._run(proposal, record, stages)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - components may raise anything, and memory run out
             reason = stages.reason(error)
+        finally:
+            self._freed.give_back()
         if self._problem.device.type == "cuda":
             torch.cuda.empty_cache()
         return record.result("failed", reason, stages.durations_s)

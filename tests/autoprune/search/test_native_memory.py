@@ -1,18 +1,19 @@
-"""The kernels that PyTorch keeps, in a process of its own: oneDNN reads how many when it makes the first."""
+"""What native code keeps, in processes of their own: oneDNN reads its bound when it makes the first kernel."""
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 import torch
 
-_PROGRAM = """
+_KERNELS = """
 import torch
 from torch import nn
-from autoprune.search.kernels import bound_kernel_cache
+from autoprune.search.native_memory import bound_kernel_cache
 
 bound_kernel_cache(nn.Sequential(*[nn.Conv2d(4, 4, 3) for _ in range(layers)]))
 def run(size):
@@ -26,14 +27,37 @@ with torch.inference_mode():
 """
 
 
+_HOLES = """
+import torch
+from autoprune.search.native_memory import FreedMemory, _resident
+
+freed = FreedMemory()
+freed.give_back()
+first = _resident()
+pieces = [torch.ones(25_000) for _ in range(2_000)]  # 100 kB each: from the heap, not pages of their own
+del pieces[::2]
+before = _resident()
+freed.give_back()
+print(first, before, _resident())
+"""
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize(("layers", "hit"), [(4, False), (400, True)])
 def test_the_kernels_of_a_hundred_other_shapes_are_kept_for_deep_networks_alone(layers: int, hit: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
     told = subprocess.run(
-        [sys.executable, "-c", f"layers = {layers}\n{_PROGRAM}"],
+        [sys.executable, "-c", f"layers = {layers}\n{_KERNELS}"],
         env=environment | {"ONEDNN_VERBOSE": "profile"}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     made = [line for line in told.partition("again")[2].splitlines() if "create" in line and "convolution" in line]
     assert made, told
     assert all(("cache_hit" in line) == hit for line in made)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_holes_go_back_to_the_system_where_much_more_is_held_than_at_first() -> None:
+    told = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True).stdout
+    first, before, after = (int(number) / 2**20 for number in told.split())
+    assert before > 1.3 * first
+    assert after < before - 50  # half of 200 MB is holes

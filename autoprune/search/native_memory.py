@@ -1,0 +1,65 @@
+"""What native code keeps of networks that are gone: compiled kernels of their shapes, and freed memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from torch import nn
+
+if sys.platform != "win32":
+    import resource
+
+_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_DEFAULT = 1024
+_LEAST = 64
+_PER_LAYER = 8
+_MOST = 1.25
+"""Of the peak of the first trial, what a process may hold after a later one."""
+
+
+def bound_kernel_cache(network: nn.Module) -> None:
+    """Have oneDNN keep the kernels of a few networks like this one, not of the latest 1024 shapes.
+
+    On the CPU a convolution's kernel is compiled for its shape and kept for the next call. Every candidate has shapes
+    of its own, so a search would go on growing by the kernels of candidates that nobody needs any more. Two networks
+    are in use at a time, the dense one and a candidate (latency is measured in turn), and a layer takes up to four
+    kernels: reordering its input and its weight, the layer itself, and its gradient in an attack.
+
+    oneDNN reads the variable when it makes its first kernel: a process that has run a convolution before keeps what
+    it has, and so does one whose user set the variable.
+
+    Args:
+        network: The dense network.
+    """
+    layers = sum(1 for module in network.modules() if not any(module.children()))
+    os.environ.setdefault(_CAPACITY, str(min(max(_LEAST, _PER_LAYER * layers), _DEFAULT)))
+
+
+class FreedMemory:
+    """Gives what is free back to the system, where a process holds much more than its first trial took (glibc).
+
+    Candidates differ in size, so they leave holes that the next one does not fit into, and a process would come to hold
+    twice what it uses. Memory that went back costs time when it is asked for again, so it goes only if it must.
+    """
+
+    def __init__(self) -> None:
+        self._bound = 0.0
+
+    def give_back(self) -> None:
+        """To be called after every trial; the first one sets the measure."""
+        if not sys.platform.startswith("linux"):
+            return
+        if not self._bound:
+            self._bound = _MOST * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        elif _resident() > self._bound:
+            with suppress(AttributeError):  # another C library
+                ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident() -> int:
+    """Bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
