@@ -52,6 +52,23 @@ def test_the_two_networks_take_turns_on_the_same_normalised_batch(digits: Case) 
     assert pruned.network.inference
 
 
+def test_the_timed_batch_is_the_same_whatever_precision_others_use(digits: Case) -> None:
+    (images,), targets = digits.data.validation.fetch(torch.arange(64))
+    coloured = digits.with_data(validation=Split.of_tensors((images.repeat(1, 3, 1, 1),), targets))
+    timed = {}
+    for precision in (torch.float32, torch.bfloat16):
+        calls: list[tuple[str, Tensor]] = []
+        network = Watched("", calls)
+        predictor = Predictor(network, Normalization((0.5,) * 3, (0.25,) * 3), precision=precision).eval()
+        coloured.measure(QUICK, predictor, dense=predictor)
+        timed[precision] = calls[-1][1]
+    full, low = timed.values()
+    assert full.is_contiguous()
+    assert low.is_contiguous()
+    assert low.dtype == torch.float32
+    assert torch.equal(full, low)
+
+
 def test_order_alternates_and_pairs_match() -> None:
     clock = itertools.count(1)
     ones, others = _in_turn(lambda: float(next(clock)), lambda: float(next(clock)), repeats=3, seconds=0)
