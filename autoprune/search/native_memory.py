@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
-
-if sys.platform != "win32":
-    import resource
 
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _DEFAULT = 1024
@@ -51,15 +47,20 @@ class FreedMemory:
 
     def give_back(self) -> None:
         """To be called after every trial; the first one sets the measure."""
-        if not sys.platform.startswith("linux"):
-            return
         if not self._bound:
-            self._bound = _MOST * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        elif _resident() > self._bound:
+            self._bound = _MOST * held("VmHWM")
+        elif held("VmRSS") > self._bound:
             with suppress(AttributeError):  # another C library
                 ctypes.CDLL(None).malloc_trim(0)
 
 
-def _resident() -> int:
-    """Bytes that this process holds."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+def held(kind: str) -> int:
+    """Bytes that this process holds, on Linux: ``VmRSS`` now, ``VmHWM`` at most so far; 0 where that is not told.
+
+    Not ``ru_maxrss``: that starts out with the peak of the process that began this one.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{kind}:"):
+                return 1024 * int(line.split()[1])
+    return 0

@@ -23,6 +23,7 @@ def test_granularities_are_searched_together_and_their_models_open(masks: str, t
         "objectives={accuracy: maximize, macs: minimize, sparsity: maximize}",
         "constraints={}",
         "search.trials=7",
+        "search.early_rejection=0",  # which candidates the front dominates for sure differs from machine to machine
         "output=study",
         "tracking.enabled=false",
     )

@@ -29,16 +29,16 @@ with torch.inference_mode():
 
 _HOLES = """
 import torch
-from autoprune.search.native_memory import FreedMemory, _resident
+from autoprune.search.native_memory import FreedMemory, held
 
 freed = FreedMemory()
 freed.give_back()
-first = _resident()
+first = held("VmRSS")
 pieces = [torch.ones(25_000) for _ in range(2_000)]  # 100 kB each: from the heap, not pages of their own
 del pieces[::2]
-before = _resident()
+before = held("VmRSS")
 freed.give_back()
-print(first, before, _resident())
+print(first, before, held("VmRSS"))
 """
 
 
