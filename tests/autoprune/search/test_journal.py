@@ -19,8 +19,15 @@ def path(tmp_path):
     return tmp_path / "journal"
 
 
-def opened(kind, path):
+@pytest.fixture(autouse=True)
+def quiet():
+    before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def opened(kind, path):
     sampler = optuna.samplers.RandomSampler(seed=0)
     storage = JournalStorage(KINDS[kind](path))
     return optuna.create_study(storage=storage, study_name="s", load_if_exists=True, sampler=sampler)
