@@ -7,12 +7,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _DEFAULT = 1024
 _LEAST = 64
-_PER_LAYER = 8
+_PER_WEIGHT = 16
 _MOST = 1.25
 """Of the peak of the first trial, what a process may hold after a later one."""
 
@@ -22,17 +24,25 @@ def bound_kernel_cache(network: nn.Module) -> None:
 
     On the CPU a convolution's kernel is compiled for its shape and kept for the next call. Every candidate has shapes
     of its own, so a search would go on growing by the kernels of candidates that nobody needs any more. Two networks
-    are in use at a time, the dense one and a candidate (latency is measured in turn), and a layer takes up to four
-    kernels: reordering its input and its weight, the layer itself, and its gradient in an attack.
+    are in use at a time, the dense one and a candidate (latency is measured in turn), and a weight takes some kernels
+    for each size of batch: reordering input and weight, the layer itself, and its gradients in an attack.
 
-    oneDNN reads the variable when it makes its first kernel: a process that has run a convolution before keeps what
-    it has, and so does one whose user set the variable.
+    oneDNN reads its variable when it makes its first kernel, which is here: worker processes do not inherit it, for
+    theirs may be another network. A process that has run a convolution before keeps what it has, and so does one whose
+    user set the variable.
 
     Args:
         network: The dense network.
     """
-    layers = sum(1 for module in network.modules() if not any(module.children()))
-    os.environ.setdefault(_CAPACITY, str(min(max(_LEAST, _PER_LAYER * layers), _DEFAULT)))
+    if _CAPACITY in os.environ:
+        return
+    weights = sum(1 for parameter in network.parameters() if parameter.dim() > 1)
+    os.environ[_CAPACITY] = str(min(max(_LEAST, _PER_WEIGHT * weights), _DEFAULT))
+    try:
+        images = torch.zeros(8, 8, 8, 8, device="cpu", dtype=torch.float32)
+        conv2d(images, weight=images)
+    finally:
+        del os.environ[_CAPACITY]
 
 
 class FreedMemory:

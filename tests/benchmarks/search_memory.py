@@ -7,7 +7,6 @@ Told are the first peak, and what the second holds after some trials and at its 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,7 @@ def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
     torch.set_num_threads(1)
     host = PluginHost()
     problem = resolve(load_spec(spec, overrides=overrides, host=host), host)
-    loaded = _peak()
+    loaded = _mebibytes("VmHWM")
     predictor, costs = problem.predictor(problem.network), problem.structure.costs()
     context = EvaluationContext(
         device=problem.device, seed=0, data=problem.data, split="validation", dense=predictor, costs=costs,
@@ -53,7 +52,9 @@ def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
     )  # fmt: skip
     for evaluator in problem.components.evaluators:
         evaluator.evaluate(predictor, context)
-    print(f"dense model evaluated once: peak {_peak():.0f} MiB ({loaded:.0f} before evaluating)", flush=True)
+    print(
+        f"dense model evaluated once: peak {_mebibytes('VmHWM'):.0f} MiB ({loaded:.0f} before evaluating)", flush=True
+    )
 
 
 def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
@@ -68,22 +69,23 @@ def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
         @hookimpl
         def autoprune_trial_finished(self, result: TrialResult) -> None:
             if result.number + 1 in MARKS:
-                print(f"after {result.number + 1} trials: {_resident():.0f} MiB, peak {_peak():.0f}", flush=True)
+                print(
+                    f"after {result.number + 1} trials: {_mebibytes('VmRSS'):.0f} MiB, peak {_mebibytes('VmHWM'):.0f}",
+                    flush=True,
+                )
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         own = (f"search.trials={trials}", "search.workers=1", "tracking.enabled=false", f"output={folder}/study")
         host = PluginHost()
         search(load_spec(spec, overrides=(*overrides, *own), host=host), host=host, observers=[Watch()])
-    print(f"front measured on the test split, all done: peak {_peak():.0f} MiB", flush=True)
+    print(f"front measured on the test split, all done: peak {_mebibytes('VmHWM'):.0f} MiB", flush=True)
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _mebibytes(kind: str) -> float:
+    from autoprune.search.native_memory import held
 
-
-def _resident() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    return held(kind) / 2**20
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 _KERNELS = """
+import os
 import torch
 from torch import nn
 from autoprune.search.native_memory import bound_kernel_cache
 
 bound_kernel_cache(nn.Sequential(*[nn.Conv2d(4, 4, 3) for _ in range(layers)]))
+assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
 def run(size):
     torch.nn.functional.conv2d(torch.zeros(8, 16, size, size), torch.zeros(16, 16, 3, 3))
 with torch.inference_mode():
@@ -34,7 +36,7 @@ from autoprune.search.native_memory import FreedMemory, held
 freed = FreedMemory()
 freed.give_back()
 first = held("VmRSS")
-pieces = [torch.ones(25_000) for _ in range(2_000)]  # 100 kB each: from the heap, not pages of their own
+pieces = [torch.ones(25_000) for _ in range(first // 100_000)]  # 100 kB: from the heap, not pages of their own
 del pieces[::2]
 before = held("VmRSS")
 freed.give_back()
@@ -58,6 +60,6 @@ def test_the_kernels_of_a_hundred_other_shapes_are_kept_for_deep_networks_alone(
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_holes_go_back_to_the_system_where_much_more_is_held_than_at_first() -> None:
     told = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True).stdout
-    first, before, after = (int(number) / 2**20 for number in told.split())
+    first, before, after = map(int, told.split())
     assert before > 1.3 * first
-    assert after < before - 50  # half of 200 MB is holes
+    assert after < before - 0.3 * first, "half of what came is holes"
