@@ -6,6 +6,7 @@ The names here are the public Python API; what plugins are written against is in
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import (
@@ -45,6 +46,11 @@ __all__ = [
     "search",
     "spec_from_mapping",
 ]
+
+# PyTorch keeps what it prepared for the latest 1024 shapes of layers, beside oneDNN's kernels of them (for those see
+# search/native_memory.py), and every trial brings new shapes. It reads this as torch is loaded, which in a notebook may
+# have happened before.
+os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
 
 # Looked up on first use, so that `import autoprune` costs neither torch nor optuna.
 _LAZY = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
-from typing import Protocol
+import math
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -62,44 +63,65 @@ class Form:
         return cls(channels or found, height, width, resize=size is not None)
 
 
-@dataclass(frozen=True)
 class LazyImages:
-    """Indices to images, (B, C, H, W) of ``uint8``. Keeps what it decoded, up to 2 GiB."""
+    """Indices to images, (B, C, H, W) of ``uint8``. Keeps what it decoded, up to 2 GiB.
 
-    files: Files
-    form: Form
-    _kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    In one block of memory: small ones, each kept among the large ones that are soon free again, would leave holes of
+    several times their size in the heap.
+    """
+
+    def __init__(self, files: Files, form: Form) -> None:
+        """Nothing is decoded yet.
+
+        Args:
+            files: Encoded images.
+            form: What they are brought to.
+        """
+        self._files = files
+        self._form = form
+        shape = (form.channels, form.height, form.width)
+        self._kept = np.empty((min(len(files), _KEPT_BYTES // math.prod(shape)), *shape), dtype=np.uint8)
+        self._places = np.full(len(files), -1)
+        """Where each image is kept; -1 if it is not."""
+        self._count = 0
 
     def __call__(self, index: Tensor) -> Tensor:
         """The images at those indices."""
-        shape = (0, self.form.channels, self.form.height, self.form.width)
-        images = [self._image(i) for i in index.tolist()]
-        return torch.from_numpy(np.stack(images)) if images else torch.empty(shape, dtype=torch.uint8)
+        wanted = index.numpy()
+        images = np.empty((len(wanted), *self._kept.shape[1:]), dtype=np.uint8)
+        known = self._places[wanted] >= 0
+        images[known] = self._kept[self._places[wanted[known]]]
+        for row in np.flatnonzero(~known).tolist():
+            images[row] = self._image(int(wanted[row]))
+        return torch.from_numpy(images)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        image = self._kept.get(index)
-        if image is None:
-            image = self._decode(index)
-            if (len(self._kept) + 1) * image.nbytes <= _KEPT_BYTES:
-                self._kept[index] = image
+        place = int(self._places[index])  # it may stand twice among those that are wanted
+        if place >= 0:
+            return cast("NDArray[np.uint8]", self._kept[place])
+        image = self._decode(index)
+        if self._count < len(self._kept):
+            self._kept[self._count] = image
+            self._places[index] = self._count
+            self._count += 1
         return image
 
     def _decode(self, index: int) -> NDArray[np.uint8]:
-        form = self.form
-        image = _open(self.files, index)
+        form = self._form
+        image = _open(self._files, index)
         if not form.resize and image.size != (form.width, form.height):
             raise DataError(
-                f"{self.files.name(index)} is {image.height}x{image.width}, others are {form.height}x{form.width}; "
+                f"{self._files.name(index)} is {image.height}x{image.width}, others are {form.height}x{form.width}; "
                 "bring them to one size with `size`"
             )
         try:
             image = image.convert("L" if form.channels == 1 else "RGB")
         except (OSError, ValueError) as error:  # pillow reads the pixels only now
-            raise DataError(f"{self.files.name(index)} is damaged: {error}") from error
+            raise DataError(f"{self._files.name(index)} is damaged: {error}") from error
         if form.resize and image.size != (form.width, form.height):
             image = ImageOps.fit(image, (form.width, form.height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image, dtype=np.uint8).reshape(form.height, form.width, form.channels)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return pixels.transpose(2, 0, 1)
 
 
 def _open(files: Files, index: int) -> Image.Image:

@@ -1,6 +1,7 @@
 """Memory of a search: ``python -m tests.benchmarks.search_memory SPEC --trials 1000``.
 
 Two processes, each on one thread: one loads model and data and evaluates the dense model once, the other one searches.
+Both decode every image before that, which sources otherwise do as images are asked for.
 Told are the first peak, and what the second holds after some trials and at its peak (resident set in MiB, Linux).
 """
 
@@ -12,6 +13,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoprune.plugin import Data, DataSource, SourceContext
+    from autoprune.plugin.host import PluginHost
+    from autoprune.spec import Spec
 
 MARKS = (1, 10, 30, 100, 300, 1000, 3000)
 
@@ -43,7 +50,9 @@ def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
 
     torch.set_num_threads(1)
     host = PluginHost()
-    problem = resolve(load_spec(spec, overrides=overrides, host=host), host)
+    loaded_spec = load_spec(spec, overrides=overrides, host=host)
+    _decode_at_once(loaded_spec, host)
+    problem = resolve(loaded_spec, host)
     loaded = _mebibytes("VmHWM")
     predictor, costs = problem.predictor(problem.network), problem.structure.costs()
     context = EvaluationContext(
@@ -78,8 +87,29 @@ def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         own = (f"search.trials={trials}", "search.workers=1", "tracking.enabled=false", f"output={folder}/study")
         host = PluginHost()
-        search(load_spec(spec, overrides=(*overrides, *own), host=host), host=host, observers=[Watch()])
+        loaded = load_spec(spec, overrides=(*overrides, *own), host=host)
+        _decode_at_once(loaded, host)
+        search(loaded, host=host, observers=[Watch()])
     print(f"front measured on the test split, all done: peak {_mebibytes('VmHWM'):.0f} MiB", flush=True)
+
+
+def _decode_at_once(spec: Spec, host: PluginHost) -> None:
+    """Have the spec's kind of data source fetch every sample as it loads."""
+    import torch
+
+    from autoprune.plugin.binding import bind
+
+    source = type(bind(spec, host).data)
+    load = source.load
+
+    def loading(self: DataSource, ctx: SourceContext) -> Data:
+        data = load(self, ctx)
+        for split in (data.train, data.validation, data.test):
+            for start in range(0, len(split), 256):
+                split.fetch(torch.arange(start, min(start + 256, len(split))))
+        return data
+
+    source.load = loading  # type: ignore[method-assign]
 
 
 def _mebibytes(kind: str) -> float:

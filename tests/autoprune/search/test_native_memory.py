@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,25 @@ with torch.inference_mode():
         run(size)
     print("again", flush=True)
     run(8)
+"""
+
+
+_SHAPES = """
+import autoprune
+import torch
+from torch import nn
+from autoprune.search.native_memory import bound_kernel_cache, held
+
+def run(inputs, outputs):
+    nn.Conv2d(inputs, outputs, 3, padding=1)(torch.zeros(4, inputs, 8, 8))
+with torch.inference_mode():
+    bound_kernel_cache(nn.Conv2d(4, 4, 3))
+    for n in range(100):
+        run(1, 1 + n)
+    before = held("VmRSS")
+    for n in range(1500):
+        run(1 + n % 53, 1 + 7 * n % 61)
+print(held("VmRSS") - before)
 """
 
 
@@ -55,6 +75,17 @@ def test_the_kernels_of_a_hundred_other_shapes_are_kept_for_deep_networks_alone(
     made = [line for line in told.partition("again")[2].splitlines() if "create" in line and "convolution" in line]
     assert made, told
     assert all(("cache_hit" in line) == hit for line in made)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")  # type: ignore[no-untyped-call]
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_what_pytorch_prepares_for_layers_is_kept_for_a_few_shapes() -> None:
+    def grown(**variables: str) -> int:
+        environment = {name: value for name, value in os.environ.items() if name != "LRU_CACHE_CAPACITY"} | variables
+        command = [sys.executable, "-c", _SHAPES]
+        return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert grown() < grown(LRU_CACHE_CAPACITY="1024") / 2
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")

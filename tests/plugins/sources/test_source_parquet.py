@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -147,10 +150,44 @@ def test_images_are_decoded_once_and_only_when_fetched(ctx, write, monkeypatch):
 def test_what_was_kept_is_bounded(ctx, write, monkeypatch):
     monkeypatch.setattr("autoprune_sources._images._KEPT_BYTES", 3 * 48)
     write("train", 20)
+    decoded = []
+    decode = LazyImages._decode
+    monkeypatch.setattr(LazyImages, "_decode", lambda self, index: decoded.append(index) or decode(self, index))
     split = load(ctx).train
     images, _ = everything(split)
     assert torch.equal(everything(split)[0], images)
-    assert len(split.fetch.samples.inputs._kept) == 3
+    assert len(decoded) == len(split) + len(split) - 3
+
+
+_DECODING = """
+import io, sys
+import numpy as np
+import torch
+from PIL import Image
+from autoprune.search.native_memory import held
+from autoprune_sources._images import Form, LazyImages
+
+class Same:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "png")
+    def __len__(self): return 10_000
+    def read(self, index): return self.file.getvalue()
+    def name(self, index): return str(index)
+
+images = LazyImages(Same(), Form(channels=3, height=32, width=32, resize=False))
+def fetch(index): return images(index).float() / 255
+fetch(torch.arange(256))
+before = held("VmRSS")
+for chunk in torch.arange(10_000).split(256):
+    fetch(chunk)
+print((held("VmRSS") - before) / (10_000 * 3 * 32 * 32))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_decoding_takes_little_more_memory_than_the_images():
+    told = subprocess.run([sys.executable, "-c", _DECODING], capture_output=True, text=True, check=True).stdout
+    assert float(told) < 3
 
 
 def test_columns_may_be_named(ctx, write, random):
