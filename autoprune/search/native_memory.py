@@ -16,7 +16,7 @@ _DEFAULT = 1024
 _LEAST = 64
 _PER_WEIGHT = 16
 _MOST = 1.25
-"""Of the peak of the first trial, what a process may hold after a later one."""
+"""What a process may hold after a trial, as a multiple of what it took or kept before."""
 
 
 def bound_kernel_cache(network: nn.Module) -> None:
@@ -46,22 +46,25 @@ def bound_kernel_cache(network: nn.Module) -> None:
 
 
 class FreedMemory:
-    """Gives what is free back to the system, where a process holds much more than its first trial took (glibc).
+    """Gives what is free back to the system, where a process holds much more than it uses (glibc).
 
     Candidates differ in size, so they leave holes that the next one does not fit into, and a process would come to hold
-    twice what it uses. Memory that went back costs time when it is asked for again, so it goes only if it must.
+    twice what it uses. Memory that went back costs time when it is asked for again, so it goes only if it must: above
+    the peak of the first trial, and above what was left when it last went, for what a study keeps may grow (images that
+    are decoded as they are asked for).
     """
 
     def __init__(self) -> None:
         self._bound = 0.0
 
     def give_back(self) -> None:
-        """To be called after every trial; the first one sets the measure."""
+        """To be called after every trial."""
         if not self._bound:
             self._bound = _MOST * held("VmHWM")
         elif held("VmRSS") > self._bound:
             with suppress(AttributeError):  # another C library
                 ctypes.CDLL(None).malloc_trim(0)
+            self._bound = max(self._bound, _MOST * held("VmRSS"))
 
 
 def held(kind: str) -> int:

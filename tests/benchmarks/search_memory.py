@@ -1,8 +1,8 @@
 """Memory of a search: ``python -m tests.benchmarks.search_memory SPEC --trials 1000``.
 
 Two processes, each on one thread: one loads model and data and evaluates the dense model once, the other one searches.
-Both decode every image before that, which sources otherwise do as images are asked for.
-Told are the first peak, and what the second holds after some trials and at its peak (resident set in MiB, Linux).
+With ``--decoded`` both decode every image before that, which sources otherwise do as images are asked for.
+Told are the first peak, and what the second holds after its trials and at its peak (resident set in MiB, Linux).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoprune.plugin.host import PluginHost
     from autoprune.spec import Spec
 
-MARKS = (1, 10, 30, 100, 300, 1000, 3000)
+MARKS = (1, 10, 30, *range(100, 3001, 100))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,18 +29,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("spec", type=Path)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--set", action="append", default=[], help="overrides of the spec")
+    parser.add_argument("--decoded", action="store_true", help="decode every image at once")
     parser.add_argument("--part", choices=["dense", "search"], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
-        (_dense if options.part == "dense" else _search)(options.spec, options.set, options.trials)
+        (_dense if options.part == "dense" else _search)(options)
         return
     for part in ("dense", "search"):
         command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.search_memory", str(options.spec)]
         command += ["--part", part, "--trials", str(options.trials), *(a for o in options.set for a in ("--set", o))]
+        command += ["--decoded"] if options.decoded else []
         subprocess.run(command, check=True)
 
 
-def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
+def _dense(options: argparse.Namespace) -> None:
     import torch
 
     from autoprune.plugin import EvaluationContext
@@ -50,9 +52,10 @@ def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
 
     torch.set_num_threads(1)
     host = PluginHost()
-    loaded_spec = load_spec(spec, overrides=overrides, host=host)
-    _decode_at_once(loaded_spec, host)
-    problem = resolve(loaded_spec, host)
+    spec = load_spec(options.spec, overrides=options.set, host=host)
+    if options.decoded:
+        _decode_at_once(spec, host)
+    problem = resolve(spec, host)
     loaded = _mebibytes("VmHWM")
     predictor, costs = problem.predictor(problem.network), problem.structure.costs()
     context = EvaluationContext(
@@ -66,7 +69,7 @@ def _dense(spec: Path, overrides: Sequence[str], trials: int) -> None:
     )
 
 
-def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
+def _search(options: argparse.Namespace) -> None:
     import torch
 
     from autoprune.plugin import TrialResult, hookimpl
@@ -75,21 +78,29 @@ def _search(spec: Path, overrides: Sequence[str], trials: int) -> None:
     from autoprune.search import search
 
     class Watch:
+        def __init__(self) -> None:
+            self._held: list[float] = []
+
         @hookimpl
         def autoprune_trial_finished(self, result: TrialResult) -> None:
-            if result.number + 1 in MARKS:
+            self._held.append(_mebibytes("VmRSS"))
+            if (count := result.number + 1) in MARKS:
+                held, self._held = self._held, []
                 print(
-                    f"after {result.number + 1} trials: {_mebibytes('VmRSS'):.0f} MiB, peak {_mebibytes('VmHWM'):.0f}",
+                    f"trials {count - len(held) + 1} to {count}: from {min(held):.0f} to {max(held):.0f} MiB, "
+                    f"mean {sum(held) / len(held):.0f}, peak {_mebibytes('VmHWM'):.0f}",
                     flush=True,
                 )
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        own = (f"search.trials={trials}", "search.workers=1", "tracking.enabled=false", f"output={folder}/study")
+        own = [f"search.trials={options.trials}", "search.workers=1"]
+        own += ["tracking.enabled=false", f"output={folder}/study"]
         host = PluginHost()
-        loaded = load_spec(spec, overrides=(*overrides, *own), host=host)
-        _decode_at_once(loaded, host)
-        search(loaded, host=host, observers=[Watch()])
+        spec = load_spec(options.spec, overrides=(*options.set, *own), host=host)
+        if options.decoded:
+            _decode_at_once(spec, host)
+        search(spec, host=host, observers=[Watch()])
     print(f"front measured on the test split, all done: peak {_mebibytes('VmHWM'):.0f} MiB", flush=True)
 
 
