@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,29 +81,24 @@ class LazyImages:
         self._form = form
         shape = (form.channels, form.height, form.width)
         self._kept = np.empty((min(len(files), _KEPT_BYTES // math.prod(shape)), *shape), dtype=np.uint8)
-        self._places = np.full(len(files), -1)
-        """Where each image is kept; -1 if it is not."""
-        self._count = 0
+        self._places: dict[int, int] = {}
+        """Where in it each image is that was decoded."""
 
     def __call__(self, index: Tensor) -> Tensor:
         """The images at those indices."""
-        wanted = index.numpy()
-        images = np.empty((len(wanted), *self._kept.shape[1:]), dtype=np.uint8)
-        known = self._places[wanted] >= 0
-        images[known] = self._kept[self._places[wanted[known]]]
-        for row in np.flatnonzero(~known).tolist():
-            images[row] = self._image(int(wanted[row]))
+        images = np.empty((len(index), *self._kept.shape[1:]), dtype=np.uint8)
+        for row, wanted in enumerate(index.tolist()):
+            images[row] = self._image(wanted)
         return torch.from_numpy(images)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        place = int(self._places[index])  # it may stand twice among those that are wanted
-        if place >= 0:
-            return cast("NDArray[np.uint8]", self._kept[place])
+        if index in self._places:
+            kept: NDArray[np.uint8] = self._kept[self._places[index]]
+            return kept
         image = self._decode(index)
-        if self._count < len(self._kept):
-            self._kept[self._count] = image
-            self._places[index] = self._count
-            self._count += 1
+        if len(self._places) < len(self._kept):
+            place = self._places[index] = len(self._places)
+            self._kept[place] = image
         return image
 
     def _decode(self, index: int) -> NDArray[np.uint8]:

@@ -160,7 +160,7 @@ def test_what_was_kept_is_bounded(ctx, write, monkeypatch):
 
 
 _DECODING = """
-import io, sys
+import io
 import numpy as np
 import torch
 from PIL import Image
