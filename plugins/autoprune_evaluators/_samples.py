@@ -22,7 +22,7 @@ class SampleEvaluator(Evaluator):
     samples: int | None = Field(
         default=None, ge=1, description="Samples to use, a fixed random choice; the whole split if left out."
     )
-    batch_size: int = Field(default=256, ge=1, description="Samples in one forward pass.")
+    batch_size: int = Field(default=128, ge=1, description="Samples in one forward pass.")
 
     def _batches(self, ctx: EvaluationContext) -> Iterable[Batch]:
         """The samples on the device, fetched once per study if they fit.

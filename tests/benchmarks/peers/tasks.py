@@ -80,7 +80,7 @@ def _task(
         attack: The attack evaluator, as a spec says it.
         ours: Candidates that our search may try.
     """
-    accuracy = "{use: accuracy, batch_size: 256" + (f", samples: {samples}}}" if samples else "}")
+    accuracy = "{use: accuracy, batch_size: 128" + (f", samples: {samples}}}" if samples else "}")
     evaluators = ["{use: macs}", accuracy]
     objectives: dict[str, Direction] = {"accuracy": "maximize", "macs_ratio": "minimize"}
     reference = {"accuracy": chance, "macs_ratio": 1.0}
