@@ -71,7 +71,9 @@ class ScoreContext(Context):
     """For scorers."""
 
     model: nn.Module
-    """Predicts from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be used."""
+    """Predicts from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be used.
+
+    Images may go through with their channels last: what hooks see is for ``reshape``, not for ``view``."""
     network: nn.Module
     """The bare network inside ``model``: its parameters carry the names that slices speak of."""
     groups: tuple[Group, ...]

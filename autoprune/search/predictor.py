@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Normalization
+
+_SAME = 1e-4
+"""Largest deviation, relative to the largest output, that is float32 added up in another order."""
 
 
 class Predictor(nn.Module):
@@ -25,6 +30,7 @@ class Predictor(nn.Module):
         normalization: Normalization | None = None,
         *,
         precision: torch.dtype = torch.float32,
+        channels_last: bool = False,
     ) -> None:
         """In front of a network.
 
@@ -32,10 +38,12 @@ class Predictor(nn.Module):
             network: The bare network.
             normalization: Of the first input.
             precision: Of passes without gradients; others always are in the network's own precision.
+            channels_last: Whether the network may get images in that layout, see `takes_channels_last`.
         """
         super().__init__()
         self.network = network
         self.precision = precision
+        self.channels_last = channels_last
         device = next((tensor.device for tensor in network.parameters()), None)
         for name in ("mean", "std"):
             values = None if normalization is None else torch.tensor(getattr(normalization, name), device=device)
@@ -52,10 +60,34 @@ class Predictor(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Class scores (N, classes) of inputs in input units."""
-        inputs = self.normalized(inputs)
-        if self.precision is torch.float32 or torch.is_grad_enabled():
-            return cast("Tensor", self.network(*inputs))
-        if inputs[0].dim() == 4:  # convolutions in low precision want channels last
-            inputs = (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
-        with torch.autocast(inputs[0].device.type, self.precision):
-            return cast("Tensor", self.network(*inputs)).float()
+        first, *others = self.normalized(inputs)
+        low = self.precision is not torch.float32 and not torch.is_grad_enabled()
+        # In float32 only a CPU is known to be faster so.
+        if self.channels_last and first.dim() == 4 and (low or first.device.type == "cpu"):
+            first = first.contiguous(memory_format=torch.channels_last)
+        if not low:
+            return cast("Tensor", self.network(first, *others))
+        with torch.autocast(first.device.type, self.precision):
+            return cast("Tensor", self.network(first, *others)).float()
+
+
+def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...]) -> bool:
+    """Whether networks predict the same of images that have their channels last in memory.
+
+    Convolutions are faster so. Code that views a map as a vector, though, raises an error.
+
+    Args:
+        networks: Bare ones, in ``eval()``.
+        inputs: A few samples as they take them; images are (N, C, H, W).
+    """
+    first, *others = inputs
+    if first.dim() != 4:
+        return False
+    last = first.contiguous(memory_format=torch.channels_last)
+    with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
+        for network in networks:
+            plain, other = network(*inputs), network(last, *others)
+            if not (plain - other).abs().max() <= _SAME * plain.abs().max():
+                return False
+        return True
+    return False

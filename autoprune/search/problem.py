@@ -18,7 +18,7 @@ from autoprune.plugin.binding import Components, bind
 from autoprune.plugin.host import PluginHost
 from autoprune.search.native_memory import bound_kernel_cache
 from autoprune.search.precision import dtype
-from autoprune.search.predictor import Predictor
+from autoprune.search.predictor import Predictor, takes_channels_last
 from autoprune.search.space import Precision, Space, bounded, labelled
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
@@ -40,6 +40,8 @@ class Problem:
     """The dense network, on the device, in ``eval()``. Never changed."""
     structure: Structure = field(repr=False)
     space: Space
+    channels_last: bool
+    """Whether the network and its cuts take images in that layout."""
     sources: SourceContext
     """What the sources were loaded with; saved models need it to build their architecture."""
 
@@ -68,7 +70,7 @@ class Problem:
             network: The bare network.
             precision: Of passes without gradients.
         """
-        return Predictor(network, self.data.normalization, precision=dtype(precision))
+        return Predictor(network, self.data.normalization, precision=dtype(precision), channels_last=self.channels_last)
 
 
 def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
@@ -108,7 +110,8 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
         mistakes.append(spec.document.mistake(("search_space",), "nothing to search: every group has one ratio alone"))
     if mistakes:
         raise SpecError(mistakes)
-    return Problem(spec, components, device, data, network.to(device), structure, space, context)
+    channels_last = takes_channels_last((network, structure.cut(network, {}).eval()), examples)
+    return Problem(spec, components, device, data, network.to(device), structure, space, channels_last, context)
 
 
 def cache_folder() -> Path:

@@ -25,7 +25,7 @@ from autoprune.plugin import (
     Strategy,
 )
 from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
-from autoprune.search.predictor import Predictor
+from autoprune.search.predictor import Predictor, takes_channels_last
 from autoprune.search.seeding import seeded
 from autoprune.structure import Structure, discover
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
@@ -55,6 +55,7 @@ class Bench:
         self.data = toy_data() if data is None else data
         toys = network is None and data is None
         self.structure = _toy_structure() if toys else discover(self.network, self.examples())
+        self._channels_last = takes_channels_last((self.network,), self.examples())
         self.device = torch.device(device)
         self.network.to(device)
         self._kept_for_prune: dict[Hashable, Any] = {}
@@ -66,7 +67,7 @@ class Bench:
 
     def predictor(self, network: nn.Module) -> nn.Module:
         """The network with the data's normalisation in front, as evaluators get it."""
-        return Predictor(network, self.data.normalization).to(self.device)
+        return Predictor(network, self.data.normalization, channels_last=self._channels_last).to(self.device)
 
     def uniform(self, ratio: float) -> dict[str, int]:
         """Units to cut per group, for one ratio everywhere; at least one unit stays."""

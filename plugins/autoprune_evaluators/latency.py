@@ -106,5 +106,5 @@ def _network_inputs(predictor: nn.Module, ctx: EvaluationContext, size: int) -> 
         predictor(*ctx.memo(("autoprune_evaluators.latency", str(ctx.device), ctx.split, size), fetch))
     finally:
         hook.remove()
-    # Passes in low precision want channels last. What is timed must not hang on the precision of other evaluators.
+    # Other evaluators may want channels last. What is timed must not hang on that.
     return tuple(tensor.contiguous() for tensor in caught[0])

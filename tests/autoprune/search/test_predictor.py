@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from autoprune.plugin import Normalization
-from autoprune.search.predictor import Predictor
+from autoprune.search.predictor import Predictor, takes_channels_last
 
 
 class Pair(nn.Module):
@@ -47,3 +48,51 @@ def test_it_adds_no_parameter_and_no_saved_tensor_and_shares_the_networks():
 def test_mean_and_deviation_follow_the_device():
     predictor = Predictor(Pair(), Normalization((0.0,) * 3, (1.0,) * 3)).to("meta")
     assert predictor.mean.device.type == "meta"
+
+
+class Seen(nn.Module):
+    """Convolves, and notes the layout that it got."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.flatten, self.layouts = nn.Conv2d(3, 4, 3), flatten, []
+
+    def forward(self, x):
+        self.layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+        return self.flatten(self.conv(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_images_get_their_channels_last_where_the_network_takes_them_so(precision, training):
+    network, images = Seen(lambda maps: maps.flatten(1)), torch.rand(2, 3, 5, 5)
+    last = Predictor(network, precision=precision, channels_last=True)
+    plain = Predictor(network, precision=precision)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(
+            last(images), plain(images), rtol=1e-5, atol=1e-2 if precision != torch.float32 else 1e-5
+        )
+    assert network.layouts == [True, False]
+
+
+def test_inputs_that_are_no_images_stay_as_they_are():
+    x = torch.rand(2, 3)
+    assert Predictor(nn.Identity(), channels_last=True)(x) is x
+
+
+@pytest.mark.parametrize(
+    ("flatten", "takes"),
+    [
+        (lambda maps: maps.flatten(1), True),
+        (lambda maps: maps.view(len(maps), -1), False),
+        (lambda maps: maps.as_strided((len(maps), 36), (36, 1)), False),
+        (lambda maps: maps.flatten(1) * float("nan"), False),
+    ],
+    ids=["flatten", "view", "memory order", "nan"],
+)
+def test_a_network_takes_channels_last_if_it_predicts_the_same(flatten, takes):
+    assert takes_channels_last((Seen(torch.flatten), Seen(flatten)), (torch.rand(2, 3, 5, 5),)) is takes
+
+
+def test_vectors_have_no_channels_last():
+    assert not takes_channels_last((nn.Linear(3, 2),), (torch.rand(2, 3),))

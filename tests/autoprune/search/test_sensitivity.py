@@ -141,12 +141,12 @@ def test_images_are_laid_out_as_the_model_takes_them(views, tmp_path):
     }
     problem = resolve(spec_from_mapping(text, host=host, folder=tmp_path), host)
     runner = Runner(problem, tmp_path)
-    (laid_out,) = runner._probe_inputs(16)
-    assert laid_out.is_contiguous(memory_format=torch.channels_last) == (not views)
+    (images,) = runner._probe_inputs(16)
+    assert problem.channels_last == (not views)
     (effect,) = runner.probe(probe("conv", 3, samples=16, scorer="l1")).effects
     network = copy.deepcopy(problem.network)
     network.norm.train()
-    predict, inputs = Predictor(network, problem.data.normalization), laid_out.contiguous()
+    predict, inputs = Predictor(network, problem.data.normalization), images
     with torch.no_grad():
         dense = predict(inputs).log_softmax(1)
         gone = network.conv.weight.abs().sum((1, 2, 3)).argsort()[:3]

@@ -20,7 +20,7 @@ from autoprune.plugin import (
     SplitName,
 )
 from autoprune.search.checks import checked_metrics
-from autoprune.search.predictor import Predictor
+from autoprune.search.predictor import Predictor, takes_channels_last
 from autoprune.search.seeding import derive, seeded
 
 from .tasks import Setting
@@ -49,8 +49,13 @@ class Measure:
         self._setting = setting
         self._seed = setting.spec.search.seed
         self._dense_costs = counted(setting.network, setting.example)
-        self._dense = Predictor(setting.network, setting.data.normalization)
+        self._channels_last = takes_channels_last((setting.network,), setting.example)
+        self._dense = self._predictor(setting.network)
         self._kept: dict[str, dict[object, object]] = {"validation": {}, "test": {}, "prune": {}}
+
+    def _predictor(self, network: nn.Module) -> Predictor:
+        """As our searches lay out images: every method's networks are measured alike."""
+        return Predictor(network, self._setting.data.normalization, channels_last=self._channels_last)
 
     def recover(self, network: nn.Module, number: int) -> None:
         """What the task's strategy does after a cut.
@@ -70,7 +75,7 @@ class Measure:
             scores=_not_here,
             select=_not_here,
             cut=_not_here,
-            predictor=lambda bare: Predictor(bare, self._setting.data.normalization),
+            predictor=self._predictor,
         )
         with seeded(seed, CPU):
             recovery.recover(network.eval(), context)
@@ -81,7 +86,7 @@ class Measure:
         On the test split accuracy is measured on all samples; an attack is the same as in the search.
         """
         setting, measured = self._setting, dict[str, float]()
-        predictor = Predictor(network.eval(), setting.data.normalization)
+        predictor = self._predictor(network.eval())
         context = EvaluationContext(
             device=CPU,
             seed=self._seed,
