@@ -84,10 +84,8 @@ def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...
     if first.dim() != 4:
         return False
     last = first.contiguous(memory_format=torch.channels_last)
+    same = False
     with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
-        for network in networks:
-            plain, other = network(*inputs), network(last, *others)
-            if not (plain - other).abs().max() <= _SAME * plain.abs().max():
-                return False
-        return True
-    return False
+        outputs = [(network(*inputs), network(last, *others)) for network in networks]
+        same = all(bool((plain - other).abs().max() <= _SAME * plain.abs().max()) for plain, other in outputs)
+    return same

@@ -55,7 +55,7 @@ class Bench:
         self.data = toy_data() if data is None else data
         toys = network is None and data is None
         self.structure = _toy_structure() if toys else discover(self.network, self.examples())
-        self._channels_last = takes_channels_last((self.network,), self.examples())
+        self._channels_last = takes_channels_last((self.network, self.cut({})), self.examples())
         self.device = torch.device(device)
         self.network.to(device)
         self._kept_for_prune: dict[Hashable, Any] = {}
