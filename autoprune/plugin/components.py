@@ -146,6 +146,10 @@ class Evaluator(Component):
     kind = "evaluator"
 
     metrics: ClassVar[tuple[Metric, ...]]
+    only_predicts: ClassVar[bool] = False
+    """Whether it calls the model and no more: then the model that it gets may be another one that predicts the same
+    and is faster (batch norms folded into the layers before them). Gradients to the inputs are fine; what looks into
+    the network, hooks or changes it, or times it, is not."""
     label: str = Field(
         default="",
         pattern=r"^[A-Za-z0-9_-]*$",

@@ -19,7 +19,7 @@ TOLERANCE = 1e-3
 """Mean divergence of the predictions from those in float32, in nats, that still counts as the same: classes then differ
 by less than 2.3 % in probability (Pinsker's inequality), most of them by far less."""
 WORTH_IT = 5_000_000
-"""Multiply-accumulates for a sample below which converting costs more than it saves."""
+"""Multiply-accumulates for a sample below which making another version of a network costs more than it saves."""
 
 
 def fitting(predict: Callable[[Precision], Tensor], *, device: torch.device, macs: int) -> Precision:

@@ -71,6 +71,20 @@ class Predictor(nn.Module):
             return cast("Tensor", self.network(first, *others)).float()
 
 
+def predicts_the_same(network: nn.Module, other: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether two networks' outputs differ by no more than float32 added up in another order.
+
+    Args:
+        network: In ``eval()``, as the other one.
+        other: What may take its place; an error of its own is a difference.
+        inputs: A few samples as both take them.
+    """
+    same = False
+    with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
+        same = _close(network(*inputs), other(*inputs))
+    return same
+
+
 def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...]) -> bool:
     """Whether networks predict the same of images that have their channels last in memory.
 
@@ -87,5 +101,9 @@ def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...
     same = False
     with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
         outputs = [(network(*inputs), network(last, *others)) for network in networks]
-        same = all(bool((plain - other).abs().max() <= _SAME * plain.abs().max()) for plain, other in outputs)
+        same = all(_close(plain, other) for plain, other in outputs)
     return same
+
+
+def _close(output: Tensor, other: Tensor) -> bool:
+    return bool((output - other).abs().max() <= _SAME * output.abs().max())  # not a number is not close

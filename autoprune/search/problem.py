@@ -17,8 +17,8 @@ from autoprune.plugin import Component, Data, ExactEvaluator, SourceContext
 from autoprune.plugin.binding import Components, bind
 from autoprune.plugin.host import PluginHost
 from autoprune.search.native_memory import bound_kernel_cache
-from autoprune.search.precision import dtype
-from autoprune.search.predictor import Predictor, takes_channels_last
+from autoprune.search.precision import WORTH_IT, dtype
+from autoprune.search.predictor import Predictor, predicts_the_same, takes_channels_last
 from autoprune.search.space import Precision, Space, bounded, labelled
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
@@ -42,6 +42,8 @@ class Problem:
     space: Space
     channels_last: bool
     """Whether the network and its cuts take images in that layout."""
+    folds: bool
+    """Whether they predict the same with their batch norms folded into the layers before them."""
     sources: SourceContext
     """What the sources were loaded with; saved models need it to build their architecture."""
 
@@ -62,6 +64,14 @@ class Problem:
             for name in (metric.name for metric in evaluator.metrics):
                 metrics[evaluator.metric_name(name)] = np.array([values[name] for values in computed], dtype=float)
         return metrics
+
+    def folded(self, network: nn.Module) -> nn.Module:
+        """What predicts the same as a network and is faster, where there is such a thing; else the network itself.
+
+        Args:
+            network: The dense network or a cut of it, in ``eval()``.
+        """
+        return self.structure.folded(network) if self.folds else network
 
     def predictor(self, network: nn.Module, precision: Precision = "float32") -> Predictor:
         """The network with the data's normalisation in front; shares its parameters.
@@ -110,8 +120,13 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int = 0) -> Problem:
         mistakes.append(spec.document.mistake(("search_space",), "nothing to search: every group has one ratio alone"))
     if mistakes:
         raise SpecError(mistakes)
-    channels_last = takes_channels_last((network, structure.cut(network, {}).eval()), examples)
-    return Problem(spec, components, device, data, network.to(device), structure, space, channels_last, context)
+    cut = structure.cut(network, {}).eval()
+    channels_last = takes_channels_last((network, cut), examples)
+    # A copy that takes milliseconds does not pay where a whole candidate takes no more than a few hundred.
+    folds = structure.costs().macs >= WORTH_IT and all(
+        predicts_the_same(each, structure.folded(each), examples) for each in (network, cut)
+    )
+    return Problem(spec, components, device, data, network.to(device), structure, space, channels_last, folds, context)
 
 
 def cache_folder() -> Path:

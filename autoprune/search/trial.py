@@ -160,9 +160,10 @@ class Runner:
     def calibrate(self) -> Calibrated:
         """Whether trials may use bfloat16."""
         inputs = self._probe_inputs(min(SAMPLES, len(self._problem.data.validation)))
+        network = self._problem.folded(self._problem.network)
         with torch.no_grad():
             precision = fitting(
-                lambda p: self._problem.predictor(self._problem.network, p)(*inputs),
+                lambda p: self._problem.predictor(network, p)(*inputs),
                 device=self._problem.device,
                 macs=self._dense_costs.macs,
             )
@@ -235,13 +236,15 @@ class Runner:
             constraints={} if dense else problem.spec.constraints,
             error=problem.spec.search.early_rejection,
         )
+        with stages.stage("cut"):
+            folded = problem.folded(pruned.network)
         try:
             for evaluator in problem.components.evaluators:
                 if evaluator not in exact:
                     race.look(record.metrics, {})
                     record.metrics |= self._measure(
                         evaluator,
-                        pruned.network,
+                        folded if evaluator.only_predicts else pruned.network,
                         costs,
                         "validation",
                         stages,

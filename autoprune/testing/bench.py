@@ -161,8 +161,9 @@ class Bench:
             costs=self.structure.costs(cut_units or {}),
             dense_costs=self.structure.costs(),
         )
-        with seeded(seed, self.device), untouched(self.network), untouched(network, what="the measured network"):
-            return checked_metrics(evaluator.evaluate(self.predictor(network), context), evaluator)
+        measured = self.structure.folded(network) if evaluator.only_predicts else network  # as in a search
+        with seeded(seed, self.device), untouched(self.network), untouched(measured, what="the measured network"):
+            return checked_metrics(evaluator.evaluate(self.predictor(measured), context), evaluator)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ _KEPT_BYTES = 2**30
 class SampleEvaluator(Evaluator):
     """An evaluator that runs the model on labelled samples, the same ones for every model of a study."""
 
+    only_predicts: ClassVar[bool] = True
     samples: int | None = Field(
         default=None, ge=1, description="Samples to use, a fixed random choice; the whole split if left out."
     )

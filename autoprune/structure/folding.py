@@ -1,0 +1,86 @@
+"""Batch norms folded into the layers before them, for passes that only predict: the same function in fewer steps."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from autoprune.structure.graph import Traced
+from autoprune.structure.operators import operator_name
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+# By exact type: a subclass may compute something else.
+_LAYERS = frozenset((*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear))
+_NORMS = frozenset((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+_MAPS = frozenset(f"aten::conv{transposed}{d}d" for transposed in ("", "_transpose") for d in (1, 2, 3))
+
+
+def foldable(network: nn.Module, traced: Traced) -> tuple[tuple[str, str], ...]:
+    """Layers, each with the batch norm that alone reads its output; both are PyTorch's own and called once.
+
+    Args:
+        network: The dense network.
+        traced: Its graph.
+    """
+    modules = dict(network.named_modules())
+    pairs = []
+    for norm in traced.graph.graph.nodes:
+        if operator_name(norm) != "aten::batch_norm" or norm.args[3] is None:  # which takes the batch's statistics
+            continue
+        made = norm.args[0]
+        kind, dims = operator_name(made), made.meta["val"].ndim
+        # A linear layer's outputs are what a norm counts as channels where nothing lies between batch and them.
+        if len(made.users) == 1 and (kind in _MAPS or (kind == "aten::linear" and dims == 2)):
+            layer_name, norm_name = _owner(made, traced), _owner(norm, traced)
+            if type(modules.get(layer_name)) in _LAYERS and type(modules.get(norm_name)) in _NORMS:
+                pairs.append((layer_name, norm_name))
+    return tuple(pairs)
+
+
+def _owner(node: fx.Node, traced: Traced) -> str:
+    """Name of the module whose parameters an operator reads; empty where others read them, too."""
+    held = [each for each in node.args[1:5] if isinstance(each, fx.Node)]
+    names = [traced.names.get(each.name, "") for each in held]
+    owners = {name.rpartition(".")[0] for name in names}
+    return owners.pop() if len(owners) == 1 and all(len(each.users) == 1 for each in held) else ""
+
+
+def folded(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+    """A copy in which batch norms are part of the layers before them; it shares all other tensors.
+
+    Args:
+        network: In ``eval()``; a dense network or a cut of it.
+        pairs: As `foldable` gives them. Those that the network does not have, or whose layer or norm is hooked, stay.
+    """
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    result = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    modules = dict(result.named_modules())
+    with torch.no_grad():
+        for layer_name, norm_name in pairs:
+            layer: Any = modules.get(layer_name)
+            norm: Any = modules.get(norm_name)
+            if type(layer) not in _LAYERS or type(norm) not in _NORMS or _hooked(layer) or _hooked(norm):
+                continue
+            if isinstance(layer, nn.Linear):
+                whole: nn.Module = fuse_linear_bn_eval(layer, norm)
+            else:
+                whole = fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, _TRANSPOSED))
+            _replace(result, layer_name, whole.requires_grad_(False))
+            _replace(result, norm_name, nn.Identity())
+    return result
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    path, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(path), attribute, module)
