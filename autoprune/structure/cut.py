@@ -73,13 +73,13 @@ def apply(network: nn.Module, plan: Plan, *, share: bool = False) -> nn.Module:
     gone = tuple(f"{name}." for name in plan.bypassed)
     if share:
         sized = {id(module_at(network, name)) for name in plan.attributes}
-        _reuse(network, by_identity.keys() | masks.keys() | memo.keys() | sized, memo)
+        reuse(network, by_identity.keys() | masks.keys() | memo.keys() | sized, memo)
     with torch.no_grad():
         for name, tensor in tensors.items():
             key = id(tensor)
             if key not in memo and not (gone and name.startswith(gone)):
                 memo[key] = _small(tensor, by_identity.get(key, _WHOLE), masks.get(key))
-    result = _copy(network, memo)
+    result = copied(network, memo)
     for name, attributes in plan.attributes.items():
         if name.startswith(gone) or name in plan.bypassed:
             continue
@@ -125,7 +125,7 @@ def keep_zero(parameter: Tensor, mask: Tensor) -> None:
         parameter.register_hook(lambda gradient: gradient * mask.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
-def _reuse(module: nn.Module, changed: Set[int], memo: dict[int, Any]) -> bool:
+def reuse(module: nn.Module, changed: Set[int], memo: dict[int, Any]) -> bool:
     """Put what stays as it is into the memo as itself; whether the whole module does.
 
     Args:
@@ -136,7 +136,7 @@ def _reuse(module: nn.Module, changed: Set[int], memo: dict[int, Any]) -> bool:
     own = [tensor for held in (module._parameters, module._buffers) for tensor in held.values() if tensor is not None]
     staying = [tensor for tensor in own if id(tensor) not in changed]
     memo |= {id(tensor): tensor for tensor in staying}
-    inside = [_reuse(child, changed, memo) for child in module._modules.values() if child is not None]
+    inside = [reuse(child, changed, memo) for child in module._modules.values() if child is not None]
     if id(module) in changed or len(staying) < len(own) or not all(inside):
         return False
     memo[id(module)] = module
@@ -161,14 +161,14 @@ def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def _hollow(module: nn.Module) -> nn.Module:
     """A copy without parameters and buffers."""
-    return _copy(module, {id(tensor): None for tensor in _named_tensors(module).values()})
+    return copied(module, {id(tensor): None for tensor in _named_tensors(module).values()})
 
 
 _PLAIN = frozenset({int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size})
 _CONTAINERS = frozenset({dict, OrderedDict, set, list})
 
 
-def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """``copy.deepcopy`` of a module, an order of magnitude faster: most of what a module holds is plain or empty."""
     if id(module) in memo:
         return memo[id(module)]  # type: ignore[no-any-return]
@@ -187,7 +187,7 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         elif key == "_parameters" or key == "_buffers":
             attributes[key] = kind([(name, None if t is None else memo[id(t)]) for name, t in value.items()])
         elif key == "_modules":
-            attributes[key] = kind([(name, None if c is None else _copy(c, memo)) for name, c in value.items()])
+            attributes[key] = kind([(name, None if c is None else copied(c, memo)) for name, c in value.items()])
         else:
             attributes[key] = copy.deepcopy(value, memo)
     attributes.pop("_compiled_call_impl", None)  # a compiled forward belongs to the old sizes

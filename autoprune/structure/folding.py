@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from autoprune.structure.cut import copied, reuse
 from autoprune.structure.graph import Traced
 from autoprune.structure.operators import operator_name
 
@@ -53,15 +52,14 @@ def _owner(node: fx.Node, traced: Traced) -> str:
 
 
 def folded(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
-    """A copy in which batch norms are part of the layers before them; it shares all other tensors.
+    """A network in which batch norms are part of the layers before them; it shares all that stays as it is.
 
     Args:
         network: In ``eval()``; a dense network or a cut of it.
         pairs: As `foldable` gives them. Those that the network does not have, or whose layer or norm is hooked, stay.
     """
-    tensors = itertools.chain(network.parameters(), network.buffers())
-    result = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    modules = dict(result.named_modules())
+    modules = dict(network.named_modules())
+    memo: dict[int, Any] = {}
     with torch.no_grad():
         for layer_name, norm_name in pairs:
             layer: Any = modules.get(layer_name)
@@ -72,15 +70,10 @@ def folded(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
                 whole: nn.Module = fuse_linear_bn_eval(layer, norm)
             else:
                 whole = fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, _TRANSPOSED))
-            _replace(result, layer_name, whole.requires_grad_(False))
-            _replace(result, norm_name, nn.Identity())
-    return result
+            memo |= {id(layer): whole.requires_grad_(False), id(norm): nn.Identity()}
+    reuse(network, set(memo), memo)
+    return copied(network, memo)
 
 
 def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    path, _, attribute = name.rpartition(".")
-    setattr(network.get_submodule(path), attribute, module)

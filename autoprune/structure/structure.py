@@ -200,9 +200,9 @@ class Structure:
             network: The dense network or a cut of it, in ``eval()``.
 
         Returns:
-            A copy that shares the other tensors; the network itself where no batch norm can be folded.
+            A network that shares the rest with the given one; that one itself where no batch norm can be folded.
         """
-        return folded(network, self._foldable) if self._foldable else network
+        return folded(network, self._foldable)
 
     def masked(self, network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
         """The dense-sized reference that `cut` equals: every parameter entry of a cut unit is zero."""
