@@ -54,6 +54,8 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, *, scorer: Any = 
             result = search(spec, host=setting.host, observers=[_Watch(setting, recorder)])
         except NoFeasibleTrialError as error:
             return str(error)
+    if result.outcome.interrupted:  # a search ends in order then; a part of a run is no result
+        raise KeyboardInterrupt
     return f"{len(result.study.groups)} groups; sampler {chosen.sampler['use']}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from autoprune.search.predictor import Predictor
 from autoprune.structure import discover
 
+from . import run as runs
 from .__main__ import main
 from .course import Run, Runs, leads_from
 from .digits_deep import DeepNet
@@ -78,6 +80,19 @@ def test_runs_and_their_page(cache, capsys):
         assert figure in text
         root = ET.parse(page.with_name(figure)).getroot()
         assert any("Small CNN on digits" in (node.text or "") for node in root.iter())
+
+
+def test_a_search_that_is_interrupted_leaves_no_result(cache, tmp_path, monkeypatch):
+    class Stops(Recorder):
+        def add(self, metrics, **options):
+            super().add(metrics, **options)
+            if len(self.points) == 5:  # more than a toy run has
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(runs, "Recorder", Stops)
+    with pytest.raises(KeyboardInterrupt):
+        execute(DIGITS, METHODS["random"], seed=7, results=tmp_path, budget=8)
+    assert not result_file(tmp_path, "digits", "random", 7).exists()
 
 
 def test_images_count_for_every_method_alike(digits):
