@@ -109,8 +109,10 @@ exact arithmetic that agrees with it. Time zero: model and data are in memory, e
 has run once on a toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts:
 tracing, copying, scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is
 found by trying, before the clock starts. Our search may give a candidate up early and measure in bfloat16. All others
-measure every candidate to the end, in float32, and so is every front on the test split. What they are measured
-by gets images with their channels last, which is faster; what FastNAS scores by itself does not.
+measure every candidate to the end, in float32, and so is every front on the test split. Our engine, with random search
+and the ladder, too, folds the batch norms of networks above five million multiply-accumulates before it evaluates them,
+but not for the test split. What methods are measured by gets images with their channels last, which is faster; what
+FastNAS scores by itself does not.
 
 *Candidates* are networks that were evaluated (with our engine the dense one, too); what a profile evaluates, ours or a
 peer's, is no candidate, but in the seconds and images. *Images* are samples that went forward through a network, in
