@@ -71,20 +71,6 @@ class Predictor(nn.Module):
             return cast("Tensor", self.network(first, *others)).float()
 
 
-def predicts_the_same(network: nn.Module, other: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether two networks' outputs differ by no more than float32 added up in another order.
-
-    Args:
-        network: In ``eval()``, as the other one.
-        other: What may take its place; an error of its own is a difference.
-        inputs: A few samples as both take them.
-    """
-    same = False
-    with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
-        same = _close(network(*inputs), other(*inputs))
-    return same
-
-
 def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...]) -> bool:
     """Whether networks predict the same of images that have their channels last in memory.
 
@@ -98,12 +84,22 @@ def takes_channels_last(networks: Iterable[nn.Module], inputs: tuple[Tensor, ...
     if first.dim() != 4:
         return False
     last = first.contiguous(memory_format=torch.channels_last)
+    return all(predicts_the_same(network, network, inputs, (last, *others)) for network in networks)
+
+
+def predicts_the_same(
+    network: nn.Module, other: nn.Module, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...] | None = None
+) -> bool:
+    """Whether outputs differ by no more than float32 added up in another order.
+
+    Args:
+        network: A bare one, in ``eval()``.
+        other: What may take its place; an error of its own is a difference.
+        inputs: A few samples as the network takes them.
+        others: The same samples as the other one takes them; ``inputs`` if None.
+    """
     same = False
     with suppress(Exception), torch.no_grad():  # whatever the model's code may raise
-        outputs = [(network(*inputs), network(last, *others)) for network in networks]
-        same = all(_close(plain, other) for plain, other in outputs)
+        output, made = network(*inputs), other(*(inputs if others is None else others))
+        same = bool((output - made).abs().max() <= _SAME * output.abs().max())  # not a number is not the same
     return same
-
-
-def _close(output: Tensor, other: Tensor) -> bool:
-    return bool((output - other).abs().max() <= _SAME * output.abs().max())  # not a number is not close

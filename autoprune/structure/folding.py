@@ -38,9 +38,14 @@ def foldable(network: nn.Module, traced: Traced) -> tuple[tuple[str, str], ...]:
         # A linear layer's outputs are what a norm counts as channels where nothing lies between batch and them.
         if len(made.users) == 1 and (kind in _MAPS or (kind == "aten::linear" and dims == 2)):
             layer_name, norm_name = _owner(made, traced), _owner(norm, traced)
-            if type(modules.get(layer_name)) in _LAYERS and type(modules.get(norm_name)) in _NORMS:
+            if _folds(modules.get(layer_name)) and type(modules.get(norm_name)) in _NORMS:
                 pairs.append((layer_name, norm_name))
     return tuple(pairs)
+
+
+def _folds(layer: Any) -> bool:
+    """Whether it is a layer that norms can be folded into; PyTorch does not for transposed convolutions in groups."""
+    return type(layer) in _LAYERS and not (isinstance(layer, _TRANSPOSED) and layer.groups > 1)
 
 
 def _owner(node: fx.Node, traced: Traced) -> str:
@@ -64,7 +69,7 @@ def folded(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
         for layer_name, norm_name in pairs:
             layer: Any = modules.get(layer_name)
             norm: Any = modules.get(norm_name)
-            if type(layer) not in _LAYERS or type(norm) not in _NORMS or _hooked(layer) or _hooked(norm):
+            if not _folds(layer) or type(norm) not in _NORMS or _hooked(layer) or _hooked(norm):
                 continue
             if isinstance(layer, nn.Linear):
                 whole: nn.Module = fuse_linear_bn_eval(layer, norm)

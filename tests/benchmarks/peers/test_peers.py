@@ -82,7 +82,7 @@ def test_runs_and_their_page(cache, capsys):
         assert any("Small CNN on digits" in (node.text or "") for node in root.iter())
 
 
-def test_a_search_that_is_interrupted_leaves_no_result(cache, tmp_path, monkeypatch):
+def test_a_search_that_is_interrupted_leaves_no_result(tmp_path, monkeypatch):
     class Stops(Recorder):
         def add(self, metrics, **options):
             super().add(metrics, **options)
