@@ -21,10 +21,10 @@ from autoprune.errors import (
 )
 
 if TYPE_CHECKING:
-    from autoprune.plugin.binding import load_spec, spec_from_mapping
-    from autoprune.plugin.hookspecs import hookimpl
-    from autoprune.search import SearchResult, resume, search
+    from autoprune.host.binding import load_spec, spec_from_mapping
+    from autoprune.plugin.hooks import hookimpl
     from autoprune.structure import discover, load_program, load_pruned, save_program
+    from autoprune.study import SearchResult, resume, search
 
 __all__ = [
     "AutopruneError",
@@ -48,22 +48,22 @@ __all__ = [
 ]
 
 # PyTorch keeps what it prepared for the latest 1024 shapes of layers, beside oneDNN's kernels of them (for those see
-# search/native_memory.py), and every trial brings new shapes. It reads this as torch is loaded, which in a notebook may
+# study/native_memory.py), and every trial brings new shapes. It reads this as torch is loaded, which in a notebook may
 # have happened before.
 os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
 
 # Looked up on first use, so that `import autoprune` costs neither torch nor optuna.
 _LAZY = {
-    "SearchResult": "autoprune.search",
+    "SearchResult": "autoprune.study",
     "discover": "autoprune.structure",
-    "hookimpl": "autoprune.plugin.hookspecs",
+    "hookimpl": "autoprune.plugin.hooks",
     "load_program": "autoprune.structure",
     "load_pruned": "autoprune.structure",
-    "load_spec": "autoprune.plugin.binding",
-    "resume": "autoprune.search",
+    "load_spec": "autoprune.host.binding",
+    "resume": "autoprune.study",
     "save_program": "autoprune.structure",
-    "search": "autoprune.search",
-    "spec_from_mapping": "autoprune.plugin.binding",
+    "search": "autoprune.study",
+    "spec_from_mapping": "autoprune.host.binding",
 }
 
 

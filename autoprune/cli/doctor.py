@@ -62,7 +62,7 @@ def _devices() -> str:
 
 
 def _plugins() -> Iterator[_Check]:
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.plugins import PluginHost
 
     for plugin in PluginHost().plugins:
         brings = f"{len(plugin.components)} components" if plugin.components else "observer"
@@ -77,7 +77,7 @@ def _tracking() -> str:
 
 
 def _cache() -> str:
-    from autoprune.search.problem import cache_folder
+    from autoprune.study.problem import cache_folder
 
     return _writable(cache_folder())
 

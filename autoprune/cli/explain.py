@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from autoprune.plugin import TrialResult
-    from autoprune.search.problem import Problem
+    from autoprune.study.problem import Problem
 
 
 def explain(
@@ -28,12 +28,12 @@ def explain(
 
     The groups, what stays whole and why, and an estimate of the time.
     """
-    from autoprune.plugin.binding import load_spec
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
     checked = load_spec(spec, overrides=overrides or (), host=host)
-    from autoprune.search.problem import resolve  # torch, which a wrong spec need not wait for
+    from autoprune.study.problem import resolve  # torch, which a wrong spec need not wait for
 
     problem = resolve(checked, host)
     document: dict[str, Any] = {
@@ -89,8 +89,8 @@ def _estimate(problem: Problem) -> dict[str, Any]:
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from autoprune.search.space import Proposal
-    from autoprune.search.trial import Runner
+    from autoprune.study.space import Proposal
+    from autoprune.study.trial import Runner
 
     (_, dense), (_, half), _ = problem.space.first(2)
     with TemporaryDirectory(prefix="autoprune-") as folder:

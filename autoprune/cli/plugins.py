@@ -10,7 +10,7 @@ from autoprune.cli.options import AsJson
 from autoprune.cli.reply import Reply, table
 
 if TYPE_CHECKING:
-    from autoprune.plugin.host import Plugin
+    from autoprune.host.plugins import Plugin
 
 app = typer.Typer(help="List plugins, or show what a component takes.")
 
@@ -18,7 +18,7 @@ app = typer.Typer(help="List plugins, or show what a component takes.")
 @app.command("list")
 def list_plugins(_json: AsJson = False) -> Reply:
     """Print the plugins, and what is wrong with them."""
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.plugins import PluginHost
 
     plugins = PluginHost().plugins
     rows = table("plugin", "from", "brings", "names")
@@ -35,7 +35,7 @@ def show_component(
 ) -> Reply:
     """Print the options and the metrics of a component."""
     from autoprune.cli.components import described, texts
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.plugins import PluginHost
     from autoprune.spec import near
 
     plugins = PluginHost().plugins

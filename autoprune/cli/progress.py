@@ -113,7 +113,7 @@ class Display:
         self._show(study, (result,))
 
     def _show(self, study: StudyInfo, results: tuple[TrialResult, ...]) -> None:
-        from autoprune.search import pareto_front
+        from autoprune.study import pareto_front
 
         self._front = pareto_front([*self._front, *results], study.objectives)
         columns = [f"#{heading(name, study.units[name])}" for name in study.objectives]

@@ -49,15 +49,15 @@ def validate(
 
     First its text; if that is right, against the model and the data.
     """
-    from autoprune.plugin.binding import load_spec
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
     checked = load_spec(spec, overrides=overrides or (), host=host)
     document = {"spec": str(spec), "name": checked.name, "valid": True, "objectives": dict(checked.objectives)}
     facts = [f"{len(checked.objectives)} objectives", f"{checked.search.trials} trials"]
     if not spec_only:
-        from autoprune.search.problem import resolve
+        from autoprune.study.problem import resolve
 
         space = resolve(checked, host).space
         ratios = sum(group.searched for group in space.groups)
@@ -88,8 +88,8 @@ def schema(
 def _schema_text() -> str:
     import json
 
-    from autoprune.plugin.host import PluginHost
-    from autoprune.plugin.schema import json_schema
+    from autoprune.host.plugins import PluginHost
+    from autoprune.host.schema import json_schema
 
     return json.dumps(json_schema(PluginHost()), indent=2) + "\n"
 

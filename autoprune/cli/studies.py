@@ -15,8 +15,8 @@ from autoprune.cli.reply import INTERRUPTED, Reply, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autoprune.plugin.host import PluginHost
-    from autoprune.search import SearchResult
+    from autoprune.host.plugins import PluginHost
+    from autoprune.study import SearchResult
 
 
 def search(
@@ -31,14 +31,14 @@ def search(
     import json
 
     from autoprune.cli.progress import progress
-    from autoprune.plugin.binding import load_spec
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
     folder = () if output is None else (f"output={json.dumps(str(output.absolute()))}",)
     checked = load_spec(spec, overrides=(*(overrides or ()), *folder), host=host)
     with progress(live=not as_json) as observer:
-        from autoprune.search import search as run  # torch and optuna: the display is up by now
+        from autoprune.study import search as run  # torch and optuna: the display is up by now
 
         result = run(checked, host=host, observers=[observer])
     return _reply(result)
@@ -53,12 +53,12 @@ def resume(
 ) -> Reply:
     """Continue an interrupted or killed study, or extend it."""
     from autoprune.cli.progress import progress
-    from autoprune.plugin.host import PluginHost
+    from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
     folder = study if study.is_dir() else _latest(study, host)
     with progress(live=not as_json) as observer:
-        from autoprune.search import resume as run
+        from autoprune.study import resume as run
 
         result = run(folder, trials=trials, host=host, observers=[observer])
     return _reply(result)
@@ -72,8 +72,8 @@ def report(
 
     Prints the front as it stands; nothing is measured.
     """
-    from autoprune.plugin.host import PluginHost
-    from autoprune.search.reading import read_study
+    from autoprune.host.plugins import PluginHost
+    from autoprune.study.stored import read_study
 
     host = PluginHost()
     reply = _reply(read_study(study if study.is_dir() else _latest(study, host), host=host))
@@ -120,7 +120,7 @@ def _latest(spec: Path, host: PluginHost) -> Path:
         StudyError: There is none.
     """
     from autoprune.errors import StudyError
-    from autoprune.plugin.binding import load_spec
+    from autoprune.host.binding import load_spec
 
     if not spec.exists():
         raise StudyError(f"there is no study or spec at {spec}")

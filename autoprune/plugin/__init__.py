@@ -1,6 +1,14 @@
 """What a plugin is written against: contracts, the value objects they see, and the hooks."""
 
-from autoprune.plugin.components import (
+from autoprune.plugin.contexts import (
+    Context,
+    EvaluationContext,
+    PruneContext,
+    SamplerContext,
+    ScoreContext,
+    SourceContext,
+)
+from autoprune.plugin.contracts import (
     Component,
     DataSource,
     Evaluator,
@@ -11,17 +19,9 @@ from autoprune.plugin.components import (
     Scorer,
     Strategy,
 )
-from autoprune.plugin.contexts import (
-    Context,
-    EvaluationContext,
-    PruneContext,
-    SamplerContext,
-    ScoreContext,
-    SourceContext,
-)
 from autoprune.plugin.data import Batch, Data, Normalization, Split, SplitName
 from autoprune.plugin.domination import dominates, losses, nondominated
-from autoprune.plugin.hookspecs import hookimpl
+from autoprune.plugin.hooks import hookimpl
 from autoprune.plugin.results import (
     Facts,
     Front,

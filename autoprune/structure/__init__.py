@@ -1,11 +1,11 @@
 """Which units a model has, what is coupled to each, and how to cut them exactly."""
 
-from autoprune.structure.cut import Plan
 from autoprune.structure.discover import discover
-from autoprune.structure.program import load_program, save_program
-from autoprune.structure.recipe import Recipe, load_pruned, read_recipe, save_pruned
+from autoprune.structure.groups.channels import Uncut
+from autoprune.structure.saved.program import load_program, save_program
+from autoprune.structure.saved.recipe import Recipe, load_pruned, read_recipe, save_pruned
 from autoprune.structure.structure import Structure
-from autoprune.structure.units import Uncut
+from autoprune.structure.surgery.cut import Plan
 
 __all__ = [
     "Plan",

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
-from autoprune.structure.blocks import block_groups, block_nodes, find_blocks
-from autoprune.structure.exported import make_template
-from autoprune.structure.graph import Traced, evaluating, trace
-from autoprune.structure.labeler import Labeler
-from autoprune.structure.masks import mask_groups
+from autoprune.structure.graph.labeler import Labeler
+from autoprune.structure.graph.trace import Traced, evaluating, trace
+from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
+from autoprune.structure.groups.masks import mask_groups
 from autoprune.structure.structure import Others, Reading, Structure, build
-from autoprune.structure.verify import verified, verified_blocks
+from autoprune.structure.surgery.exported import make_template
+from autoprune.structure.verify.verify import verified, verified_blocks
 
 Form = Literal["auto", "modules", "graph"]
 

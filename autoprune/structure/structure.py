@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Costs, Group
-from autoprune.structure.cost_table import CostTable, cost_table
-from autoprune.structure.costs import CostModel, cost_model
-from autoprune.structure.cut import Plan, apply, module_at, resized, telling_sizes
-from autoprune.structure.exported import Template
-from autoprune.structure.folding import foldable, folded
-from autoprune.structure.graph import Traced
-from autoprune.structure.labeling import Labeling
-from autoprune.structure.masks import chosen, expanded
-from autoprune.structure.reference import Masked
-from autoprune.structure.units import Uncut, find_groups, layer_of
+from autoprune.structure.costs.model import CostModel, cost_model
+from autoprune.structure.costs.table import CostTable, cost_table
+from autoprune.structure.graph.labeling import Labeling
+from autoprune.structure.graph.trace import Traced
+from autoprune.structure.groups.channels import Uncut, find_groups, layer_of
+from autoprune.structure.groups.masks import chosen, expanded
+from autoprune.structure.surgery.cut import Plan, apply, module_at, resized, telling_sizes
+from autoprune.structure.surgery.exported import Template
+from autoprune.structure.surgery.folding import foldable, folded
+from autoprune.structure.verify.reference import Masked
 
 
 @dataclass(frozen=True)

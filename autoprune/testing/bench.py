@@ -24,10 +24,10 @@ from autoprune.plugin import (
     SplitName,
     Strategy,
 )
-from autoprune.search.checks import checked_cut, checked_metrics, checked_scores
-from autoprune.search.predictor import Predictor, takes_channels_last
-from autoprune.search.seeding import seeded
 from autoprune.structure import Structure, discover
+from autoprune.study.checks import checked_cut, checked_metrics, checked_scores
+from autoprune.study.predictor import Predictor, takes_channels_last
+from autoprune.study.seeding import seeded
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
 
 _EXAMPLES = 4

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
-from autoprune.search.guide import Guide
-from autoprune.search.jobs import Cut, Effect, Probed
-from autoprune.search.space import Choice, Params, Proposal, Range
-from autoprune.search.study import Study
 from autoprune.spec import Search, Spec
+from autoprune.study.guide import Guide
+from autoprune.study.jobs import Cut, Effect, Probed
+from autoprune.study.space import Choice, Params, Proposal, Range
+from autoprune.study.storage import Study
 from autoprune.testing.components import ComponentConformance
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from autoprune.plugin import Data, DataSource, ModelSource, SourceContext, SplitName
-from autoprune.search.predictor import Predictor
+from autoprune.study.predictor import Predictor
 from autoprune.testing.components import ComponentConformance
 from autoprune.testing.toys import toy_data
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoprune.plugin.hookspecs import hookimpl
+from autoprune.plugin.hooks import hookimpl
 from autoprune.plugin.results import Facts, StudyInfo, StudyOutcome, TrialResult
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from autoprune.plugin import Cost, EvaluationContext, Measured, Metric
-from autoprune_evaluators import _intervals
+from autoprune.toolkit import intervals
 from autoprune_evaluators._samples import SampleEvaluator, hits
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Accuracy(SampleEvaluator):
             for inputs, targets in self._batches(ctx):
                 right += int(hits(model(*inputs), targets).sum())
                 total += len(targets)
-                ctx.report({"accuracy": _intervals.proportion(right, total)})
-        return {"accuracy": _intervals.proportion(right, total)}
+                ctx.report({"accuracy": intervals.proportion(right, total)})
+        return {"accuracy": intervals.proportion(right, total)}
 
     def final(self) -> Self:
         """The same on the whole split."""
@@ -63,4 +63,4 @@ class Loss(SampleEvaluator):
 
 def _mean(losses: Tensor) -> Measured:
     deviation = float(losses.std()) if len(losses) > 1 else 0.0
-    return _intervals.mean(float(losses.mean()), deviation=deviation, samples=len(losses))
+    return intervals.mean(float(losses.mean()), deviation=deviation, samples=len(losses))

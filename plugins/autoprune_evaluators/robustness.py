@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from autoprune import DataError
 from autoprune.plugin import Cost, Data, EvaluationContext, Measured, Metric
-from autoprune_evaluators import _intervals
+from autoprune.toolkit import intervals
 from autoprune_evaluators._samples import SampleEvaluator
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _AttackEvaluator(SampleEvaluator):
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
 
         def report(kept: int, total: int) -> None:
-            ctx.report({"robust_accuracy": _intervals.proportion(kept, total)})
+            ctx.report({"robust_accuracy": intervals.proportion(kept, total)})
 
         kept, total = withstood(
             model,
@@ -112,7 +112,7 @@ class _AttackEvaluator(SampleEvaluator):
             seed=seed,
             report=report,
         )
-        return {"robust_accuracy": _intervals.proportion(kept, total)}
+        return {"robust_accuracy": intervals.proportion(kept, total)}
 
 
 class Fgsm(_AttackEvaluator):

@@ -1,4 +1,4 @@
-"""First-party strategies (one-shot) and recoveries (none, bn-recalibration, fine-tune)."""
+"""First-party strategies: one-shot."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from autoprune.plugin import Component, hookimpl
 
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
-    """The strategies and recoveries of this package."""
-    from autoprune_strategies.bn_recalibration import BatchNormRecalibration
-    from autoprune_strategies.fine_tune import FineTune
-    from autoprune_strategies.one_shot import NoRecovery, OneShot
+    """The strategies of this package."""
+    from autoprune_strategies.one_shot import OneShot
 
-    return OneShot, NoRecovery, BatchNormRecalibration, FineTune
+    return (OneShot,)

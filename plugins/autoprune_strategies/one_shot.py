@@ -7,20 +7,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from autoprune.plugin import Candidate, PrunedModel, Recovery, Strategy
+from autoprune_recoveries.nothing import NoRecovery
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from autoprune.plugin import PruneContext
-
-
-class NoRecovery(Recovery):
-    """Leaves the network as the cut made it."""
-
-    name = "none"
-
-    def recover(self, network: nn.Module, ctx: PruneContext) -> None:
-        """Nothing to do."""
 
 
 class OneShot(Strategy):

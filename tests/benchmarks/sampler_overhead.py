@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import (
     Cost,
     GroupSummary,
@@ -31,12 +32,11 @@ from autoprune.plugin import (
     StudyInfo,
     TrialResult,
 )
-from autoprune.plugin.host import PluginHost
-from autoprune.search.guide import Guide
-from autoprune.search.jobs import Effect, Probed
-from autoprune.search.space import Proposal, Range
-from autoprune.search.study import Study
 from autoprune.spec import Spec, Tracking
+from autoprune.study.guide import Guide
+from autoprune.study.jobs import Effect, Probed
+from autoprune.study.space import Proposal, Range
+from autoprune.study.storage import Study
 from autoprune.tracking import autoprune_study_started, autoprune_trial_finished
 
 _UNITS, _MOST, _WINDOW = 64, 57, 50

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from autoprune.host.plugins import PluginHost
     from autoprune.plugin import Data, DataSource, SourceContext
-    from autoprune.plugin.host import PluginHost
     from autoprune.spec import Spec
 
 MARKS = (1, 10, 30, *range(100, 3001, 100))
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _dense(options: argparse.Namespace) -> None:
     import torch
 
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
     from autoprune.plugin import EvaluationContext
-    from autoprune.plugin.binding import load_spec
-    from autoprune.plugin.host import PluginHost
-    from autoprune.search import resolve
+    from autoprune.study import resolve
 
     torch.set_num_threads(1)
     host = PluginHost()
@@ -72,10 +72,10 @@ def _dense(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     import torch
 
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
     from autoprune.plugin import TrialResult, hookimpl
-    from autoprune.plugin.binding import load_spec
-    from autoprune.plugin.host import PluginHost
-    from autoprune.search import search
+    from autoprune.study import search
 
     class Watch:
         def __init__(self) -> None:
@@ -108,7 +108,7 @@ def _decode_at_once(spec: Spec, host: PluginHost) -> None:
     """Have the spec's kind of data source fetch every sample as it loads."""
     import torch
 
-    from autoprune.plugin.binding import bind
+    from autoprune.host.binding import bind
 
     source = type(bind(spec, host).data)
     load = source.load
@@ -124,7 +124,7 @@ def _decode_at_once(spec: Spec, host: PluginHost) -> None:
 
 
 def _mebibytes(kind: str) -> float:
-    from autoprune.search.native_memory import held
+    from autoprune.study.native_memory import held
 
     return held(kind) / 2**20
 

@@ -28,15 +28,15 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
+from autoprune.host.binding import bind, load_spec
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Data, EvaluationContext, PruneContext, SplitName
-from autoprune.plugin.binding import bind, load_spec
-from autoprune.plugin.host import PluginHost
-from autoprune.search import Problem, read_study, resolve
 from autoprune.spec import Spec
 from autoprune.structure import discover
+from autoprune.study import Problem, read_study, resolve
 from autoprune_evaluators.forward import Accuracy
 from autoprune_evaluators.latency import Latency
-from autoprune_strategies.fine_tune import FineTune
+from autoprune_recoveries.fine_tune import FineTune
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "search_spaces" / "examples" / "cifar10_resnet20.yaml"

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from autoprune import hookimpl
+from autoprune.host.binding import load_spec
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyInfo, TrialResult
-from autoprune.plugin.binding import load_spec
-from autoprune.plugin.host import PluginHost
-from autoprune.search import search
 from autoprune.structure import discover
+from autoprune.study import search
 
 EXAMPLES = Path(__file__).parents[2] / "search_spaces" / "examples"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.plugin.binding import load_spec
+from autoprune.host.binding import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from autoprune import load_pruned
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Costs
-from autoprune.plugin.host import PluginHost
-from autoprune.search import Problem, read_study, resolve
-from autoprune.search.predictor import Predictor
 from autoprune.structure import read_recipe
+from autoprune.study import Problem, read_study, resolve
+from autoprune.study.predictor import Predictor
 
 
 def recorded(study: Path) -> dict[int, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoprune import load_pruned, search
-from autoprune.plugin.binding import load_spec
+from autoprune.host.binding import load_spec
 
 from .conftest import SPEC
 from .saved_models import opened, recorded

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoprune import search
-from autoprune.plugin.binding import load_spec
+from autoprune.host.binding import load_spec
 
 from .conftest import SPEC
 from .saved_models import opened, recorded

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from autoprune import search
+from autoprune.host.binding import load_spec
 from autoprune.plugin import SourceContext
-from autoprune.plugin.binding import load_spec
 from autoprune_sources.text import Text
 
 from .saved_models import opened, recorded

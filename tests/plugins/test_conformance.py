@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from autoprune import save_program
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import DataSource, Evaluator, ModelSource, Recovery, Sampler, Scorer, SourceContext, Strategy
-from autoprune.plugin.host import PluginHost
 from autoprune.structure import save_pruned
 from autoprune.testing import (
     Bench,

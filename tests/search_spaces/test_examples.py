@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from autoprune import discover, load_spec
+from autoprune.host.binding import bind
+from autoprune.host.plugins import ENTRY_POINT_GROUP, PluginHost
+from autoprune.host.schema import json_schema
 from autoprune.plugin import SourceContext
-from autoprune.plugin.binding import bind
-from autoprune.plugin.host import ENTRY_POINT_GROUP, PluginHost
-from autoprune.plugin.schema import json_schema
 from autoprune.testing import Bench
 
 ROOT = Path(__file__).parents[2]

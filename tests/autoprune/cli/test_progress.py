@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from autoprune.cli.progress import Display, Lines, progress
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured, StudyInfo, TrialResult
-from autoprune.plugin.host import PluginHost
 from autoprune.spec import Spec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

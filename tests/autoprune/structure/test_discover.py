@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.structure import Structure, discover
-from autoprune.structure.ties import Ties
+from autoprune.structure.graph.ties import Ties
 
 from .nets import CASES, discovered, example, perturb
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.plugin import Group, SourceContext
 from autoprune.structure import Structure, discover, load_pruned, save_pruned
-from autoprune.structure.masks import pattern
+from autoprune.structure.groups.masks import pattern
 
 from .nets import CASES, discovered, example, perturb
 from .toy_source import Toy

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured
-from autoprune.plugin.host import PluginHost
 from autoprune.report import report_files, verdict
 from autoprune.tracking.health import check_store
 

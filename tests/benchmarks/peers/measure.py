@@ -19,9 +19,9 @@ from autoprune.plugin import (
     Recovery,
     SplitName,
 )
-from autoprune.search.checks import checked_metrics
-from autoprune.search.predictor import Predictor, takes_channels_last
-from autoprune.search.seeding import derive, seeded
+from autoprune.study.checks import checked_metrics
+from autoprune.study.predictor import Predictor, takes_channels_last
+from autoprune.study.seeding import derive, seeded
 
 from .tasks import Setting
 

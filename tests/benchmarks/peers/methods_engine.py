@@ -8,8 +8,8 @@ from typing import Any
 
 from autoprune import NoFeasibleTrialError, hookimpl, load_pruned
 from autoprune.plugin import TrialResult
-from autoprune.search import search
 from autoprune.spec.model import Search, Spec
+from autoprune.study import search
 
 from .record import Recorder
 from .tasks import Setting

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Cost, EvaluationContext
-from autoprune.search.predictor import Predictor
+from autoprune.study.predictor import Predictor
 
 from .measure import CPU, Measure
 from .quiet import quiet

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from autoprune.search import hypervolume
-from autoprune.search.predictor import Predictor
+from autoprune.study import hypervolume
+from autoprune.study.predictor import Predictor
 
 from .tasks import Task
 

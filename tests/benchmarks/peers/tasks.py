@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from autoprune import hookimpl, load_spec, spec_from_mapping
+from autoprune.host.binding import Components, bind
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Component, Data, DataSource, ModelSource, SourceContext, Split, SplitName
-from autoprune.plugin.binding import Components, bind
-from autoprune.plugin.host import PluginHost
-from autoprune.search.predictor import Predictor
-from autoprune.search.problem import cache_folder
 from autoprune.spec import Spec
 from autoprune.spec.model import Direction
+from autoprune.study.predictor import Predictor
+from autoprune.study.problem import cache_folder
 from autoprune.testing import toy_data, toy_network
 
 ROOT = Path(__file__).parents[3]

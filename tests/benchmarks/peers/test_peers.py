@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.search.predictor import Predictor
 from autoprune.structure import discover
+from autoprune.study.predictor import Predictor
 
 from . import run as runs
 from .__main__ import main

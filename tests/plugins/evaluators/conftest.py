@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
 from autoprune.plugin import Costs, Data, EvaluationContext, Measured, Normalization, Split
-from autoprune.plugin.components import Evaluator
-from autoprune.search.predictor import Predictor
+from autoprune.plugin.contracts import Evaluator
+from autoprune.study.predictor import Predictor
 
 SHARED = Path(os.environ.get("AUTOPRUNE_DATA", Path(__file__).parents[3] / ".." / "shared"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Evaluator
-from autoprune.plugin.host import PluginHost
 
 
 def test_the_host_finds_every_evaluator() -> None:

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from autoprune_evaluators import _intervals
+from autoprune.toolkit import intervals
 
 
 @settings(deadline=None)
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson(case: tuple[int, int]) -> None:
     successes, samples = case
-    ours = _intervals.proportion(successes, samples)
+    ours = intervals.proportion(successes, samples)
     reference = stats.binomtest(successes, samples).proportion_ci(confidence_level=0.95, method="wilson")
     assert ours.value == successes / samples
     assert ours.samples == samples
@@ -28,11 +28,11 @@ def test_wilson(case: tuple[int, int]) -> None:
 @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=50, unique=True))
 def test_mean(values: list[int]) -> None:
     spread = stats.tstd(values)
-    ours = _intervals.mean(sum(values) / len(values), deviation=float(spread), samples=len(values))
+    ours = intervals.mean(sum(values) / len(values), deviation=float(spread), samples=len(values))
     low, high = stats.norm.interval(0.95, loc=ours.value, scale=stats.sem(values))
     assert (ours.low, ours.high) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
 
 
 def test_one_sample_has_a_mean_and_no_interval() -> None:
-    ours = _intervals.mean(2.5, deviation=0.0, samples=1)
+    ours = intervals.mean(2.5, deviation=0.0, samples=1)
     assert (ours.value, ours.low, ours.high, ours.samples) == (2.5, None, None, 1)

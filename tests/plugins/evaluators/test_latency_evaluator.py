@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Normalization, Split
-from autoprune.search.predictor import Predictor
+from autoprune.study.predictor import Predictor
 from autoprune_evaluators import Latency, latency
 from autoprune_evaluators.latency import _in_turn, _quartiles
 

@@ -13,13 +13,13 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
-from autoprune.plugin.host import PluginHost
-from autoprune.search.guide import Guide
-from autoprune.search.jobs import Cut, Effect, Probed
-from autoprune.search.space import Choice, Range
-from autoprune.search.study import Study
 from autoprune.spec import Spec
+from autoprune.study.guide import Guide
+from autoprune.study.jobs import Cut, Effect, Probed
+from autoprune.study.space import Choice, Range
+from autoprune.study.storage import Study
 from autoprune_samplers import _proposer, autoprune_components
 from autoprune_samplers.bayesian import Gp, Tpe
 from autoprune_samplers.genetic import Nsga2, Nsga3

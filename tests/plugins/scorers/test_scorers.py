@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 import autoprune
 from autoprune import TrialError
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Data, Group, ScoreContext, Scorer, Slice
-from autoprune.plugin.host import PluginHost
 from autoprune_scorers.batch_norm import BatchNormScale
 from autoprune_scorers.magnitude import L1, L2
 from autoprune_scorers.random_order import RandomOrder

@@ -164,7 +164,7 @@ import io
 import numpy as np
 import torch
 from PIL import Image
-from autoprune.search.native_memory import held
+from autoprune.study.native_memory import held
 from autoprune_sources._images import Form, LazyImages
 
 class Same:

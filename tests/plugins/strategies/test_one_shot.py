@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Candidate, PruneContext, Recovery, Strategy
-from autoprune.plugin.host import PluginHost
-from autoprune_strategies.bn_recalibration import BatchNormRecalibration
-from autoprune_strategies.fine_tune import FineTune
-from autoprune_strategies.one_shot import NoRecovery, OneShot
+from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
+from autoprune_recoveries.fine_tune import FineTune
+from autoprune_recoveries.nothing import NoRecovery
+from autoprune_strategies.one_shot import OneShot
 
 
 def cutting(count: int) -> Candidate:

@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from autoprune import TrialError
 from autoprune.plugin import Data, PruneContext, Split
-from autoprune_strategies.bn_recalibration import BatchNormRecalibration
-from autoprune_strategies.fine_tune import FineTune
+from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
+from autoprune_recoveries.fine_tune import FineTune
 
 
 def drawn(split: Split, size: int, samples: int) -> list[Tensor]:

@@ -1,0 +1,1 @@
+"""Finds plugins, and binds a spec to the components that it names."""

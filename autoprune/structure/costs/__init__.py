@@ -1,0 +1,1 @@
+"""Exact parameters, multiply-accumulates and bytes of candidates."""

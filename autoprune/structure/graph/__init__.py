@@ -1,0 +1,1 @@
+"""The exported graph, and labels that run through it."""

@@ -1,0 +1,1 @@
+"""How operators couple units."""

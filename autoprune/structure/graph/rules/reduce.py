@@ -1,0 +1,80 @@
+"""How operators that run over a dimension treat the units along it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx
+
+from autoprune.structure.graph.labels import Labels, constant, narrowed, varies, varying
+from autoprune.structure.graph.rules.layers import output_shape, rule, short_name
+
+if TYPE_CHECKING:
+    from autoprune.structure.graph.labeler import Labeler
+
+AVERAGES = frozenset({"mean", "sum", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm"})
+"""Reductions whose meaning over fewer entries is plain: they run over the units that are left."""
+
+
+@rule(
+    *AVERAGES, "prod", "amax", "amin", "max", "min", "logsumexp", "argmax", "argmin", "any", "all", "count_nonzero"
+)  # fmt: skip
+def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Reduced over ``dim`` (all dimensions if left out)."""
+    x = args[0]
+    name = short_name(node)
+    position = 2 if name in ("linalg_vector_norm", "norm") else 1
+    dims = args[position] if len(args) > position else None
+    if isinstance(dims, Labels):
+        return None
+    if dims is None or dims == [] or isinstance(dims, bool):
+        dims = range(len(x.shape))
+    chosen = sorted({dim % len(x.shape) for dim in ([dims] if isinstance(dims, int) else dims)} if x.shape else ())
+    if name in AVERAGES:
+        lab.count(node)
+    rest = []
+    for plane in x.planes:
+        over = [dim for dim in varying(plane) if dim in chosen]
+        if not over:
+            rest.append(plane)
+        elif name in AVERAGES and len(over) == 1 and set(varying(plane)) == set(over):
+            lab.average(node, over[0], plane)
+        else:
+            lab.ties.pin(plane, f"{name} runs over them")
+    values = node.meta["val"]
+    shape = values[0].shape if isinstance(values, Sequence) else values.shape
+    planes = tuple(_reduced(plane, chosen, len(shape)) for plane in rest)
+    labels = Labels(planes, x.parameter) if planes else Labels(constant(shape).planes, x.parameter)
+    return tuple(labels for _ in values) if isinstance(values, Sequence) else labels
+
+
+def _reduced(plane: Tensor, dims: Sequence[int], ndim: int) -> Tensor:
+    for dim in dims:
+        plane = plane.narrow(dim, 0, 1)
+    if plane.ndim != ndim:
+        for dim in sorted(dims, reverse=True):
+            plane = plane.squeeze(dim)
+    return plane
+
+
+@rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "glu", "sort", "topk")
+def along_dimension(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Mixes entries along one dimension."""
+    x = args[0]
+    name = short_name(node)
+    if name in ("sort", "topk"):
+        dim = args[1] if name == "sort" else args[2]
+        if isinstance(dim, int) and not isinstance(dim, bool) and not varies(x.plane, dim):
+            plane = narrowed(x.plane)
+            return tuple(Labels((plane.expand(value.shape),)) for value in node.meta["val"])
+        return None
+    dim = args[1]
+    if name == "glu":
+        first, second = (Labels((part,)) for part in x.plane.chunk(2, dim))
+        return lab.elementwise([first, second], output_shape(node))
+    kept = tuple(plane for plane in x.planes if not varies(plane, dim))
+    for plane in x.planes:
+        if varies(plane, dim):
+            lab.ties.pin(plane, f"{name} runs over them")
+    return Labels(kept, x.parameter) if kept else Labels(constant(output_shape(node)).planes, x.parameter)

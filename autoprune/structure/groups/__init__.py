@@ -1,0 +1,1 @@
+"""Units and groups: channels, blocks, masks."""

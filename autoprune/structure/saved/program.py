@@ -1,0 +1,68 @@
+"""Exported programs as files: models that need no code of anyone's to open. Nothing in them is unpickled."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from autoprune.errors import StructureError
+from autoprune.structure.graph.trace import evaluating
+from autoprune.structure.surgery.exported import GraphNetwork, from_program
+
+
+def save_program(network: nn.Module, inputs: Sequence[Tensor], file: str | Path) -> None:
+    """Export a network in ``eval()`` to a ``.pt2`` file that `load_program` opens, for any batch size.
+
+    Args:
+        network: Left as it was.
+        inputs: Positional example inputs, each of shape (N, …), N ≥ 2.
+        file: Is overwritten.
+
+    Raises:
+        StructureError: ``torch.export`` cannot trace it.
+    """
+    sizes = [{0: Dim.AUTO} for _ in inputs]
+    with evaluating(network), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
+        try:
+            program = torch.export.export(network, tuple(inputs), dynamic_shapes=sizes, strict=False)
+        except Exception as error:  # torch.export raises dozens of types, some of them private
+            cause = (str(error).strip().splitlines() or [""])[0]
+            raise StructureError(f"torch.export cannot trace {type(network).__name__}: {cause}") from error
+        program.example_inputs = None  # they would be pickled
+        torch.export.save(program, file)
+
+
+def load_program(file: str | Path) -> GraphNetwork:
+    """Open an exported program, in ``eval()``.
+
+    Raises:
+        StructureError: It is none, or holds pickled objects.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _refuse_pickles(archive, Path(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own
+            return from_program(torch.export.load(file)).eval()
+    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, KeyError) as error:
+        raise StructureError(f"{file} cannot be opened as an exported program: {error}") from error
+
+
+def _refuse_pickles(archive: zipfile.ZipFile, file: Path) -> None:
+    """PyTorch unpickles sample inputs, and tensors that are marked so."""
+    for entry in archive.infolist():
+        config = json.loads(archive.read(entry)) if entry.filename.endswith("_config.json") else {}
+        marked = any(payload.get("use_pickle") for payload in (config.get("config") or {}).values())
+        if marked or ("/sample_inputs/" in entry.filename and entry.file_size):
+            raise StructureError(
+                f"{file} holds pickled objects ({entry.filename}); write it by autoprune.save_program, "
+                "or by torch.export.save after `program.example_inputs = None`"
+            )

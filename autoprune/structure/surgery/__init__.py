@@ -1,0 +1,1 @@
+"""Cutting: plans, sliced tensors, and what stands in for modules."""

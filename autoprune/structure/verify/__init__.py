@@ -1,0 +1,1 @@
+"""Propose, then verify."""

@@ -1,0 +1,154 @@
+"""The folder of a study.
+
+``spec.yaml`` as it was read, ``study.json`` (what was asked), ``info.json`` (what observers are told), ``journal.log``
+(Optuna's), ``models/<trial>/`` of the front, ``workers/<number>.log`` and what trackers keep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from autoprune.errors import StudyError
+from autoprune.host.binding import load_spec
+from autoprune.host.plugins import PluginHost
+from autoprune.plugin import StudyInfo
+from autoprune.spec import Spec
+
+SPEC_FILE, STUDY_FILE, INFO_FILE, JOURNAL_FILE = "spec.yaml", "study.json", "info.json", "journal.log"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study lives, and what was asked of it."""
+
+    path: Path
+    name: str
+    """Of the study in its storage."""
+    trials: int
+    """The asked number of trials."""
+    spec_folder: Path
+    """Relative paths of the spec start here."""
+    overrides: tuple[str, ...]
+    """The ``path.to.key=value`` to lay over the spec."""
+
+    @classmethod
+    def create(cls, spec: Spec, host: PluginHost) -> Self:
+        """Make the folder of a new study.
+
+        Raises:
+            StudyError: It is there already and not empty, or cannot be made.
+        """
+        document = spec.document
+        try:
+            path = _new_folder(spec)
+        except OSError as error:
+            raise StudyError(f"the study's folder cannot be made: {error}") from error
+        folder = cls(path, path.name, spec.search.trials, document.folder.resolve(), document.overrides)
+        (path / SPEC_FILE).write_text(document.text, encoding="utf-8")
+        if not document.text or folder.spec(host) != spec:  # made or changed in Python
+            folder = replace(folder, overrides=())
+            (path / SPEC_FILE).write_text(json.dumps(spec.model_dump(mode="json"), indent=2), encoding="utf-8")
+        folder.write()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The folder of an earlier study.
+
+        Raises:
+            StudyError: There is no study in it.
+        """
+        path = path.resolve()
+        try:
+            stored = json.loads((path / STUDY_FILE).read_text(encoding="utf-8"))
+            return cls(path, stored["name"], stored["trials"], Path(stored["spec_folder"]), tuple(stored["overrides"]))
+        except OSError as error:
+            raise StudyError(f"{path} holds no study: {error.strerror}: {error.filename}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{path / STUDY_FILE} is malformed: {type(error).__name__}: {error}") from error
+
+    def spec(self, host: PluginHost) -> Spec:
+        """The study's spec, read anew; its relative paths start where they always did."""
+        return load_spec(self.path / SPEC_FILE, overrides=self.overrides, host=host, folder=self.spec_folder)
+
+    def write(self) -> None:
+        """Write ``study.json``, whole or not at all."""
+        stored = {
+            "name": self.name,
+            "trials": self.trials,
+            "spec_folder": str(self.spec_folder),
+            "overrides": list(self.overrides),
+        }
+        unfinished = self.path / f".{STUDY_FILE}"
+        unfinished.write_text(json.dumps(stored, indent=1), encoding="utf-8")
+        unfinished.replace(self.path / STUDY_FILE)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a session has begun."""
+        return (self.path / INFO_FILE).exists()
+
+    def write_info(self, info: StudyInfo) -> None:
+        """Keep what observers are told of the study, for whoever reads it later; the spec has a file of its own."""
+        text = info.model_dump_json(exclude={"spec", "finished"}, indent=1)
+        (self.path / INFO_FILE).write_text(text, encoding="utf-8")
+
+    def read_info(self, spec: Spec) -> StudyInfo:
+        """What observers were told of the study when its first session began.
+
+        Raises:
+            StudyError: No session has begun.
+        """
+        if not self.begun:
+            raise StudyError(f"{self.path} holds a study that has not begun; `autoprune resume` begins it")
+        stored = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
+        return StudyInfo.model_validate(stored | {"spec": spec, "trials": self.trials})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second session out of the study. The lock goes with the process, however it ends.
+
+        Raises:
+            StudyError: Another session works on the study.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StudyError(f"another session is working on {self.path}; wait for it or end it first") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+
+
+def _new_folder(spec: Spec) -> Path:
+    if spec.output is not None:
+        path = (spec.document.folder / spec.output).resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        if (path / STUDY_FILE).exists():
+            raise StudyError(f"{path} holds a study; continue it with `autoprune resume`, or choose another `output:`")
+        if any(path.iterdir()):
+            raise StudyError(f"{path} is not empty; choose another `output:`")
+        return path
+    runs = Path.cwd() / "runs"
+    runs.mkdir(exist_ok=True)
+    numbers = [entry.name.removeprefix(f"{spec.name}-") for entry in runs.glob(f"{spec.name}-*")]
+    number = max((int(n) for n in numbers if n.isdecimal()), default=0)
+    while True:
+        number += 1
+        path = runs / f"{spec.name}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another search was quicker
+            continue
+        return path

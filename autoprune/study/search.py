@@ -1,0 +1,120 @@
+"""Searching, from the start or on from where a study stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autoprune.errors import NoFeasibleTrialError
+from autoprune.host.binding import load_spec, spec_hash
+from autoprune.host.plugins import PluginHost
+from autoprune.plugin import StudyOutcome
+from autoprune.spec import Spec
+from autoprune.study.coordinator import Session
+from autoprune.study.executor import executor_for
+from autoprune.study.folder import JOURNAL_FILE, StudyFolder
+from autoprune.study.guide import Guide
+from autoprune.study.observers import Observers, log
+from autoprune.study.problem import Problem, resolve
+from autoprune.study.result import SearchResult
+from autoprune.study.storage import Study
+
+
+def search(
+    spec: Spec | str | Path, *, host: PluginHost | None = None, observers: Sequence[object] = ()
+) -> SearchResult:
+    """Search from the start.
+
+    Ctrl-C ends the session in good order (from the main thread); `resume` goes on from there.
+
+    Args:
+        spec: A spec, or its file.
+        host: Knows the components; the installed plugins if None.
+        observers: Objects that implement observer hooks.
+
+    Raises:
+        SpecError: The spec is wrong, or does not fit the model or the data.
+        StudyError: The study cannot be created.
+        NoFeasibleTrialError: No trial was feasible in the end.
+    """
+    host = host or PluginHost()
+    spec = spec if isinstance(spec, Spec) else load_spec(spec, host=host)
+    problem = resolve(spec, host)
+    folder = StudyFolder.create(spec, host)
+    with folder.locked():
+        return _run(problem, folder, host=host, observers=observers, new=True)
+
+
+def resume(
+    study: str | Path,
+    *,
+    trials: int | None = None,
+    host: PluginHost | None = None,
+    observers: Sequence[object] = (),
+) -> SearchResult:
+    """Continue a study that was interrupted or killed, or that is to get more trials.
+
+    Trials that were running are run again under their numbers; none is lost and none is repeated.
+
+    Args:
+        study: The study's folder.
+        trials: New number of trials in all; the number asked before if None.
+        host: Knows the components; the installed plugins if None.
+        observers: Objects that implement observer hooks.
+
+    Raises:
+        StudyError: The folder holds no study, or another session works on it.
+        NoFeasibleTrialError: No trial was feasible in the end.
+    """
+    host = host or PluginHost()
+    folder = StudyFolder.open(Path(study))
+    with folder.locked():
+        if trials is not None:
+            folder = replace(folder, trials=trials)
+            folder.write()
+        spec = folder.spec(host)
+        if folder.begun and folder.read_info(spec).environment["spec_hash"] != spec_hash(spec):
+            log.warning("the spec of %s is not what the study began with: its trials may not compare", folder.path)
+        problem = resolve(spec, host)
+        return _run(problem, folder, host=host, observers=observers, new=False)
+
+
+def _run(
+    problem: Problem, folder: StudyFolder, *, host: PluginHost, observers: Sequence[object], new: bool
+) -> SearchResult:
+    study = Study(
+        folder.name,
+        spec=problem.spec,
+        guide=Guide.of(problem),
+        sampler=problem.components.sampler,
+        journal=folder.path / JOURNAL_FILE,
+        new=new,
+    )
+    try:
+        with host.observed(observers):
+            executor = executor_for(problem, folder.path)
+            session = Session(problem, folder, study=study, executor=executor, observers=Observers(host))
+            info, outcome, facts = session.run()
+    finally:
+        study.close()
+    if not outcome.front.points and not session.stopped:
+        raise NoFeasibleTrialError(_why_none(outcome, folder))
+    return SearchResult(info, outcome, facts)
+
+
+def _why_none(outcome: StudyOutcome, folder: StudyFolder) -> str:
+    parts = []
+    for state in ("failed", "rejected"):
+        reasons = Counter(trial.reason for trial in outcome.trials if trial.state == state)
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
+            parts.append(f"{sum(reasons.values())} {state} ({count} times: {reason})")
+    if broken := Counter(
+        name for trial in outcome.trials if trial.state == "complete" for name, by in trial.violations.items() if by > 0
+    ):
+        parts.append(
+            "complete ones break " + ", ".join(f"{name} {count} times" for name, count in broken.most_common())
+        )
+    return f"none of {len(outcome.trials)} trials is feasible: {'; '.join(parts) or 'none ended'}; see {folder.path}"

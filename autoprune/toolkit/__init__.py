@@ -1,0 +1,1 @@
+"""What several plugins would otherwise write again."""

@@ -1,0 +1,13 @@
+"""First-party executors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoprune.plugin import Component, hookimpl
+
+
+@hookimpl
+def autoprune_components() -> Iterable[type[Component]]:
+    """The executors of this package."""
+    return ()

@@ -1,0 +1,17 @@
+"""First-party recoveries: none, bn-recalibration, fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoprune.plugin import Component, hookimpl
+
+
+@hookimpl
+def autoprune_components() -> Iterable[type[Component]]:
+    """The recoveries of this package."""
+    from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
+    from autoprune_recoveries.fine_tune import FineTune
+    from autoprune_recoveries.nothing import NoRecovery
+
+    return NoRecovery, BatchNormRecalibration, FineTune

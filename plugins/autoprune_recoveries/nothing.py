@@ -1,0 +1,21 @@
+"""No recovery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoprune.plugin import Recovery
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from autoprune.plugin import PruneContext
+
+
+class NoRecovery(Recovery):
+    """Leaves the network as the cut made it."""
+
+    name = "none"
+
+    def recover(self, network: nn.Module, ctx: PruneContext) -> None:
+        """Nothing to do."""

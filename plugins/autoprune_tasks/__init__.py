@@ -1,0 +1,13 @@
+"""First-party tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autoprune.plugin import Component, hookimpl
+
+
+@hookimpl
+def autoprune_components() -> Iterable[type[Component]]:
+    """The tasks of this package."""
+    return ()
