@@ -1,27 +1,38 @@
 """What a plugin is written against: contracts, the value objects they see, and the hooks."""
 
+from autoprune.plugin.component import Component
 from autoprune.plugin.contexts import (
     Context,
     EvaluationContext,
+    ExportContext,
+    ObserverContext,
     PruneContext,
     SamplerContext,
     ScoreContext,
     SourceContext,
+    TransformContext,
 )
 from autoprune.plugin.contracts import (
-    Component,
     DataSource,
     Evaluator,
     ExactEvaluator,
+    Executor,
+    Exporter,
     ModelSource,
+    Observer,
+    Recoveries,
     Recovery,
     Sampler,
     Scorer,
     Strategy,
+    Transform,
 )
-from autoprune.plugin.data import Batch, Data, Normalization, Split, SplitName
+from autoprune.plugin.data import Batch, Data, Inputs, Normalization, Split, SplitName, Targets
 from autoprune.plugin.domination import dominates, losses, nondominated
+from autoprune.plugin.execution import Workers, Workplace
 from autoprune.plugin.hooks import hookimpl
+from autoprune.plugin.knobs import Choice, Choices, Knob, Range
+from autoprune.plugin.pruned import Pruned
 from autoprune.plugin.results import (
     Facts,
     Front,
@@ -31,14 +42,16 @@ from autoprune.plugin.results import (
     StudyOutcome,
     TrialResult,
 )
+from autoprune.plugin.task import Task
 from autoprune.plugin.values import (
+    Artifact,
     Candidate,
     Cost,
     Costs,
     Group,
+    LayerCosts,
     Measured,
     Metric,
-    PrunedModel,
     Role,
     SearchedGroup,
     Sensitivity,
@@ -46,8 +59,11 @@ from autoprune.plugin.values import (
 )
 
 __all__ = [
+    "Artifact",
     "Batch",
     "Candidate",
+    "Choice",
+    "Choices",
     "Component",
     "Context",
     "Cost",
@@ -57,17 +73,27 @@ __all__ = [
     "EvaluationContext",
     "Evaluator",
     "ExactEvaluator",
+    "Executor",
+    "ExportContext",
+    "Exporter",
     "Facts",
     "Front",
     "FrontPoint",
     "Group",
     "GroupSummary",
+    "Inputs",
+    "Knob",
+    "LayerCosts",
     "Measured",
     "Metric",
     "ModelSource",
     "Normalization",
+    "Observer",
+    "ObserverContext",
     "PruneContext",
-    "PrunedModel",
+    "Pruned",
+    "Range",
+    "Recoveries",
     "Recovery",
     "Role",
     "Sampler",
@@ -83,7 +109,13 @@ __all__ = [
     "Strategy",
     "StudyInfo",
     "StudyOutcome",
+    "Targets",
+    "Task",
+    "Transform",
+    "TransformContext",
     "TrialResult",
+    "Workers",
+    "Workplace",
     "dominates",
     "hookimpl",
     "losses",

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from autoprune.plugin.data import Data, SplitName
+from autoprune.plugin.data import Data, Normalization, SplitName
+from autoprune.plugin.knobs import Choices, Knob
+from autoprune.plugin.pruned import Pruned
+from autoprune.plugin.task import Task
 from autoprune.plugin.values import Costs, Direction, Group, Measured, Metric, SearchedGroup, Sensitivity
 
 if TYPE_CHECKING:
@@ -54,10 +57,12 @@ class _Remembering:
 
 @dataclass(frozen=True, kw_only=True)
 class Context(_Remembering):
-    """Common to scorers, strategies, recoveries and evaluators."""
+    """Common to scorers, strategies, recoveries, transforms and evaluators."""
 
     device: torch.device
     data: Data
+    task: Task
+    """What right means; asked for losses, divergences and right answers."""
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh random generator, seeded by ``seed``."""
@@ -71,7 +76,7 @@ class ScoreContext(Context):
     """For scorers."""
 
     model: nn.Module
-    """Predicts from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be used.
+    """Predicts from inputs in input units: the task's tensor; a copy for scorers, in ``eval()``, whose gradients may be used.
 
     Images may go through with their channels last: what hooks see is for ``reshape``, not for ``view``."""
     network: nn.Module
@@ -89,20 +94,68 @@ class ScoreContext(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneContext(Context):
-    """For strategies and recoveries."""
+    """For strategies and recoveries: a pruning session. Scores, cuts and training are of the *current* network.
+
+    Example:
+        >>> pruned = ctx.start()
+        >>> scores = ctx.score(pruned)
+        >>> pruned = ctx.cut(pruned, ctx.select(scores, candidate.cut_units))
+    """
 
     groups: tuple[Group, ...]
-    """The groups that may lose units."""
-    scores: Callable[[], Mapping[str, Tensor]]
-    """Importance of every unit of every group, (U,) per group, by the scorer that ranks the group in this trial."""
+    """The groups that may lose units, as they are in the dense network."""
+    dense: nn.Module = field(repr=False)
+    """The bare dense network, in ``eval()``; not to be changed."""
+    build: Callable[[], nn.Module]
+    """The untrained architecture, bare, on the device: for pruning at initialisation."""
+    start: Callable[[], Pruned]
+    """A copy of the dense network, nothing cut. It is made when its ``network`` is first asked for."""
+    score: Callable[[Pruned], Mapping[str, Tensor]]
+    """Importance of every unit of every group, (U,) per group, by the scorers that rank the groups in this trial, on
+    the weights as they are now; minus infinity for units that are gone."""
     select: Callable[[Mapping[str, Tensor], Mapping[str, int]], Mapping[str, Tensor]]
-    """Importance per group, (U,), and the number of units that go per group, to the units that stay: the best ones.
-    Weights and kernels are chosen, in the same proportion, among those that other cuts leave."""
-    cut: Callable[[Mapping[str, Tensor]], nn.Module]
-    """Kept units per group, as ``select`` gives them (a group left out stays whole), to a smaller copy of the dense
-    network."""
+    """Importance per group, (U,), and the number of units that go per group, counted from the dense network, to the
+    units that stay: the best ones. Weights and kernels are chosen, in the same proportion, among those that other cuts
+    leave."""
+    cut: Callable[[Pruned, Mapping[str, Tensor]], Pruned]
+    """Kept units per group, as ``select`` gives them (a group left out stays as it is), to a smaller copy with the
+    current weights. Cuts compose: what is kept must be among what was."""
+    rows: Callable[[Pruned, str], Tensor]
+    """Name of a layer to the indices of its outputs in the dense network that stayed, int64, ascending."""
+    once: Callable[[str, Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+    """A key and what makes tensors, to those tensors, on the CPU: made once in the study's life, by one of its workers,
+    and kept in its folder. The key has to tell all that they hang on but model, data and study's seed."""
     predictor: Callable[[nn.Module], nn.Module]
-    """Wraps a bare network so that it takes inputs in input units; shares its parameters."""
+    """Wraps a bare network so that it takes inputs in input units and returns the task's tensor; shares its
+    parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformContext(Context):
+    """For transforms."""
+
+    dense: nn.Module = field(repr=False)
+    """The bare dense network, in ``eval()``; not to be changed."""
+    predictor: Callable[[nn.Module], nn.Module]
+    """Wraps a bare network so that it takes inputs in input units and returns the task's tensor; shares its
+    parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportContext:
+    """For exporters."""
+
+    normalization: Normalization | None
+    """What belongs in front of the network: it takes normalised inputs."""
+    task: Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserverContext(_Remembering):
+    """For observers."""
+
+    folder: Path
+    """Its own, in the study's; exists."""
 
 
 def _to_nobody(measured: Mapping[str, Measured]) -> None:
@@ -138,14 +191,16 @@ class SamplerContext(_Remembering):
     """What can be measured, by the names that objectives and constraints use."""
     groups: tuple[SearchedGroup, ...]
     """All groups of the model, those that stay whole included."""
-    strategies: tuple[str, ...]
-    """Labels of the strategies; where there are several, the parameter ``strategy`` chooses."""
+    knobs: tuple[Knob, ...]
+    """What is chosen besides the groups' ratios: strategies, options of components, ranks of layers."""
     meetings: tuple[tuple[int, ...], ...]
     """Numbers of the groups whose cuts multiply in a cost, such as the input and the output of a convolution; costs
     are sums over such meetings."""
-    costs: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
-    """Units that go, (N, G), to ``params``, ``macs``, ``bytes``, ``nonzero`` and every metric that is arithmetic
-    alone, (N,) each."""
+    costs: Callable[[NDArray[np.int64], Sequence[Choices] | None], Mapping[str, NDArray[np.float64]]]
+    """Units that go, (N, G), and the knobs of each candidate (the usual ones if None), to ``params``, ``macs``,
+    ``bytes``, ``nonzero`` and every metric that is arithmetic alone, (N,) each."""
+    priced: frozenset[str]
+    """Names of the knobs that change those costs: what transforms choose. Others need not be given."""
     sensitivity: Callable[[], Mapping[str, Sensitivity]]
     """Per group what is known of its sensitivity by now, as its scorer ranks it; empty unless the sampler has
     ``probe_samples``. More is measured between the candidates."""

@@ -1,21 +1,20 @@
 """The contracts: what a plugin author implements.
 
 A component is a frozen pydantic model. Its fields are its YAML arguments (``{use: taylor, batches: 4}``), extras are
-refused, and it has one method. Import torch inside that method, not at the top of the module: a spec is then checked
+refused, and it has one or two methods. Import torch inside them, not at the top of the module: a spec is then checked
 without it, in a fraction of a second.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
-from autoprune.plugin.values import Candidate, Measured, Metric, PrunedModel
-from autoprune.spec.fields import Strict
+from autoprune.plugin.component import Component
+from autoprune.plugin.values import Candidate, Measured, Metric
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,52 +22,22 @@ if TYPE_CHECKING:
     import optuna
     from torch import Tensor, nn
 
-    from autoprune.plugin.contexts import EvaluationContext, PruneContext, SamplerContext, ScoreContext, SourceContext
-    from autoprune.plugin.data import Data
-    from autoprune.plugin.values import Costs, Direction, Group
-
-
-class Component(Strict):
-    """Base of everything that a spec names with ``use``."""
-
-    kind: ClassVar[str]
-    """What it is to the spec (``scorer``); set by the contracts below."""
-    name: ClassVar[str]
-    """What the spec says after ``use``; set by each component."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _of_the_named_class(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """Validate ``{use: name, …}`` by the class registered under that name.
-
-        A field annotated with a contract (``recover: Recovery``) so takes any component of that kind. The
-        validation context is the lookup: it maps ``(contract, name)`` to a class or raises a ``PydanticCustomError``.
-        """
-        if not isinstance(data, Mapping) or "use" not in data:
-            if isinstance(data, cls) or "name" in vars(cls):
-                return handler(data)
-            raise PydanticCustomError("component", "name a {kind}: {use: …}", {"kind": cls.kind})
-        options = {key: value for key, value in data.items() if key != "use"}
-        if "name" in vars(cls):
-            return handler(options)
-        if info.context is None:
-            raise PydanticCustomError("component", "components are looked up through the plugin host")
-        concrete: type[Self] = info.context(cls, data["use"])
-        return concrete.model_validate(options, context=info.context)
-
-    def reference(self) -> dict[str, Any]:
-        """The component as a spec writes it: ``{"use": name, …options}``, JSON types only."""
-        return {"use": self.name, **_references(self)}
-
-
-def _references(component: Component) -> dict[str, Any]:
-    plain = component.model_dump(mode="json")
-    for key, value in component:
-        if isinstance(value, Component):
-            plain[key] = value.reference()
-        elif isinstance(value, list | tuple) and any(isinstance(each, Component) for each in value):
-            plain[key] = [each.reference() if isinstance(each, Component) else each for each in value]
-    return plain
+    from autoprune.plugin.contexts import (
+        EvaluationContext,
+        ExportContext,
+        ObserverContext,
+        PruneContext,
+        SamplerContext,
+        ScoreContext,
+        SourceContext,
+        TransformContext,
+    )
+    from autoprune.plugin.data import Data, Inputs
+    from autoprune.plugin.execution import Workers, Workplace
+    from autoprune.plugin.knobs import Choices, Knob
+    from autoprune.plugin.pruned import Pruned
+    from autoprune.plugin.results import Facts, StudyInfo, StudyOutcome, TrialResult
+    from autoprune.plugin.values import Artifact, Costs, Direction, Group, LayerCosts
 
 
 class ModelSource(Component):
@@ -119,15 +88,9 @@ class Scorer(Component):
     def score(self, group: Group, ctx: ScoreContext) -> Tensor:
         """Importance of each unit, of shape (U,), higher = keep, finite."""
 
-
-class Strategy(Component):
-    """Turns a candidate's ratios into a pruned, recovered model."""
-
-    kind = "strategy"
-
-    @abstractmethod
-    def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
-        """A smaller copy of the dense network. Groups must lose exactly ``candidate.cut_units``."""
+    def refuses(self, group: Group) -> str | None:  # noqa: ARG002  for subclasses
+        """Why it cannot rank a group, told before the first trial; None when it can."""
+        return None
 
 
 class Recovery(Component):
@@ -136,8 +99,69 @@ class Recovery(Component):
     kind = "recovery"
 
     @abstractmethod
-    def recover(self, network: nn.Module, ctx: PruneContext) -> None:
-        """Change the network (a copy, handed over in ``eval()``) in place, using the train split."""
+    def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
+        """Change ``pruned.network`` (handed over in ``eval()``) in place, using the train split."""
+
+    def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
+        """Why it cannot recover a model on that data; None when it can."""
+        return None
+
+
+Recoveries = Annotated[
+    tuple[Recovery, ...], BeforeValidator(lambda given: given if isinstance(given, list | tuple) else (given,))
+]
+"""Field type: one recovery, or several that run one after the other: ``recover: [{use: …}, {use: …}]``."""
+
+
+class Strategy(Component):
+    """Turns a candidate's ratios into a pruned, recovered model."""
+
+    kind = "strategy"
+    allocates: ClassVar[bool] = False
+    """Whether it decides itself how many units groups lose: then what it cut counts, not what was asked."""
+
+    @abstractmethod
+    def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
+        """A cut copy of the dense network. Groups lose exactly ``candidate.cut_units``, unless it ``allocates``."""
+
+    def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
+        """Why it cannot prune a model on that data; None when it can."""
+        return None
+
+
+class Transform(Component):
+    """Replaces modules of the pruned, recovered network: low rank, quantisation, gates. A step of the saved model."""
+
+    kind = "transform"
+
+    def knobs(self, network: nn.Module) -> Sequence[Knob]:  # noqa: ARG002  for subclasses
+        """What the search may choose, per layer of the dense network; nothing unless overridden."""
+        return ()
+
+    @abstractmethod
+    def apply(self, network: nn.Module, choice: Choices, ctx: TransformContext) -> nn.Module:
+        """The network with modules replaced; may calibrate on the train split. The given one may be changed.
+
+        Args:
+            network: Pruned, in ``eval()``; a copy.
+            choice: Its knobs, by their names.
+            ctx: Data, device, task.
+        """
+
+    @abstractmethod
+    def rebuild(self, network: nn.Module, choice: Choices) -> nn.Module:
+        """The same modules replaced, without data and with any weights: a saved model is opened so."""
+
+    @abstractmethod
+    def costs(self, layers: Mapping[str, LayerCosts], choice: Choices) -> Mapping[str, LayerCosts]:
+        """What layers cost afterwards, by arithmetic. Layers that are left out stay as they are.
+
+        The host compares the bytes with the network's, and fails the trial if they differ.
+
+        Args:
+            layers: Of the pruned network, by name.
+            choice: Its knobs, by their names.
+        """
 
 
 class Evaluator(Component):
@@ -145,7 +169,8 @@ class Evaluator(Component):
 
     kind = "evaluator"
 
-    metrics: ClassVar[tuple[Metric, ...]]
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    """What it makes, where that hangs on no option and on no data; else override `declares`."""
     only_predicts: ClassVar[bool] = False
     """Whether it calls the model and no more: then the model that it gets may be another one that predicts the same
     and is faster (batch norms folded into the layers before them). Gradients to the inputs are fine; what looks into
@@ -156,23 +181,31 @@ class Evaluator(Component):
         description="Told behind the metric names (robust_accuracy_fgsm), so that two evaluators make no metric twice.",
     )
 
-    def produces(self) -> tuple[Metric, ...]:
+    def declares(self, data: Data | None) -> tuple[Metric, ...]:  # noqa: ARG002  for subclasses
+        """What it makes, by names without the label.
+
+        Args:
+            data: The study's; None while only the spec is read. Return nothing then if the data is needed to tell.
+        """
+        return self.metrics
+
+    def produces(self, data: Data | None = None) -> tuple[Metric, ...]:
         """The metrics under the names that objectives use."""
         from dataclasses import replace
 
-        return tuple(replace(metric, name=self.metric_name(metric.name)) for metric in self.metrics)
+        return tuple(replace(metric, name=self.metric_name(metric.name)) for metric in self.declares(data))
 
     def metric_name(self, name: str) -> str:
-        """The name of one of the class's metrics, with the label."""
+        """The name of one of its metrics, with the label."""
         return f"{name}_{self.label}" if self.label else name
 
     @abstractmethod
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Measure every one of ``metrics``, by its name without the label.
+        """Measure everything that it declares, by its name without the label.
 
         Args:
-            model: Predicts from inputs in input units, in ``eval()``, on ``ctx.device``; ``model.network`` is the
-                bare network.
+            model: Predicts from inputs in input units, in ``eval()``, on ``ctx.device``: returns the task's tensor.
+                ``model.network`` is the bare network.
             ctx: The split to use and what it takes besides.
         """
 
@@ -190,7 +223,7 @@ class ExactEvaluator(Evaluator):
 
     @abstractmethod
     def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:
-        """Every one of ``metrics``, by its name without the label."""
+        """Everything that it declares, by its name without the label."""
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:  # noqa: ARG002  needs the arithmetic alone
         """`compute` on the candidate."""
@@ -216,6 +249,55 @@ class Sampler(Component):
         return 0
 
 
-CONTRACTS: tuple[type[Component], ...] = (
-    ModelSource, DataSource, Scorer, Strategy, Recovery, Evaluator, Sampler
-)  # fmt: skip
+class Exporter(Component):
+    """Writes the models of the front in a form for elsewhere."""
+
+    kind = "exporter"
+
+    @abstractmethod
+    def export(self, model: nn.Module, examples: Inputs, folder: Path, ctx: ExportContext) -> Artifact:
+        """Write files and say which one to open.
+
+        Args:
+            model: The bare network as `autoprune.load_pruned` opens it, in ``eval()``, on the CPU.
+            examples: A few inputs as it takes them (normalised), N ≥ 2.
+            folder: Exists and is empty.
+            ctx: The normalisation that belongs in front of the model, and the task.
+        """
+
+    def refuses(self) -> str | None:
+        """Why it cannot run here, such as a package that is missing; None when it can."""
+        return None
+
+
+class Executor(Component):
+    """Where trials run: this process, worker processes, a cluster."""
+
+    kind = "executor"
+
+    @abstractmethod
+    def open(self, workplace: Workplace) -> Workers:
+        """Get ready to take jobs."""
+
+
+class Observer(Component):
+    """Watches a study; it cannot change or stop it. State between calls goes into ``ctx.memo``, files into its folder."""
+
+    kind = "observer"
+
+    def study_started(self, study: StudyInfo, ctx: ObserverContext) -> Facts | None:  # noqa: ARG002, B027
+        """Before the first trial of a session; ``study.finished`` holds the trials of earlier sessions.
+
+        Returns:
+            What the user should be told and scripts need, or None.
+        """
+        return None
+
+    def probe_finished(self, study: StudyInfo, done: int, total: int, ctx: ObserverContext) -> None:  # noqa: B027
+        """Each time that the effects of some more cuts were measured."""
+
+    def trial_finished(self, study: StudyInfo, result: TrialResult, ctx: ObserverContext) -> None:  # noqa: B027
+        """When a trial is complete, failed or rejected, in the order of finishing."""
+
+    def study_finished(self, study: StudyInfo, outcome: StudyOutcome, ctx: ObserverContext) -> None:  # noqa: B027
+        """At the end of a session, interrupted or not, after the front was measured on the test split."""

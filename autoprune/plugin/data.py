@@ -2,17 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 SplitName = Literal["train", "validation", "test"]
-Batch = tuple[tuple["Tensor", ...], "Tensor"]
-"""Inputs, each of shape (N, …), as positional arguments of the model; targets of shape (N,)."""
+Targets: TypeAlias = "Tensor | Mapping[str, Tensor]"
+"""What is right: a tensor of shape (N, …), or several by name. Which, and of what shape, is the task's to say."""
+Batch: TypeAlias = "tuple[Inputs, Any]"
+"""Inputs and their `Targets`."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is called with: positional and keyword tensors, each of shape (N, …).
+
+    Example:
+        >>> logits = inputs.feed(model)  # model(*inputs.args, **inputs.kwargs)
+    """
+
+    args: tuple[Tensor, ...] = ()
+    kwargs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Inputs:
+        """A tensor, several in order, or several by name, as inputs.
+
+        Raises:
+            TypeError: It is none of these.
+        """
+        import torch
+
+        if isinstance(given, Inputs):
+            return given
+        if isinstance(given, torch.Tensor):
+            return cls((given,))
+        if isinstance(given, Mapping):
+            return cls(kwargs=dict(given))
+        if isinstance(given, Sequence) and all(isinstance(each, torch.Tensor) for each in given):
+            return cls(tuple(given))
+        raise TypeError(f"inputs are a tensor, several, or several by name; this is a {type(given).__name__}")
+
+    def __post_init__(self) -> None:
+        if not self.args and not self.kwargs:
+            raise ValueError("inputs hold no tensor")
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.first)
+
+    def __getitem__(self, index: Any) -> Inputs:
+        """Those samples: an index of shape (M,), a mask of shape (N,) or a slice."""
+        return self.map(lambda tensor: tensor[index])
+
+    @property
+    def first(self) -> Tensor:
+        """What is normalised and attacked: the first positional tensor, or the first by name if there is none."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+
+    def with_first(self, tensor: Tensor) -> Inputs:
+        """The same with another first tensor."""
+        if self.args:
+            return Inputs((tensor, *self.args[1:]), self.kwargs)
+        return Inputs(kwargs={**self.kwargs, next(iter(self.kwargs)): tensor})
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, positional ones first."""
+        return (*self.args, *self.kwargs.values())
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """Each tensor changed alike."""
+        return Inputs(tuple(map(change, self.args)), {name: change(tensor) for name, tensor in self.kwargs.items()})
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """On that device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def feed(self, model: nn.Module | Callable[..., Any]) -> Any:
+        """What the model returns for them."""
+        return model(*self.args, **self.kwargs)
 
 
 @dataclass(frozen=True)
@@ -23,22 +96,29 @@ class Split:
     """
 
     length: int
-    fetch: Callable[[Tensor], Batch]
-    """Indices, int64 of shape (N,), to the batch of those samples on the CPU."""
+    read: Callable[[Tensor], tuple[Any, Any]] = field(repr=False)
+    """Indices, int64 of shape (N,), to inputs (whatever `Inputs.of` takes) and targets of those samples on the CPU."""
 
     def __len__(self) -> int:
         return self.length
 
     @classmethod
-    def of_tensors(cls, inputs: tuple[Tensor, ...], targets: Tensor) -> Split:
+    def of_tensors(cls, inputs: Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor], targets: Targets) -> Split:
         """A split whose samples all are in memory; ``uint8`` images are scaled to [0, 1] as they are fetched."""
         import torch
 
-        def fetch(index: Tensor) -> Batch:
-            picked = tuple(t[index] for t in inputs)
-            return tuple(t.float() / 255 if t.dtype == torch.uint8 else t for t in picked), targets[index]
+        whole = Inputs.of(inputs)
 
-        return cls(length=len(targets), fetch=fetch)
+        def read(index: Tensor) -> Batch:
+            picked = whole[index].map(lambda t: t.float() / 255 if t.dtype == torch.uint8 else t)
+            return picked, mapped(lambda tensor: tensor[index], targets)
+
+        return cls(length=len(whole), read=read)
+
+    def fetch(self, index: Tensor) -> Batch:
+        """The samples of those indices, int64 of shape (N,), on the CPU."""
+        inputs, targets = self.read(index)
+        return Inputs.of(inputs), targets
 
     def batches(
         self,
@@ -62,7 +142,14 @@ class Split:
         order = torch.arange(count) if generator is None else torch.randperm(self.length, generator=generator)[:count]
         for index in order.split(size):  # type: ignore[no-untyped-call]
             inputs, targets = self.fetch(index)
-            yield tuple(t.to(device) for t in inputs), targets.to(device)
+            yield inputs.to(device), mapped(lambda tensor: tensor.to(device), targets)
+
+
+def mapped(change: Callable[[Tensor], Tensor], targets: Targets) -> Any:
+    """Targets, each tensor of them changed alike."""
+    if isinstance(targets, Mapping):
+        return {name: change(tensor) for name, tensor in targets.items()}
+    return change(targets)
 
 
 @dataclass(frozen=True)
@@ -75,12 +162,13 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Data:
-    """Train, validation and test splits of a classification problem. The splits share no sample."""
+    """Train, validation and test splits. They share no sample."""
 
     train: Split
     validation: Split
     test: Split
-    classes: int
+    classes: int | None = None
+    """How many there are, where targets are classes."""
     normalization: Normalization | None = None
     bounds: tuple[float, float] | None = None
     """Smallest and largest legal value of the first input, in input units; None where an attack makes no sense

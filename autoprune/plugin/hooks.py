@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from autoprune.plugin.contracts import Component
+from autoprune.plugin.component import Component
 from autoprune.plugin.results import Facts, StudyInfo, StudyOutcome, TrialResult
 
 PROJECT = "autoprune"

@@ -34,6 +34,9 @@ class TrialResult(_Record):
     scorers: dict[str, str]
     """Label of the scorer that ranked it, per group that lost units."""
     strategy: str
+    """Label of its strategy."""
+    knobs: dict[str, float | str] = {}
+    """What was chosen besides the ratios."""
     precision: str = "float32"
     """Of forward passes without gradients, ``float32`` or ``bfloat16``."""
     metrics: dict[str, Measured]

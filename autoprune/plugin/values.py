@@ -8,12 +8,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from pathlib import Path
+
+    from torch import Tensor
 
 Direction = Literal["minimize", "maximize"]
 Role = Literal["output", "input", "vector"]
@@ -43,6 +45,10 @@ class Metric:
     """Which way is better."""
     cost: Cost
     description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction):
+            raise ValueError(f"metric {self.name}: direction is minimize or maximize, not {self.direction!r}")
 
 
 class Measured(BaseModel):
@@ -148,9 +154,9 @@ class Sensitivity:
     cut_units: tuple[int, ...]
     """Units that go, ascending, none of them 0."""
     divergence: tuple[float, ...]
-    """Mean Kullback–Leibler divergence of the predictions from the dense model's, in nats."""
+    """Mean divergence of the outputs from the dense model's, as the task measures it."""
     agreement: tuple[float, ...]
-    """Share of the samples whose largest output is still the dense model's."""
+    """Mean share of what the dense model says that is still said, as the task counts it."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,27 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class LayerCosts:
+    """Exact size of one layer of a pruned network."""
+
+    kind: str
+    """Class of its module: ``Linear``."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shapes of its own parameters and buffers, by their names in the layer."""
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an exporter wrote."""
+
+    path: Path
+    """The file or folder to open."""
+    description: str = ""
+    """What it is and how to open it, in a line."""
+
+
+@dataclass(frozen=True)
 class Candidate:
     """What one trial tries: a ratio per group."""
 
@@ -175,14 +202,3 @@ class Candidate:
     """Achieved ratio per group: the fraction of its units that goes, already rounded to whole units."""
     cut_units: Mapping[str, int]
     """Number of units that go, per group."""
-
-
-@dataclass(frozen=True)
-class PrunedModel:
-    """What a strategy returns."""
-
-    network: nn.Module
-    """The smaller network, a copy: the dense one is untouched."""
-    kept: Mapping[str, Tensor]
-    """Per group the units that stayed, as ``PruneContext.select`` gives them: sorted indices, int64; of weights and
-    kernels a bool for each of the U units, False where it was set to zero."""
