@@ -1,4 +1,4 @@
-"""What each piece of the search is worth: ``python -m tests.benchmarks.ablation`` writes docs/ablation.md.
+"""What each piece of the search is worth: ``python -m tests.benchmarks.ablation`` writes docs/measured/ablation.md.
 
     --tasks digits sst2-transformer resnet20    --seeds 3    --trials 60    --pieces "without moves" …
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pieces", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows, if not all")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "autoprune-ablation")
     parser.add_argument("--note", default="", help="a remark for the page's head")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "ablation.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measured" / "ablation.md")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     marks = [mark for mark in (10, 20, 40, 60, 80, 120) if mark <= options.trials]
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"`python -m tests.benchmarks.ablation {command}`, one thread of {machine}, {versions}. Hypervolume"
         " after so many candidates: median over the seeds (worst–best). Tasks and reference points are those of"
         " [the comparison with other searches](benchmarks.md), but for the scorers, which are the default ones,"
-        " unless a row says otherwise. What was tried and left out is in [left_out.md](left_out.md)."
+        " unless a row says otherwise. What was tried and left out is in [left_out.md](../left_out.md)."
     )
     parts = ["# What each piece of the search is worth", head, *([options.note] if options.note else [])]
     for name in options.tasks:

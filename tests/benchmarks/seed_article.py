@@ -413,7 +413,7 @@ def main() -> None:
     """Run what has not been run, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "seed_article", help="files between the steps")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "seed_article.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "measured" / "seed_article.md")
     parser.add_argument("--note", default="", help="what the page should say about this run, in markdown")
     options = parser.parse_args()
     torch.set_num_threads(1)

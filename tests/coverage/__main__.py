@@ -1,4 +1,4 @@
-"""The coverage table: ``python -m tests.coverage [--only PATTERN] [--jobs 2] [--output docs/coverage.md]``.
+"""The coverage table: ``python -m tests.coverage [--only PATTERN] [--jobs 2] [--output docs/measured/coverage.md]``.
 
 Every case runs in a process of its own with a time limit. Rows go to a JSON-lines file beside the output as they come;
 with ``--resume`` cases that it holds are not run again.
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for one case")
     parser.add_argument("--peer-limit", type=float, default=45.0, help="seconds of them for Torch-Pruning")
-    parser.add_argument("--output", type=Path, default=Path("docs/coverage.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/measured/coverage.md"))
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

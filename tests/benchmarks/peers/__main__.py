@@ -1,4 +1,4 @@
-"""Every method on every task: ``python -m tests.benchmarks.peers``, then ``docs/benchmarks.md`` and its figures.
+"""Every method on every task, ``python -m tests.benchmarks.peers``; ``docs/measured/benchmarks.md`` and its figures.
 
     --tasks resnet20 digits    --methods ours hand-tpe    --seeds 5    --jobs 1
     --modelopt-python PATH     an interpreter with `pip install . nvidia-modelopt torchprofile==0.0.4 huggingface_hub`
@@ -126,7 +126,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each on one thread")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds for one run")
     parser.add_argument("--results", type=Path, help="folder of the results")
-    parser.add_argument("--output", type=Path, help="the page; docs/benchmarks.md if left out")
+    parser.add_argument("--output", type=Path, help="the page; docs/measured/benchmarks.md if left out")
     parser.add_argument("--note", default="", help="a remark on this machine or these runs, for the page's head")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
@@ -136,7 +136,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     quick = options.quick
     options.results = options.results or (RESULTS / "quick" if quick else RESULTS)
-    options.output = options.output or (options.results if quick else ROOT / "docs") / "benchmarks.md"
+    options.output = options.output or (options.results if quick else ROOT / "docs" / "measured") / "benchmarks.md"
     options.tasks = options.tasks or (["digits"] if quick else list(TASKS))
     options.methods = options.methods or list(METHODS)
     options.seeds = options.seeds or (1 if quick else 5)

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md`` from the results that are there."""
+"""``docs/measured/benchmarks.md`` from the results that are there."""
 
 from __future__ import annotations
 
