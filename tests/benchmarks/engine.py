@@ -1,6 +1,6 @@
 """Discovering a model's structure and applying a candidate, next to Torch-Pruning in the same run.
 
-    python tests/benchmarks/engine.py [--only vit-s …] [--skip depth memory] [--output docs/measured/engine_benchmarks.md]
+    python tests/benchmarks/engine.py [--only vit-s …] [--skip depth] [--output docs/measured/engine_benchmarks.md]
 
 Prints a markdown table of medians with quartiles. A candidate keeps half of every group. Torch-Pruning works in place,
 so that each of its candidates is a copy, a dependency graph and a pruning with the same ratio (heads whole, the last
