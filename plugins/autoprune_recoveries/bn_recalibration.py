@@ -9,9 +9,7 @@ from pydantic import Field
 from autoprune.plugin import Recovery
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from autoprune.plugin import PruneContext
+    from autoprune.plugin import PruneContext, Pruned
 
 
 class BatchNormRecalibration(Recovery):
@@ -27,11 +25,12 @@ class BatchNormRecalibration(Recovery):
     samples: int = Field(default=512, ge=2, description="Train samples that the statistics are taken over.")
     batch_size: int = Field(default=128, ge=2, description="Samples in one forward pass.")
 
-    def recover(self, network: nn.Module, ctx: PruneContext) -> None:
+    def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
         """Average the batch statistics over the samples; only batch norms are in train mode meanwhile."""
         import torch
         from torch.nn.modules.batchnorm import _BatchNorm
 
+        network = pruned.network
         norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
         if not norms:
             return
@@ -49,7 +48,7 @@ class BatchNormRecalibration(Recovery):
                 for inputs, _ in ctx.data.train.batches(
                     self.batch_size, samples=samples, device=ctx.device, generator=ctx.generator()
                 ):
-                    predictor(*inputs)
+                    inputs.feed(predictor)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from autoprune.plugin import Recovery
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from autoprune.plugin import PruneContext
+    from autoprune.plugin import PruneContext, Pruned
 
 
 class NoRecovery(Recovery):
@@ -17,5 +15,5 @@ class NoRecovery(Recovery):
 
     name = "none"
 
-    def recover(self, network: nn.Module, ctx: PruneContext) -> None:
+    def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
         """Nothing to do."""

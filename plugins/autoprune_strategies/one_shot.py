@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from autoprune.plugin import Candidate, PrunedModel, Recovery, Strategy
-from autoprune_recoveries.nothing import NoRecovery
+from autoprune.plugin import Candidate, Recoveries, Strategy
 
 if TYPE_CHECKING:
-    from autoprune.plugin import PruneContext
+    from autoprune.plugin import PruneContext, Pruned
 
 
 class OneShot(Strategy):
@@ -18,11 +17,12 @@ class OneShot(Strategy):
 
     name = "one-shot"
 
-    recover: Recovery = Field(default=NoRecovery(), description="Wins back what the cut cost.")
+    recover: Recoveries = Field(default=(), description="Wins back what the cut cost: one, or several in sequence.")
 
-    def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
+    def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         """Rank, cut, recover."""
-        kept = ctx.select(ctx.scores(), candidate.cut_units)
-        network = ctx.cut(kept)
-        self.recover.recover(network, ctx)
-        return PrunedModel(network=network, kept=kept)
+        pruned = ctx.start()
+        pruned = ctx.cut(pruned, ctx.select(ctx.score(pruned), candidate.cut_units))
+        for recovery in self.recover:
+            recovery.recover(pruned, ctx)
+        return pruned
