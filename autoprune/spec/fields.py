@@ -52,11 +52,27 @@ def _reference(value: object) -> object:
 Reference = Annotated[dict[str, Any], BeforeValidator(_reference)]
 """``{use: name, …options}``: a registered component and its options, checked against the component's class."""
 
+
+class Choose(Strict):
+    """``{choose: [reference, …]}``: several components, of which the search chooses one."""
+
+    choose: list[Reference] = Field(min_length=2, description="The search chooses one of these.")
+
+
+def _form(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "<list>"
+    chosen = isinstance(value, Choose) or (isinstance(value, Mapping) and "choose" in value and "use" not in value)
+    return "<choose>" if chosen else "<one>"
+
+
 References = Annotated[
-    Annotated[Reference, Tag("<one>")] | Annotated[list[Reference], Field(min_length=1), Tag("<list>")],
-    Discriminator(lambda value: "<list>" if isinstance(value, list | tuple) else "<one>"),
+    Annotated[Reference, Tag("<one>")]
+    | Annotated[list[Reference], Field(min_length=1), Tag("<list>")]
+    | Annotated[Choose, Tag("<choose>")],
+    Discriminator(_form),
 ]
-"""One reference, or a list of several."""
+"""One reference, a list of several, or several to choose from."""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = re.compile(rf"(?:(?P<hours>{_NUMBER})h)?(?:(?P<minutes>{_NUMBER})m)?(?:(?P<seconds>{_NUMBER})s)?")

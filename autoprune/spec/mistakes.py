@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from autoprune.errors import Mistake
+from autoprune.spec.annotations import inside, is_list, is_model
 from autoprune.spec.document import Document, KeyPath
 from autoprune.spec.model import Spec
 
@@ -59,7 +58,7 @@ def mistakes_of(
     *,
     data: Any,
     model: type[BaseModel],
-    at: KeyPath = (),
+    place: Callable[[KeyPath], KeyPath] = lambda path: path,
     concrete: Concrete = lambda model, _: model,
 ) -> list[Mistake]:
     """A validation's errors, one mistake per place.
@@ -69,16 +68,15 @@ def mistakes_of(
         document: Where the data stands.
         data: What was validated.
         model: What it was validated by.
-        at: Path of the data in the document.
+        place: Tells where in the document a path of the data stands.
         concrete: Tells the class behind a contract.
     """
     faults = [_Fault.of(line, data, lambda path: _known_keys(model, path, data, concrete)) for line in error.errors()]
     places: dict[KeyPath, list[_Fault]] = {}
     for fault in _without_other_branches(faults):
         places.setdefault(fault.path, []).append(fault)
-    return [
-        document.mistake((*at, *path), _joined(here)) for path, here in places.items() if document.reads((*at, *path))
-    ]
+    told = [(place(path), _joined(here)) for path, here in places.items()]
+    return [document.mistake(path, message) for path, message in told if document.reads(path)]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -209,37 +207,14 @@ def _known_keys(model: type[BaseModel], path: KeyPath, data: Any, concrete: Conc
     reached: list[Any] = [model]
     node = data
     for part in path:
-        reached = [inner for kind in reached for inner in _inside(_model(kind, node, concrete), part)]
+        reached = [inner for kind in _taken(reached, node, concrete) for inner in inside(kind, part)]
         node = node[part]
-    models = [_model(kind, node, concrete) for kind in reached]
-    return {field.alias or name for kind in models if _is_model(kind) for name, field in kind.model_fields.items()}
+    models = [kind for kind in _taken(reached, node, concrete) if is_model(kind)]
+    return {field.alias or name for kind in models for name, field in kind.model_fields.items()}
 
 
-def _model(kind: Any, data: Any, concrete: Concrete) -> Any:
-    return concrete(kind, data) if _is_model(kind) else kind
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _flat(annotation: Any) -> Iterator[Any]:
-    """The types of a union, without their annotations."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        yield from _flat(typing.get_args(annotation)[0])
-    elif origin in (typing.Union, types.UnionType):
-        for member in typing.get_args(annotation):
-            yield from _flat(member)
-    else:
-        yield annotation
-
-
-def _inside(kind: Any, part: str | int) -> Iterator[Any]:
-    """The types that may stand under a key of that type."""
-    if _is_model(kind):
-        for name, field in kind.model_fields.items():
-            if part in (name, field.alias):
-                yield from _flat(field.annotation)
-    elif arguments := typing.get_args(kind):
-        yield from _flat(arguments[-1] if isinstance(part, str) else arguments[0])
+def _taken(kinds: Iterable[Any], node: Any, concrete: Concrete) -> Iterator[Any]:
+    """What data may be validated by; a mapping where a list may stand, by the type of its items."""
+    for kind in kinds:
+        items = inside(kind, 0) if isinstance(node, Mapping) and is_list(kind) else (kind,)
+        yield from (concrete(each, node) if is_model(each) else each for each in items)

@@ -172,7 +172,8 @@ class Search(_Section):
         description="Of forward passes in the search; auto takes bfloat16 where the hardware has it, the model is large"
         " enough to gain and predicts the same (divergence below 0.001 nats). The front is measured again in float32.",
     )
-    workers: int = Field(default=1, ge=1, description="Processes that run trials side by side.")
+    workers: int = Field(default=1, ge=1, description="Trials that run side by side.")
+    executor: Reference = Field(default={"use": "local"}, description="Where trials run.")
     storage: str | None = Field(
         default=None, description="An Optuna storage URL; a journal file in the study's folder if left out."
     )
@@ -200,21 +201,31 @@ class Spec(_Section):
     name: Annotated[
         str, matching(_NAME, "must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'")
     ] = Field(max_length=100, description="Names the study.", json_schema_extra={"pattern": f"^{_NAME}$"})
+    plugins: list[str] = Field(
+        default=[], description="Python files with components of your own; the study keeps copies of them."
+    )
     model: Reference = Field(description="Where the dense model comes from.")
     data: Reference = Field(description="Where the data comes from.")
+    task: Reference = Field(default={"use": "classification"}, description="What right means for the model.")
     search_space: SearchSpace = Field(default=SearchSpace(), description="Which units may go, and how many of them.")
     scorer: References = Field(
         default=[{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}],
-        description="Ranks units; of a list, each group has the one whose cuts of it turn out to do least harm.",
+        description="Ranks units; of a list, each group has the one whose cuts of it turn out to do least harm; of"
+        " {choose: […]}, the search chooses one for all groups.",
     )
     strategy: References = Field(
         default={"use": "one-shot"},
-        description="Turns ratios into a pruned model; of a list, the search chooses.",
+        description="Turns ratios into a pruned model; of a list or {choose: […]}, the search chooses.",
+    )
+    transforms: list[Reference] = Field(
+        default=[], description="Replace modules of the pruned model, one after the other."
     )
     evaluators: list[Reference] = Field(min_length=1, description="What is measured in every trial.")
     objectives: dict[str, Direction] = Field(min_length=1, description="Metrics to minimize or maximize.")
     constraints: dict[str, BoundField] = Field(default={}, description='Bounds on metrics, as ">= 0.80".')
     search: Search = Field(default=Search(), description="How long, by which algorithm and where the search runs.")
+    exporters: list[Reference] = Field(default=[], description="Write the front's models in forms for elsewhere.")
+    observers: list[Reference] = Field(default=[], description="Watch the search.")
     tracking: Tracking = Field(default=Tracking(), description="Where every trial and the front are recorded.")
     device: Annotated[str, matching(_DEVICE, "must be auto, cpu, cuda or cuda:0, cuda:1, …")] = Field(
         default="auto",
