@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
+from autoprune.plugin import Inputs
 from autoprune.structure.graph.labeler import Labeler
 from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
@@ -26,7 +27,7 @@ Form = Literal["auto", "modules", "graph"]
 
 def discover(
     network: nn.Module,
-    inputs: Sequence[Tensor],
+    inputs: Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor],
     granularities: Sequence[str] = ("channels",),
     *,
     form: Form = "auto",
@@ -38,7 +39,8 @@ def discover(
 
     Args:
         network: The dense network; left as it was.
-        inputs: Positional example inputs, each of shape (N, …), N ≥ 2, as the network takes them (normalised).
+        inputs: Example inputs, positional or by keyword, each of shape (N, …), N ≥ 2, as the network takes them
+            (normalised).
         granularities: What may be cut: ``channels`` (and neurons, heads, hidden units), ``blocks``, and one of
             ``weights``, ``kernels`` and N:M such as ``2:4``.
         form: What a pruned network is: the network's own ``modules``, or its exported ``graph`` with other sizes.
@@ -49,7 +51,7 @@ def discover(
             ``form`` asks for it.
     """
     with _collecting_later():
-        return _discovered(network, inputs, granularities, form)
+        return _discovered(network, Inputs.of(inputs), granularities, form)
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-def _discovered(network: nn.Module, inputs: Sequence[Tensor], granularities: Sequence[str], form: Form) -> Structure:
+def _discovered(network: nn.Module, inputs: Inputs, granularities: Sequence[str], form: Form) -> Structure:
     traced = trace(network, inputs)
     _check_finite(network, inputs)
     read = _read(network, inputs, traced, form) if "channels" in granularities else Reading(Labeler(traced, {}).label())
@@ -83,9 +85,9 @@ def _discovered(network: nn.Module, inputs: Sequence[Tensor], granularities: Seq
     return build(network, traced, read, others)
 
 
-def _check_finite(network: nn.Module, inputs: Sequence[Tensor]) -> None:
+def _check_finite(network: nn.Module, inputs: Inputs) -> None:
     with evaluating(network), torch.no_grad():
-        outputs = [leaf for leaf in pytree.tree_leaves(network(*inputs)) if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in pytree.tree_leaves(inputs.feed(network)) if isinstance(leaf, Tensor)]
     if any(output.is_floating_point() and output.isnan().any() for output in outputs):
         raise StructureError(
             f"{type(network).__name__} returns NaN on the example, so that no cut of it can be verified; "
@@ -93,7 +95,7 @@ def _check_finite(network: nn.Module, inputs: Sequence[Tensor]) -> None:
         )
 
 
-def _read(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, form: Form) -> Reading:
+def _read(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) -> Reading:
     read = verified(network, inputs, traced) if form != "graph" else None
     share = 0.0 if read is None else _share(network, traced, read)
     if read is not None and (form == "modules" or (not read.refused and share >= _ENOUGH)):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
-from autoprune.plugin import Costs, Group
+from autoprune.plugin import Costs, Group, Inputs
 from autoprune.structure.costs.model import CostModel, cost_model
 from autoprune.structure.costs.table import CostTable, cost_table
 from autoprune.structure.graph.labeling import Labeling
@@ -46,7 +46,7 @@ class Structure:
     """Module and attribute that holds a size to the units of the dimension that it counts; -1 where none is."""
     _averages: Mapping[tuple[str, str, int], tuple[int, Tensor]] = field(repr=False)
     """Module, operator and number of its call there to the dimension that it averages over, and the units along it."""
-    example: tuple[Tensor, ...] = field(repr=False)
+    example: Inputs = field(repr=False)
     """What it was found with."""
     _template: Template | None = field(repr=False)
     """The exported graph, where that is the pruned model."""
@@ -268,7 +268,8 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         read: What was found in it.
         others: What else can be cut; nothing if None.
     """
-    found, refused = read.found, read.refused
+    found, refused, example = read.found, read.refused, traced.example
+    assert example is not None  # noqa: S101  a network is traced with one
     others = others or Others()
     groups, uncut = find_groups(found, traced.tensors) if others.channels else ((), ())
     refusals = tuple(Uncut(layer, g.units, refused[g.name]) for g in groups if g.name in refused for layer in g.layers)
@@ -301,7 +302,7 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         _shapes=_shapes(network, aliases),
         _owners=owners,
         _sizes={key: unit_of_atom[labels] for key, labels in read.sizes.items()},
-        example=traced.example,
+        example=example,
         _template=read.template,
         _unit_of_atom=unit_of_atom if read.template else torch.zeros(0),
         _averages={

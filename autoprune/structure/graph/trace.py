@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from autoprune.errors import StructureError
+from autoprune.plugin import Inputs
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class Traced:
     """Placeholder of the graph to the name of the parameter or buffer that it stands for."""
     constants: dict[str, Tensor]
     """Placeholder to a constant that the model's code makes."""
-    inputs: tuple[str, ...]
-    """Placeholders of the model's inputs."""
-    example: tuple[Tensor, ...]
-    """What it was traced with."""
+    inputs: Mapping[str, str]
+    """Placeholders of the model's inputs, in order, to their keyword; empty for positional ones."""
+    example: Inputs | None
+    """What it was traced with, where that is known."""
 
     @property
     def batch(self) -> int:
         """Samples in the example."""
-        return int(self.example[0].shape[0])
+        return 0 if self.example is None else len(self.example)
 
     @property
     def graph(self) -> fx.GraphModule:
@@ -44,13 +45,13 @@ class Traced:
         return module
 
     @classmethod
-    def of(cls, program: ExportedProgram, named: Mapping[str, Tensor], example: Sequence[Tensor]) -> Traced:
+    def of(cls, program: ExportedProgram, named: Mapping[str, Tensor], example: Inputs | None = None) -> Traced:
         """Sort the placeholders of an exported program.
 
         Args:
             program: What ``torch.export`` made.
             named: The parameters and buffers of the model.
-            example: What it was traced with.
+            example: What it was traced with; None if that is not known.
         """
         names: dict[str, str] = {}
         constants: dict[str, Tensor] = {}
@@ -68,7 +69,19 @@ class Traced:
         canonical: dict[int, str] = {}
         names = {place: canonical.setdefault(id(named[name]), name) for place, name in names.items()}
         tensors = {name: named[name].detach() for name in names.values()}
-        return cls(program, tensors, names, constants, tuple(inputs), tuple(example))
+        return cls(
+            program, tensors, names, constants, dict(zip(inputs, _keywords(program, len(inputs)), strict=True)), example
+        )
+
+
+def _keywords(program: ExportedProgram, count: int) -> list[str]:
+    """Of ``count`` inputs in the order of the program: the keyword of each, empty for positional ones."""
+    spec = program.call_spec.in_spec
+    by_name = spec.child(1) if spec is not None and spec.num_children == 2 else None
+    names = (
+        [] if by_name is None or by_name.num_leaves != by_name.num_children else list(map(str, by_name.context or ()))
+    )
+    return [""] * (count - len(names)) + names
 
 
 @contextmanager
@@ -83,12 +96,12 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Traced:
+def trace(network: nn.Module, inputs: Inputs) -> Traced:
     """Export a model in ``eval()``.
 
     Args:
         network: The model; left as it was.
-        inputs: Positional example inputs, each of shape (N, …).
+        inputs: Example inputs.
 
     Raises:
         StructureError: ``torch.export`` cannot trace it.
@@ -96,7 +109,7 @@ def trace(network: nn.Module, inputs: Sequence[Tensor]) -> Traced:
     try:
         with evaluating(network), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
-            program = torch.export.export(network, tuple(inputs), strict=False)
+            program = torch.export.export(network, inputs.args, dict(inputs.kwargs), strict=False)
     except Exception as error:  # torch.export raises dozens of types, some of them private
         cause = (str(error).strip().splitlines() or [""])[0]
         raise StructureError(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from autoprune.plugin import Group
+from autoprune.plugin import Group, Inputs
 from autoprune.structure.graph.operators import ELEMENTWISE, MOVES, SAME, operator_name
 from autoprune.structure.graph.trace import Traced, evaluating, modules_of
 from autoprune.structure.surgery.exported import BlockNodes
@@ -23,7 +23,7 @@ from autoprune.structure.surgery.exported import BlockNodes
 _NORMS = frozenset(f"aten::{kind}_norm" for kind in ("batch", "layer", "group", "instance", "rms"))
 
 
-def find_blocks(network: nn.Module, inputs: Sequence[Tensor], traced: Traced) -> dict[str, int]:
+def find_blocks(network: nn.Module, inputs: Inputs, traced: Traced) -> dict[str, int]:
     """Names of the innermost blocks with a way around them, in the order of the network.
 
     A block is an item of an ``nn.Sequential`` or ``nn.ModuleList``, or one of several modules of a class in one
@@ -82,7 +82,7 @@ def _inside(traced: Traced) -> dict[str, set[fx.Node]]:
     return inside
 
 
-def _calls(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, int]:
+def _calls(network: nn.Module, inputs: Inputs) -> dict[str, int]:
     """Modules with parameters called once, whose (first) output has the shape of their first argument."""
     seen: dict[str, list[int | None]] = defaultdict(list)
 
@@ -105,7 +105,7 @@ def _calls(network: nn.Module, inputs: Sequence[Tensor]) -> dict[str, int]:
     try:
         with evaluating(network), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the model's own
-            network(*inputs)
+            inputs.feed(network)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ShapesCollection
 
 from autoprune.errors import StructureError
+from autoprune.plugin import Inputs
 from autoprune.structure.graph.trace import evaluating
 from autoprune.structure.surgery.exported import GraphNetwork, from_program
 
 
-def save_program(network: nn.Module, inputs: Sequence[Tensor], file: str | Path) -> None:
+def save_program(
+    network: nn.Module, inputs: Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor], file: str | Path
+) -> None:
     """Export a network in ``eval()`` to a ``.pt2`` file that `load_program` opens, for any batch size.
 
     Args:
         network: Left as it was.
-        inputs: Positional example inputs, each of shape (N, …), N ≥ 2.
+        inputs: Example inputs, positional or by keyword, each of shape (N, …), N ≥ 2.
         file: Is overwritten.
 
     Raises:
-        StructureError: ``torch.export`` cannot trace it.
+        StructureError: ``torch.export`` cannot trace it, or not for any batch size: its code takes a keyword that its
+            signature does not name.
     """
-    sizes = [{0: Dim.AUTO} for _ in inputs]
+    given, sizes = Inputs.of(inputs), ShapesCollection()  # type: ignore[no-untyped-call]
+    for tensor in given.tensors:
+        sizes[tensor] = {0: Dim.AUTO}
+    args, kwargs = given.args, dict(given.kwargs)
+    named = inspect.signature(network.forward).parameters
+    if unnamed := [name for name in kwargs if name not in named]:
+        raise StructureError(
+            f"{type(network).__name__} takes {unnamed[0]} by **: torch.export cannot trace that for any batch size; "
+            "name it in the signature of forward()"
+        )
     with evaluating(network), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
         try:
-            program = torch.export.export(network, tuple(inputs), dynamic_shapes=sizes, strict=False)
+            shapes: Any = sizes.dynamic_shapes(network, args, kwargs)  # type: ignore[no-untyped-call]
+            program = torch.export.export(network, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch.export raises dozens of types, some of them private
             cause = (str(error).strip().splitlines() or [""])[0]
             raise StructureError(f"torch.export cannot trace {type(network).__name__}: {cause}") from error

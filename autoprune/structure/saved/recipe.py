@@ -6,7 +6,7 @@ The recipe says how to build the dense model, which indices every tensor keeps a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
-from autoprune.host.plugins import PluginHost
-from autoprune.plugin import ModelSource, Normalization, SourceContext
+from autoprune.plugin import Inputs, ModelSource, Normalization, SourceContext
 from autoprune.structure.saved.program import load_program, save_program
 from autoprune.structure.surgery.cut import Plan, apply, keep_zero
 from autoprune.structure.surgery.exported import GraphNetwork
@@ -68,7 +67,7 @@ def save_pruned(
     source: ModelSource,
     ctx: SourceContext,
     normalization: Normalization | None = None,
-    example: Sequence[Tensor] = (),
+    example: Inputs | None = None,
 ) -> None:
     """Save a pruned network so that `load_pruned` opens it.
 
@@ -103,6 +102,7 @@ def save_pruned(
     if earlier is not None and not graph:
         recipe = _composed(read_recipe(earlier), recipe)
     if graph:
+        assert example is not None  # noqa: S101  structures have one
         save_program(network, example, folder / PROGRAM_FILE)
     else:
         save_file(_weights(network), folder / WEIGHTS_FILE)
@@ -199,6 +199,8 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def _build(recipe: Recipe, folder: Path) -> nn.Module:
+    from autoprune.host.plugins import PluginHost
+
     try:
         source = ModelSource.model_validate(recipe.model, context=PluginHost())
     except ValidationError as error:

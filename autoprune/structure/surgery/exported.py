@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
+from autoprune.plugin import Inputs
 from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced, trace
 from autoprune.structure.surgery.rewrite import Edit, normalise
@@ -116,9 +117,7 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
     return network
 
 
-def make_template(
-    network: nn.Module, inputs: Sequence[Tensor], traced: Traced, blocks: Mapping[str, BlockNodes]
-) -> Template:
+def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Mapping[str, BlockNodes]) -> Template:
     """Make a traced graph independent of the batch size, with its tensors as attributes.
 
     A second trace with one more sample tells which numbers depend on the batch size, and how.
@@ -134,7 +133,7 @@ def make_template(
     """
     if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
         raise StructureError("its graph changes its own state")
-    more = trace(network, [torch.cat([x, x[:1]]) for x in inputs])
+    more = trace(network, inputs.map(lambda x: torch.cat([x, x[:1]])))
     for each in (traced, more):
         normalise(each.graph.graph)
     pairs = list(zip(traced.graph.graph.nodes, more.graph.graph.nodes, strict=False))
@@ -160,7 +159,7 @@ def make_template(
 
 def from_program(program: ExportedProgram) -> GraphNetwork:
     """The network of an exported program, whose batch norms and dropouts are modules again."""
-    traced = Traced.of(program, program.state_dict, ())
+    traced = Traced.of(program, program.state_dict)
     graph, nodes = _opened(traced)
     root = _root(graph, traced, program)
     extras = _bind(graph, nodes, traced, lambda owner: isinstance(root.get_submodule(owner), _BatchNorm))
@@ -178,8 +177,11 @@ def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Se
 
 
 def _opened(traced: Traced) -> tuple[fx.Graph, dict[str, fx.Node]]:
-    """A copy of a traced graph that returns what the network does, and its nodes by the names in the traced one."""
+    """A copy of a traced graph that takes and returns what the network does, and its nodes by their traced names."""
     graph, nodes = _copied(traced.graph.graph)
+    for name, keyword in traced.inputs.items():
+        if keyword:
+            nodes[name].target = keyword
     (result,) = (node for node in graph.nodes if node.op == "output")
     result.args = (pytree.tree_unflatten(list(result.args[0]), traced.program.call_spec.out_spec),)
     return graph, nodes
@@ -206,7 +208,7 @@ def _scale(
     for before, after in pairs:
         for path, small, large in _different(before.args, after.args):
             if size is None:
-                first = nodes[traced.inputs[0]]
+                first = nodes[next(iter(traced.inputs))]
                 with graph.inserting_after(first):
                     size = graph.call_function(torch.ops.aten.sym_size.int, (first, 0))
                 _after_placeholders(graph, size)

@@ -75,11 +75,11 @@ class Masked(nn.Module):
     def _leave(self, *_: Any) -> None:
         self._running.pop()
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the network's."""
         self._running.clear()
         with _KeptNorms(self._kept, self._averages, self._running):
-            return self.network(*inputs)
+            return self.network(*args, **kwargs)
 
 
 def _given(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from autoprune.plugin import Group
+from autoprune.plugin import Group, Inputs
 from autoprune.structure.graph.labeler import Labeler
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.trace import Traced, evaluating, module_of
@@ -49,7 +49,7 @@ class _Ways:
     """Node to the way it spreads units over dimensions."""
 
 
-def verified(network: nn.Module, inputs: Sequence[Tensor], traced: Traced, template: Template | None = None) -> Reading:
+def verified(network: nn.Module, inputs: Inputs, traced: Traced, template: Template | None = None) -> Reading:
     """Which groups verify, and why the others do not; in the exported graph where its template is given.
 
     All groups are cut at once first. Only if that fails are they tried apart, and before a group is given up: other
@@ -69,14 +69,14 @@ class _Labelled:
 
 
 class _Verifier:
-    def __init__(self, network: nn.Module, inputs: Sequence[Tensor], traced: Traced, template: Template | None) -> None:
+    def __init__(self, network: nn.Module, inputs: Inputs, traced: Traced, template: Template | None) -> None:
         self._template = template
         self._network = network
         self._inputs = inputs
         self._traced = traced
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the model's own
-            self._dense = network(*inputs)
+            self._dense = inputs.feed(network)
         self._modules = {node.name: module_of(node) for node in traced.graph.graph.nodes}
 
     def best(self) -> Reading:
@@ -212,7 +212,7 @@ class _Verifier:
 
 
 def verified_blocks(
-    network: nn.Module, inputs: Sequence[Tensor], blocks: Mapping[str, int]
+    network: nn.Module, inputs: Inputs, blocks: Mapping[str, int]
 ) -> tuple[dict[str, int], tuple[Uncut, ...]]:
     """Blocks without which the network runs and does what a hook in their place makes of it.
 
@@ -231,13 +231,15 @@ def verified_blocks(
     )
 
 
-def _without(network: nn.Module, inputs: Sequence[Tensor], blocks: Mapping[str, int]) -> str | None:
+def _without(network: nn.Module, inputs: Inputs, blocks: Mapping[str, int]) -> str | None:
     """Why those blocks cannot be left out; None when they can."""
     plan = Plan({}, bypassed=blocks)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own
         try:
-            return difference(Masked(network, plan)(*inputs), apply(network, plan)(*inputs), network(*inputs))
+            return difference(
+                inputs.feed(Masked(network, plan)), inputs.feed(apply(network, plan)), inputs.feed(network)
+            )
         except Exception as error:  # noqa: BLE001  the model's own code may raise anything
             return f"the model does not run without it: {type(error).__name__}: {_first_line(error)}"
 
@@ -293,7 +295,7 @@ def _offered(structure: Structure) -> int:
 def deviation(
     structure: Structure,
     network: nn.Module,
-    inputs: Sequence[Tensor],
+    inputs: Inputs,
     groups: Sequence[Group],
     dense: Any,
     draw: int = 0,
@@ -319,8 +321,8 @@ def deviation(
         warnings.simplefilter("ignore")  # the model's own
         try:
             # One after the other: there never are more than two models in memory.
-            masked = structure.masked(network, kept)(*inputs)
-            small = structure.cut(network, kept)(*inputs)
+            masked = inputs.feed(structure.masked(network, kept))
+            small = inputs.feed(structure.cut(network, kept))
         except Exception as error:  # noqa: BLE001  the model's own code may raise anything on sizes it cannot have
             return f"the cut model does not run: {type(error).__name__}: {_first_line(error)}"
     return difference(masked, small, dense)
