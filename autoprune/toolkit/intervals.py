@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from autoprune.plugin import Measured
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
@@ -37,3 +41,23 @@ def mean(value: float, *, deviation: float, samples: int) -> Measured:
         return Measured(value=value, samples=samples)
     half = _Z * deviation / math.sqrt(samples)
     return Measured(value=value, low=value - half, high=value + half, samples=samples)
+
+
+def mean_of(values: Tensor) -> Measured:
+    """The mean of samples, (N,), with the normal approximation of its interval."""
+    deviation = float(values.double().std()) if len(values) > 1 else 0.0
+    return mean(float(values.double().mean()), deviation=deviation, samples=len(values))
+
+
+def share_of(shares: Tensor) -> Measured:
+    """The mean of shares, (N,), each in [0, 1]: of right samples, or of what is right in each sample.
+
+    With Wilson's interval where every sample is right or wrong as a whole, else with the normal approximation within
+    [0, 1].
+    """
+    if bool(((shares == 0) | (shares == 1)).all()):
+        return proportion(int(shares.sum()), len(shares))
+    found = mean_of(shares)
+    if found.low is None or found.high is None:
+        return found
+    return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})

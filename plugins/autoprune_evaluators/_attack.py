@@ -1,4 +1,4 @@
-"""Gradient ascent on the cross-entropy inside a norm ball around each input.
+"""Gradient ascent on the task's loss inside a norm ball around each input.
 
 Shapes use: N samples, and … for whatever a sample's shape is.
 """
@@ -8,69 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from autoprune import DataError
-from autoprune.plugin import Batch
-from autoprune_evaluators._samples import hits
-
-
-class Ball(Protocol):
-    """All perturbations (N, …) whose norm is at most an epsilon."""
-
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Uniform in the ball; drawn on the CPU, so that every device gets the same."""
-
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The perturbation of norm 1 that climbs fastest; 0 where the gradient is."""
-
-    def project(self, perturbation: Tensor) -> Tensor:
-        """The nearest perturbation in the ball."""
-
-
-@dataclass(frozen=True)
-class Linf:
-    """No value moves by more than epsilon."""
-
-    epsilon: float
-
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Each value uniform in [-epsilon, epsilon]."""
-        return (torch.rand(like.shape, generator=generator) * 2 - 1).mul(self.epsilon).to(like)
-
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The gradient's sign."""
-        return gradient.sign()
-
-    def project(self, perturbation: Tensor) -> Tensor:
-        """Clips each value."""
-        return perturbation.clamp(-self.epsilon, self.epsilon)
-
-
-@dataclass(frozen=True)
-class L2:
-    """The Euclidean length over all values of a sample is at most epsilon."""
-
-    epsilon: float
-
-    def noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """A uniform direction, and a radius that makes the density uniform."""
-        direction = self.steepest(torch.randn(like.shape, generator=generator))
-        radius = torch.rand(len(like), generator=generator) ** (1 / like[0].numel())
-        return (direction * _per_sample(radius, like) * self.epsilon).to(like)
-
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The gradient at length 1."""
-        return gradient / _per_sample(gradient.flatten(1).norm(dim=1).clamp_min(1e-12), gradient)
-
-    def project(self, perturbation: Tensor) -> Tensor:
-        """Shortens what is longer than epsilon."""
-        length = _per_sample(perturbation.flatten(1).norm(dim=1), perturbation)
-        return perturbation * (self.epsilon / length.clamp_min(self.epsilon))
+from autoprune.plugin import Batch, Inputs, Task
+from autoprune.plugin.data import mapped
+from autoprune.toolkit.balls import Ball
+from autoprune.toolkit.samples import losses, right_shares
 
 
 @dataclass(frozen=True)
@@ -88,35 +35,40 @@ class Attack:
     """Smallest and largest legal value."""
 
     def perturb(
-        self, model: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, start: Tensor
+        self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task, asks: str
     ) -> tuple[Tensor, Tensor]:
-        """Attack the first input of each sample until the prediction is wrong or the steps are used up.
+        """Attack the first input of each sample until nothing of the prediction is right or the steps are used up.
 
         Args:
             model: In ``eval()``; takes input units.
-            inputs: Samples, each tensor of shape (N, …); the first one is attacked.
-            targets: Classes (N,).
+            inputs: N samples; the first tensor is attacked.
+            targets: Theirs, as the task takes them.
             start: Perturbations to start from (N, …).
+            task: Its loss is climbed, and it says what is right.
+            asks: Name of the component, for messages.
 
         Returns:
-            The attacked first input (N, …) and the indices of the samples that withstood, int64.
+            The attacked first input (N, …), and the smallest share that was right at any step, (N,) in [0, 1].
         """
-        origin, *others = inputs
+        origin = inputs.first
         attacked = self._legal(origin, start)
-        standing = torch.arange(len(targets), device=targets.device)
+        standing = torch.arange(len(origin), device=origin.device)
+        worst = torch.ones(len(origin), device=origin.device)
         for step in range(self.steps + 1):
             here = attacked[standing].requires_grad_(step < self.steps)
-            logits = model(here, *(other[standing] for other in others))
-            hit = hits(logits, targets[standing])
+            outputs = inputs[standing].with_first(here).feed(model)
+            right = right_shares(task, outputs, _picked(targets, standing), asks=asks).detach().to(worst)
+            worst[standing] = worst[standing].minimum(right)
+            hit = right > 0
             standing = standing[hit]
             if step == self.steps or not len(standing):
                 break
-            loss = cross_entropy(logits[hit], targets[standing], reduction="sum")
+            loss = losses(task, outputs[hit], _picked(targets, standing)).sum()
             # A NaN gradient tells no direction; a NaN input would count as an adversarial one.
             gradient = torch.autograd.grad(loss, here)[0][hit].nan_to_num()
             climbed = here.detach()[hit] + self.step_size * self.ball.steepest(gradient)
             attacked[standing] = self._legal(origin[standing], climbed - origin[standing])
-        return attacked, standing
+        return attacked, worst
 
     def _legal(self, origin: Tensor, perturbation: Tensor) -> Tensor:
         return (origin + self.ball.project(perturbation)).clamp(*self.bounds)
@@ -127,46 +79,52 @@ def withstood(
     batches: Iterable[Batch],
     attack: Attack,
     *,
+    task: Task,
+    asks: str,
     restarts: int,
     random_start: bool,
     seed: int,
-    report: Callable[[int, int], None],
-) -> tuple[int, int]:
-    """How many samples the model predicts right and still does after every run of the attack.
+    report: Callable[[Tensor], None],
+) -> Tensor:
+    """How much of each sample the model predicts right, and still does after every run of the attack.
 
     Args:
         model: In ``eval()``; takes input units.
         batches: The samples.
         attack: One run of it.
+        task: Its loss is climbed, and it says what is right.
+        asks: Name of the component, for messages.
         restarts: Runs on each sample.
         random_start: Whether the first run, too, starts from noise.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
-        report: Told after each batch how many withstood so far, of how many.
+        report: Told after each batch the shares of the samples so far.
 
     Returns:
-        Samples that withstood, and samples in all.
+        The smallest share of each sample that was right, (N,) in [0, 1]: in a classification 1 where it withstood.
 
     Raises:
         DataError: Samples lie outside the bounds, so that clipping alone would change them.
+        TrialError: The task knows no right and wrong.
     """
     generator = torch.Generator().manual_seed(seed)
-    kept = total = 0
+    found = torch.empty(0)
     with torch.enable_grad(), _without_parameter_gradients(model):
         for inputs, targets in batches:
-            total += len(targets)
-            _check_bounds(inputs[0], attack.bounds)
+            _check_bounds(inputs.first, attack.bounds)
             with torch.no_grad():
-                standing = hits(model(*inputs), targets).nonzero().squeeze(1)
+                shares = right_shares(task, inputs.feed(model), targets, asks=asks).clone()
             for run in range(restarts):
                 # Drawn for all samples, so that a sample's noise does not hang on which others fell.
-                start = attack.ball.noise(inputs[0], generator) if run or random_start else torch.zeros_like(inputs[0])
+                noise = run or random_start
+                start = attack.ball.noise(inputs.first, generator) if noise else torch.zeros_like(inputs.first)
+                standing = (shares > 0).nonzero().squeeze(1)
                 if len(standing):  # a model need not take a batch of none
-                    picked = tuple(tensor[standing] for tensor in inputs)
-                    _, still = attack.perturb(model, picked, targets[standing], start[standing])
-                    standing = standing[still]
-            kept += len(standing)
-            report(kept, total)
-    return kept, total
+                    picked, wanted = inputs[standing], _picked(targets, standing)
+                    _, worst = attack.perturb(model, picked, wanted, start[standing], task=task, asks=asks)
+                    shares[standing] = shares[standing].minimum(worst.to(shares))
+            found = torch.cat([found, shares.cpu().float()])
+            report(found)
+    return found
 
 
 def _check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
@@ -178,9 +136,9 @@ def _check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
         )
 
 
-def _per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Values (N,) in the shape (N, 1, …) that broadcasts with ``like``."""
-    return values.view(-1, *[1] * (like.dim() - 1))
+def _picked(targets: Any, index: Tensor) -> Any:
+    """Targets of those samples."""
+    return mapped(lambda tensor: tensor[index], targets)
 
 
 @contextmanager

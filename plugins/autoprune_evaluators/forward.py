@@ -7,52 +7,36 @@ from typing import TYPE_CHECKING, Self
 
 from autoprune.plugin import Cost, EvaluationContext, Measured, Metric
 from autoprune.toolkit import intervals
-from autoprune_evaluators._samples import SampleEvaluator, hits
+from autoprune.toolkit.samples import SampleEvaluator, losses, right_shares
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 class Accuracy(SampleEvaluator):
-    """The share of samples whose largest output is their class, with Wilson's 95 % interval."""
+    """The share of right predictions, as the task counts them.
+
+    In a classification, of samples whose largest output is their class, with Wilson's 95 % interval; where a sample has
+    many elements, the mean over samples of the share that is right, with the normal approximation.
+    """
 
     name = "accuracy"
     metrics = (Metric("accuracy", "fraction", "maximize", Cost.FORWARD, "Share of right predictions."),)
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Count the right predictions; an output that contains NaN is wrong."""
+        """Ask the task what is right.
+
+        Raises:
+            TrialError: The task knows no right and wrong.
+        """
         import torch
 
-        right = total = 0
         with torch.inference_mode():
-            for inputs, targets in self._batches(ctx):
-                right += int(hits(model(*inputs), targets).sum())
-                total += len(targets)
-                ctx.report({"accuracy": intervals.proportion(right, total)})
-        return {"accuracy": intervals.proportion(right, total)}
-
-    def final(self) -> Self:
-        """The same on the whole split."""
-        return self.model_copy(update={"samples": None})
-
-
-class Loss(SampleEvaluator):
-    """The mean cross-entropy in nats, with the normal approximation of its 95 % interval."""
-
-    name = "loss"
-    metrics = (Metric("loss", "nats", "minimize", Cost.FORWARD, "Mean cross-entropy."),)
-
-    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Average the cross-entropy of the outputs, taken as logits."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        with torch.inference_mode():
-            losses: list[Tensor] = []
+            right: list[Tensor] = []
             measured = {}
-            for inputs, targets in self._batches(ctx):
-                losses.append(cross_entropy(model(*inputs).double(), targets, reduction="none"))
-                measured = {"loss": _mean(torch.cat(losses))}
+            for inputs, targets in self.batches(ctx):
+                right.append(right_shares(ctx.task, inputs.feed(model), targets, asks=self.name))
+                measured = {"accuracy": intervals.share_of(torch.cat(right))}
                 ctx.report(measured)
             return measured
 
@@ -61,6 +45,28 @@ class Loss(SampleEvaluator):
         return self.model_copy(update={"samples": None})
 
 
-def _mean(losses: Tensor) -> Measured:
-    deviation = float(losses.std()) if len(losses) > 1 else 0.0
-    return intervals.mean(float(losses.mean()), deviation=deviation, samples=len(losses))
+class Loss(SampleEvaluator):
+    """The mean of the task's loss, with the normal approximation of its 95 % interval.
+
+    In a classification it is the cross-entropy in nats, in a regression the squared error.
+    """
+
+    name = "loss"
+    metrics = (Metric("loss", "of the task", "minimize", Cost.FORWARD, "Mean loss; in nats in a classification."),)
+
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        """Average the loss of the samples."""
+        import torch
+
+        with torch.inference_mode():
+            found: list[Tensor] = []
+            measured = {}
+            for inputs, targets in self.batches(ctx):
+                found.append(losses(ctx.task, inputs.feed(model), targets))
+                measured = {"loss": intervals.mean_of(torch.cat(found))}
+                ctx.report(measured)
+            return measured
+
+    def final(self) -> Self:
+        """The same on the whole split."""
+        return self.model_copy(update={"samples": None})

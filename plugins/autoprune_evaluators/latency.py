@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
-from autoprune.plugin import Cost, EvaluationContext, Evaluator, Measured, Metric
+from autoprune.plugin import Cost, EvaluationContext, Evaluator, Inputs, Measured, Metric
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class Latency(Evaluator):
@@ -47,7 +47,7 @@ class Latency(Evaluator):
 
         def timed(network: nn.Module) -> float:
             start = time.perf_counter()
-            network(*inputs)
+            inputs.feed(network)
             if ctx.device.type == "cuda":
                 torch.cuda.synchronize(ctx.device)
             return 1e3 * (time.perf_counter() - start)
@@ -91,20 +91,22 @@ def _network(predictor: nn.Module) -> nn.Module:
     return cast("nn.Module", predictor.network)
 
 
-def _network_inputs(predictor: nn.Module, ctx: EvaluationContext, size: int) -> tuple[Tensor, ...]:
+def _network_inputs(predictor: nn.Module, ctx: EvaluationContext, size: int) -> Inputs:
     """What the predictor hands to its network for exactly ``size`` samples, some of them twice if need be."""
     import torch
 
-    def fetch() -> tuple[Tensor, ...]:
+    def fetch() -> Inputs:
         split = ctx.data.split(ctx.split)
         inputs, _ = split.fetch(torch.arange(size) % len(split))
-        return tuple(tensor.to(ctx.device) for tensor in inputs)
+        return inputs.to(ctx.device)
 
-    caught: list[tuple[Tensor, ...]] = []
-    hook = _network(predictor).register_forward_pre_hook(lambda _, args: caught.append(args))
+    caught: list[Inputs] = []
+    hook = _network(predictor).register_forward_pre_hook(
+        lambda _, args, kwargs: caught.append(Inputs(args, kwargs)), with_kwargs=True
+    )
     try:
-        predictor(*ctx.memo(("autoprune_evaluators.latency", str(ctx.device), ctx.split, size), fetch))
+        ctx.memo(("autoprune_evaluators.latency", str(ctx.device), ctx.split, size), fetch).feed(predictor)
     finally:
         hook.remove()
     # Other evaluators may want channels last. What is timed must not hang on that.
-    return tuple(tensor.contiguous() for tensor in caught[0])
+    return caught[0].map(lambda tensor: tensor.contiguous())

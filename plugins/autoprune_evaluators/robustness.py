@@ -14,10 +14,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from autoprune import DataError
 from autoprune.plugin import Cost, Data, EvaluationContext, Measured, Metric
 from autoprune.toolkit import intervals
-from autoprune_evaluators._samples import SampleEvaluator
+from autoprune.toolkit.samples import SampleEvaluator
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def _fraction(value: object) -> object:
@@ -92,7 +92,8 @@ class _AttackEvaluator(SampleEvaluator):
         random_start: bool = False,
         seed: int = 0,
     ) -> Mapping[str, float | Measured]:
-        from autoprune_evaluators._attack import L2, Attack, Linf, withstood
+        from autoprune.toolkit.balls import L2, Linf
+        from autoprune_evaluators._attack import Attack, withstood
 
         bounds = ctx.data.bounds
         if bounds is None:
@@ -100,19 +101,21 @@ class _AttackEvaluator(SampleEvaluator):
         ball = Linf(self.epsilon) if self.norm == "linf" else L2(self.epsilon)
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
 
-        def report(kept: int, total: int) -> None:
-            ctx.report({"robust_accuracy": intervals.proportion(kept, total)})
+        def measured(shares: Tensor) -> dict[str, Measured]:
+            return {"robust_accuracy": intervals.share_of(shares)}
 
-        kept, total = withstood(
+        shares = withstood(
             model,
-            self._batches(ctx),
+            self.batches(ctx),
             attack,
+            task=ctx.task,
+            asks=self.name,
             restarts=restarts,
             random_start=random_start,
             seed=seed,
-            report=report,
+            report=lambda so_far: ctx.report(measured(so_far)),
         )
-        return {"robust_accuracy": intervals.proportion(kept, total)}
+        return measured(shares)
 
 
 class Fgsm(_AttackEvaluator):
@@ -129,9 +132,10 @@ class Fgsm(_AttackEvaluator):
 
 
 class Pgd(_AttackEvaluator):
-    """Accuracy under projected gradient descent: many small steps uphill on the cross-entropy, within epsilon.
+    """Accuracy under projected gradient descent: many small steps uphill on the loss, within epsilon.
 
-    A sample is lost as soon as one of its iterates is misclassified. Madry et al., *Towards deep learning models
+    A sample is lost as soon as one of its iterates is misclassified; where a sample has many elements, the iterate with
+    the fewest right ones counts. Madry et al., *Towards deep learning models
     resistant to adversarial attacks*, arXiv:1706.06083.
     """
 

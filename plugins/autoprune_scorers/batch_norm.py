@@ -41,10 +41,21 @@ class BatchNormScale(Scorer):
             return sum(sums[1:], start=sums[0]) / sum(p.index.shape[1] for p in places)
         if self.otherwise is not None:
             return self.otherwise.score(group, ctx)
-        raise TrialError(
-            f"no batch norm follows group {group.name!r}, so bn-scale cannot rank its units; say what "
-            "ranks such groups: {use: bn-scale, otherwise: {use: l1}}"
-        )
+        raise TrialError(_unranked(group))
+
+    def refuses(self, group: Group) -> str | None:
+        """Why it cannot rank a group: none of its parameters can be a scale, and there is no ``otherwise``."""
+        # A weight with an entry per unit is some norm's. Which one's, the network tells when it is scored.
+        if any(part.role == "vector" and part.parameter.endswith("weight") for part in group.slices):
+            return None
+        return _unranked(group) if self.otherwise is None else self.otherwise.refuses(group)
+
+
+def _unranked(group: Group) -> str:
+    return (
+        f"no batch norm follows group {group.name!r}, so bn-scale cannot rank its units; say what "
+        "ranks such groups: {use: bn-scale, otherwise: {use: l1}}"
+    )
 
 
 def _is_scale(network: nn.Module, parameter: str) -> bool:

@@ -24,13 +24,24 @@ class _Magnitude(Scorer):
         " two does not rescale.",
     )
 
+    def refuses(self, group: Group) -> str | None:
+        """Why it cannot rank a group: it has no weights of the kind that counts; None when it has."""
+        whole = group.owned or group.masked
+        return None if whole or any(part.role == self._role for part in group.slices) else self._lacking(group)
+
+    @property
+    def _role(self) -> Role:
+        return "output" if self.weights == "fan-in" else "input"
+
+    def _lacking(self, group: Group) -> str:
+        kind = "no output weights" if self.weights == "fan-in" else "no weights that read it and"
+        return f"group {group.name!r} has {kind} whose magnitude could rank it; use taylor"
+
     def _mean(self, group: Group, ctx: ScoreContext, magnitude: Callable[[Tensor], Tensor]) -> Tensor:
-        role: Role = "output" if self.weights == "fan-in" else "input"
-        sums = group.total(lambda name: magnitude(ctx.tensor(name).float()), role)
-        entries = group.total(lambda name: ctx.tensor(name).new_ones(()).expand(ctx.tensor(name).shape), role)
+        sums = group.total(lambda name: magnitude(ctx.tensor(name).float()), self._role)
+        entries = group.total(lambda name: ctx.tensor(name).new_ones(()).expand(ctx.tensor(name).shape), self._role)
         if not entries.all():
-            kind = {"output": "no output weights", "input": "no weights that read it and"}[role]
-            raise TrialError(f"group {group.name!r} has {kind} whose magnitude could rank it; use taylor")
+            raise TrialError(self._lacking(group))
         return sums / entries
 
 

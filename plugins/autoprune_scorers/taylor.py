@@ -44,28 +44,26 @@ class Taylor(Scorer):
             raise TrialError(f"no gradient reaches group {group.name!r}, so taylor cannot rank it")
         return changes[group.name]
 
+    def refuses(self, group: Group) -> str | None:
+        """Why it cannot rank a group: nothing reads its units; None when something does."""
+        return (
+            None
+            if any(_telling(group))
+            else f"no weight reads the units of group {group.name!r}: taylor has no gradient"
+        )
+
     def _changes(self, ctx: ScoreContext) -> dict[str, Tensor]:
         """One gradient of the parameters that tell about any group, per batch."""
-        import torch
-        from torch.nn.functional import cross_entropy
+        from autoprune.toolkit.gradients import loss_gradients
 
         telling = {name for group in ctx.groups for name in _telling(group)}
-        named = ((n, p) for n, p in ctx.network.named_parameters() if n in telling and p.is_floating_point())
-        parameters = {name: parameter.requires_grad_() for name, parameter in named}
-        changes: dict[str, Tensor] = {}
-        for inputs, targets in ctx.data.train.batches(
+        parameters = {name: parameter for name, parameter in ctx.network.named_parameters() if name in telling}
+        batches = ctx.data.train.batches(
             self.batch_size, samples=self.batches * self.batch_size, device=ctx.device, generator=ctx.generator()
-        ):
-            with torch.enable_grad():
-                loss = cross_entropy(ctx.model(*inputs), targets)
-                if not parameters or not loss.requires_grad:
-                    return {}
-                gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            change = {
-                name: (gradient * parameter.detach()).float()
-                for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
-                if gradient is not None
-            }
+        )
+        changes: dict[str, Tensor] = {}
+        for gradients in loss_gradients(ctx.model, parameters, batches, task=ctx.task):
+            change = {name: (gradient * parameters[name].detach()).float() for name, gradient in gradients.items()}
             for group in ctx.groups:
                 known = _reached(group, set(change))
                 if known is not None:

@@ -88,7 +88,8 @@ def trained(width: int, data: Data, *, epochs: int, seed: int) -> DigitsNet:
     network.train()
     with _one_thread(), torch.enable_grad():
         for _ in range(epochs):
-            for (images,), targets in data.train.batches(_BATCH, generator=generator):
+            for inputs, targets in data.train.batches(_BATCH, generator=generator):
+                images = inputs.first
                 noise = _NOISE * torch.randn(images.shape, generator=generator)
                 logits = network(_normalised(images + noise, data.normalization))
                 loss = functional.cross_entropy(logits, targets)
@@ -120,10 +121,10 @@ def cached(folder: Path, width: int, data: Data, *, epochs: int, seed: int) -> D
 
     The file's name holds a hash of everything that the weights depend on, this module's text included.
     """
-    (images,), targets = data.train.fetch(torch.arange(len(data.train)))
+    inputs, targets = data.train.fetch(torch.arange(len(data.train)))
     options = [width, epochs, seed, torch.__version__, repr(data.normalization)]
     key = hashlib.sha256(json.dumps(options).encode())
-    for content in (Path(__file__).read_bytes(), images.numpy().tobytes(), targets.numpy().tobytes()):
+    for content in (Path(__file__).read_bytes(), inputs.first.numpy().tobytes(), targets.numpy().tobytes()):
         key.update(content)
     file = folder / f"digits-cnn-{key.hexdigest()[:16]}.safetensors"
     network = new_network(width, seed=seed)

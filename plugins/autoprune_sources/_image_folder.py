@@ -10,8 +10,8 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
+from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
 from autoprune_sources._files import listed, near
-from autoprune_sources._splits import SPLIT_NAMES, as_targets
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -73,4 +73,4 @@ def _labelled(folder: Path, classes: Mapping[str, int]) -> tuple[ImageFiles, Ten
         labels += [classes[of_class.name]] * len(images)
     if not paths:
         raise DataError(f"{folder}: no class folders in it")
-    return ImageFiles(paths), as_targets(labels, where=str(folder))
+    return ImageFiles(paths), as_classes(labels, where=str(folder))

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
+from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
 from autoprune_sources._files import listed
-from autoprune_sources._splits import SPLIT_NAMES, as_targets
 
 _CHANNELS = (1, 3, 4)
 
 
 def read_arrays(file: Path, *, inputs: str, targets: str) -> dict[SplitName, tuple[Tensor, Tensor]]:
-    """Inputs, (N, …), and classes, (N,), of each split that has arrays of its own; ``train`` is always there.
+    """Inputs, (N, …), and classes, (N,), or numbers, (N, …), of each split that has arrays; ``train`` is always there.
 
     Raises:
         DataError: The file is malformed, or its arrays are not what is needed.
@@ -40,6 +40,9 @@ def read_arrays(file: Path, *, inputs: str, targets: str) -> dict[SplitName, tup
     shapes = {split: tuple(pair[0].shape[1:]) for split, pair in pairs.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{file}: the splits' samples differ in shape: {shapes}")
+    kinds = {split: f"{tuple(pair[1].shape[1:])} {str(pair[1].dtype)[6:]}" for split, pair in pairs.items()}
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"{file}: the splits' targets differ: {kinds}")
     return pairs
 
 
@@ -50,9 +53,9 @@ def _pair(arrays: Any, file: Path, split: SplitName, inputs: str, targets: str) 
     of_targets = _name(arrays.files, targets, split)
     if of_targets is None:
         wanted = name.replace(inputs, targets)
-        raise DataError(f"{file}: no array {wanted!r} of classes for {name!r}; there: {listed(arrays.files)}")
+        raise DataError(f"{file}: no array {wanted!r} of targets for {name!r}; there: {listed(arrays.files)}")
     tensor = _as_inputs(_array(arrays, file, name), where=f"{file}: {name}")
-    labels = as_targets(_array(arrays, file, of_targets), where=f"{file}: {of_targets}")
+    labels = _as_targets(_array(arrays, file, of_targets), where=f"{file}: {of_targets}")
     if len(tensor) != len(labels):
         raise DataError(f"{file}: {name} has {len(tensor)} samples and {of_targets} has {len(labels)}")
     if not len(tensor):
@@ -74,6 +77,15 @@ def _array(arrays: Any, file: Path, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise DataError(f"{file}: array {name!r} cannot be read: {error}") from error
     return array
+
+
+def _as_targets(array: NDArray[Any], *, where: str) -> Tensor:
+    """Integers as classes, floats as float32 numbers."""
+    if array.dtype.kind != "f" or array.ndim == 0:
+        return as_classes(array, where=where)
+    if not np.isfinite(array).all():
+        raise DataError(f"{where}: holds NaN or infinity")
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def _as_inputs(array: NDArray[Any], *, where: str) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
+from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
 from autoprune_sources._files import listed, near
-from autoprune_sources._splits import SPLIT_NAMES, as_targets
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
@@ -108,7 +108,7 @@ def read_columns(
         raise DataError(f"{where}: column {label!r} lacks {classes.null_count} classes")
     if not len(classes):
         raise DataError(f"{where}: no rows")
-    return where, table.column(column), as_targets(classes.to_numpy(), where=f"{where}: column {label!r}")
+    return where, table.column(column), as_classes(classes.to_numpy(), where=f"{where}: column {label!r}")
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -25,7 +25,7 @@ class Digits(DataSource):
         import torch
         from sklearn.datasets import load_digits
 
-        from autoprune_sources._splits import Samples, three_splits
+        from autoprune.toolkit.splits import Samples, three_splits
 
         digits = load_digits()
         images = torch.tensor(digits.images, dtype=torch.float32).div(16).unsqueeze(1)

@@ -40,6 +40,6 @@ class DigitsCnn(ModelSource):
         from autoprune_sources._digits_cnn import CLASSES, INPUT_SHAPE, cached
 
         inputs, _ = data.train.fetch(torch.arange(1))
-        if [tuple(tensor.shape[1:]) for tensor in inputs] != [INPUT_SHAPE] or data.classes != CLASSES:
+        if [tuple(tensor.shape[1:]) for tensor in inputs.tensors] != [INPUT_SHAPE] or data.classes != CLASSES:
             raise DataError("model digits-cnn takes 1x8x8 images of 10 classes: use it with `data: {use: digits}`")
         return cached(ctx.cache, self.width, data, epochs=self.epochs, seed=ctx.seed)

@@ -27,9 +27,9 @@ class ImageFolder(NormalizedSource):
 
     def load(self, ctx: SourceContext) -> Data:
         """The splits; one that has no folder is carved from the training split."""
+        from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._image_folder import find_images
         from autoprune_sources._images import Form, LazyImages
-        from autoprune_sources._splits import Samples, number_of_classes, three_splits
 
         images = find_images(existing(self.path, ctx))
         form = Form.of(images["train"][0], channels=self.channels, size=self.size)

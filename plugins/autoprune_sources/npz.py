@@ -16,14 +16,17 @@ class Npz(NormalizedSource):
     """Arrays of an ``.npz`` file: ``x_train``, ``y_train``, ``x_test``, …, or ``x`` and ``y`` alone.
 
     ``train_x`` is read as ``x_train``, and ``valid`` and ``val`` as ``validation``. Integer images (``uint8``; with
-    their channels first, last or left out) are scaled to [0, 1]; floats are taken as they are.
+    their channels first, last or left out) are scaled to [0, 1]; floats are taken as they are. Integer targets, one per
+    sample, are classes; floats of any shape (N, …) are numbers to predict.
     """
 
     name = "npz"
 
     path: Path = Field(description="The .npz file.")
     inputs: str = Field(default="x", description="Name of the input arrays, without the split.")
-    targets: str = Field(default="y", description="Name of the arrays of integer classes, without the split.")
+    targets: str = Field(
+        default="y", description="Name of the arrays of integer classes or float numbers, without the split."
+    )
     bounds: tuple[float, float] | None = Field(
         default=None,
         description="Smallest and largest legal value of float inputs, needed to attack them; uint8 has its own.",
@@ -39,8 +42,8 @@ class Npz(NormalizedSource):
         """The splits; one that has no arrays is carved from the training split."""
         import torch
 
+        from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._npz import read_arrays
-        from autoprune_sources._splits import Samples, number_of_classes, three_splits
 
         arrays = read_arrays(existing(self.path, ctx), inputs=self.inputs, targets=self.targets)
         found = {split: Samples(targets, inputs.__getitem__) for split, (inputs, targets) in arrays.items()}

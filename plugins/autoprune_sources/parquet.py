@@ -29,9 +29,9 @@ class Parquet(NormalizedSource):
 
     def load(self, ctx: SourceContext) -> Data:
         """The splits; one that has no file is carved from the training split."""
+        from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._images import Form, LazyImages
         from autoprune_sources._parquet import read_images, shards_of
-        from autoprune_sources._splits import Samples, number_of_classes, three_splits
 
         read = {
             split: read_images(files, image=self.image, label=self.label)

@@ -35,8 +35,8 @@ class Text(SplitSource):
         """The splits, inputs (N, length) of int64; one that has no file is carved from the training split."""
         import torch
 
+        from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._parquet import shards_of
-        from autoprune_sources._splits import Samples, number_of_classes, three_splits
         from autoprune_sources._text import frequent_words, read_sentences, tokens_of
 
         shards = shards_of(existing(self.path, ctx))
@@ -47,9 +47,9 @@ class Text(SplitSource):
         # Split the bare row numbers first: the vocabulary is made of the words that are trained on, of no others.
         rows = {split: Samples(targets, lambda index: index) for split, (_, targets) in read.items()}
         train = three_splits(rows, validation=self.validation, test=self.test)["train"]
-        (trained,), _ = train.fetch(torch.arange(len(train)))
+        trained, _ = train.fetch(torch.arange(len(train)))
         sentences, _ = read["train"]
-        words = frequent_words((sentences[row] for row in trained.tolist()), most=self.vocabulary - 2)
+        words = frequent_words((sentences[row] for row in trained.first.tolist()), most=self.vocabulary - 2)
         found = {
             split: Samples(targets, tokens_of(sentences, words, length=self.length).__getitem__)
             for split, (sentences, targets) in read.items()

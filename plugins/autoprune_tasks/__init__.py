@@ -1,4 +1,4 @@
-"""First-party tasks."""
+"""First-party tasks: classification, regression."""
 
 from __future__ import annotations
 
@@ -10,4 +10,7 @@ from autoprune.plugin import Component, hookimpl
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The tasks of this package."""
-    return ()
+    from autoprune_tasks.classification import Classification
+    from autoprune_tasks.regression import Regression
+
+    return Classification, Regression
