@@ -1,4 +1,4 @@
-"""First-party recoveries: none, bn-recalibration, fine-tune."""
+"""First-party recoveries: none, bn-recalibration, fine-tune, distill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from autoprune.plugin import Component, hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The recoveries of this package."""
     from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
+    from autoprune_recoveries.distill import Distill
     from autoprune_recoveries.fine_tune import FineTune
     from autoprune_recoveries.nothing import NoRecovery
 
-    return NoRecovery, BatchNormRecalibration, FineTune
+    return NoRecovery, BatchNormRecalibration, FineTune, Distill

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from autoprune.plugin import Candidate, Recoveries, Strategy
+from autoprune_strategies._stages import cut_further, recovered, refusal
 
 if TYPE_CHECKING:
-    from autoprune.plugin import PruneContext, Pruned
+    from autoprune.plugin import Data, PruneContext, Pruned
 
 
 class OneShot(Strategy):
@@ -21,8 +22,10 @@ class OneShot(Strategy):
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         """Rank, cut, recover."""
-        pruned = ctx.start()
-        pruned = ctx.cut(pruned, ctx.select(ctx.score(pruned), candidate.cut_units))
-        for recovery in self.recover:
-            recovery.recover(pruned, ctx)
+        pruned = cut_further(ctx.start(), candidate.cut_units, ctx)
+        recovered(pruned, self.recover, ctx)
         return pruned
+
+    def refuses(self, data: Data) -> str | None:
+        """Why one of its recoveries refuses the data; None when none does."""
+        return refusal(data, self.recover)

@@ -1,4 +1,4 @@
-"""First-party transforms."""
+"""First-party transforms: low-rank."""
 
 from __future__ import annotations
 
@@ -10,4 +10,6 @@ from autoprune.plugin import Component, hookimpl
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The transforms of this package."""
-    return ()
+    from autoprune_transforms.low_rank import LowRank
+
+    return (LowRank,)
