@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ from autoprune.testing.toys import toy_data
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
-    from autoprune.plugin import Batch, Split
+    from autoprune.plugin import Batch, Split, Task
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _BATCH = 256
@@ -47,35 +48,40 @@ class DataSourceConformance(ComponentConformance):
 
     @pytest.mark.parametrize("name", _SPLITS)
     def test_batches_are_well_formed(self, loaded: Data, name: SplitName) -> None:
-        """Inputs and classes of the same number of samples, on the CPU, finite, within the bounds."""
+        """Inputs and targets of the same number of samples, on the CPU, finite, within the bounds; classes count."""
         split = loaded.split(name)
         assert len(split) > 0, f"{name} is empty"
         inputs, targets = _first(split, self.compared)
-        assert isinstance(inputs, tuple)
-        assert inputs, "inputs are a tuple of tensors"
-        assert all(len(tensor) == len(targets) for tensor in inputs)
-        assert targets.dtype == torch.int64
-        assert targets.dim() == 1
-        assert targets.min() >= 0, f"class {targets.min()}"
-        assert targets.max() < loaded.classes, f"class {targets.max()} of {loaded.classes}"
-        assert all(tensor.device.type == "cpu" for tensor in (*inputs, targets))
-        assert all(tensor.isfinite().all() for tensor in inputs if tensor.is_floating_point())
+        tensors = _tensors((inputs, targets))
+        assert all(isinstance(tensor, torch.Tensor) for tensor in tensors), "targets are a tensor, or several by name"
+        count = min(self.compared, len(split))
+        odd = [tuple(tensor.shape) for tensor in tensors if tensor.dim() == 0 or len(tensor) != count]
+        assert not odd, f"{count} samples were asked for; there is a tensor of shape {odd[0]}"
+        assert all(tensor.device.type == "cpu" for tensor in tensors)
+        assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()), "not all is finite"
+        if loaded.classes is not None:
+            assert isinstance(targets, torch.Tensor), "classes are a tensor; of other targets, leave `classes` out"
+            assert targets.dtype == torch.int64, f"classes are int64, not {targets.dtype}"
+            assert targets.dim() == 1, f"classes are one per sample; their shape is {tuple(targets.shape)}"
+            assert targets.min() >= 0, f"class {targets.min()}"
+            assert targets.max() < loaded.classes, f"class {targets.max()} of {loaded.classes}"
         if loaded.bounds is not None:
             low, high = loaded.bounds
-            assert low <= inputs[0].min(), f"an input is {inputs[0].min()}, below the bound {low}"
-            assert inputs[0].max() <= high, f"an input is {inputs[0].max()}, above the bound {high}"
+            first = inputs.first
+            assert low <= first.min(), f"an input is {first.min()}, below the bound {low}"
+            assert first.max() <= high, f"an input is {first.max()}, above the bound {high}"
 
     @pytest.mark.parametrize("name", _SPLITS)
     def test_samples_are_fetched_by_their_index(self, loaded: Data, name: SplitName) -> None:
-        """In any order, alone or together, a sample and its class are the same, and are not shared between batches."""
+        """In any order, alone or together, a sample and its targets are the same, and no two batches share them."""
         split = loaded.split(name)
         index = torch.tensor([len(split) - 1, 0, len(split) // 2])
-        inputs, targets = split.fetch(index)
-        kept = [tensor.clone() for tensor in inputs]
-        for tensor in (*inputs, targets):
+        together = _tensors(split.fetch(index))
+        kept = [tensor.clone() for tensor in together]
+        for tensor in together:
             tensor.zero_()
         for place, one in enumerate(index):
-            alone, _ = split.fetch(one.view(1))
+            alone = _tensors(split.fetch(one.view(1)))
             assert all(torch.equal(a[0], k[place]) for a, k in zip(alone, kept, strict=True)), (
                 f"sample {one} of {name} is another one when it is fetched again"
             )
@@ -93,14 +99,14 @@ class DataSourceConformance(ComponentConformance):
         again = component.load(ctx)
         for name in _SPLITS:
             first, second = _first(loaded.split(name), self.compared), _first(again.split(name), self.compared)
-            assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True)), f"{name} differs"
-            assert torch.equal(first[1], second[1]), f"{name} has other classes"
+            assert _same(first[0].tensors, second[0].tensors), f"{name} differs"
+            assert _same(_tensors(first), _tensors(second)), f"{name} has other targets"
 
     def test_normalisation_fits_the_channels(self, loaded: Data) -> None:
         """One mean and deviation per channel of the first input."""
         if loaded.normalization is not None:
             inputs, _ = loaded.train.fetch(torch.arange(1))
-            assert len(loaded.normalization.mean) == len(loaded.normalization.std) == inputs[0].shape[1]
+            assert len(loaded.normalization.mean) == len(loaded.normalization.std) == inputs.first.shape[1]
             assert all(value > 0 for value in loaded.normalization.std)
 
 
@@ -119,14 +125,26 @@ class ModelSourceConformance(ComponentConformance):
         """The folder of the spec and the cache; override it where relative paths have to lead somewhere."""
         return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
 
-    def test_the_model_predicts(self, component: ModelSource, data: Data, ctx: SourceContext) -> None:
-        """Scores of shape (N, classes), finite, on the CPU."""
+    @pytest.fixture
+    def task(self) -> Task | None:
+        """Picks the tensor that counts of what the model returns: override it where that is no tensor."""
+        return None
+
+    def test_the_model_predicts(
+        self, component: ModelSource, data: Data, ctx: SourceContext, task: Task | None
+    ) -> None:
+        """A tensor with an entry for each sample, finite, on the CPU; where the data has classes, their scores."""
         network = component.load(data, ctx).eval()
         inputs, _ = data.validation.fetch(torch.arange(2))
         with torch.no_grad():
-            logits = Predictor(network, data.normalization)(*inputs)
-        assert logits.shape == (2, data.classes), f"outputs have the shape {tuple(logits.shape)}"
-        assert logits.isfinite().all(), "outputs are not all finite"
+            outputs = inputs.feed(Predictor(network, data.normalization, task=task))
+        assert isinstance(outputs, torch.Tensor), (
+            f"the model returns a {type(outputs).__name__}; override the fixture `task` with one that picks a tensor"
+        )
+        shape = tuple(outputs.shape)
+        assert shape[:1] == (2,), f"of two samples, outputs have the shape {shape}"
+        assert data.classes is None or shape == (2, data.classes), f"of {data.classes} classes, outputs are {shape}"
+        assert outputs.isfinite().all(), "outputs are not all finite"
         assert all(tensor.device.type == "cpu" for tensor in network.state_dict().values())
 
     def test_loads_the_same_again(self, component: ModelSource, data: Data, ctx: SourceContext) -> None:
@@ -166,10 +184,20 @@ def _first(split: Split, count: int) -> Batch:
     return split.fetch(torch.arange(min(count, len(split))))
 
 
+def _tensors(batch: Batch) -> list[Any]:
+    """All of a batch's, the inputs' before the targets'."""
+    inputs, targets = batch
+    return [*inputs.tensors, *(targets.values() if isinstance(targets, Mapping) else (targets,))]
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+
+
 def _contents(split: Split, count: int) -> Counter[tuple[bytes, ...]]:
     """The samples' inputs as a multiset."""
     found: Counter[tuple[bytes, ...]] = Counter()
-    for inputs, targets in split.batches(_BATCH, samples=count):
-        rows = ([tensor[i].contiguous().numpy().tobytes() for tensor in inputs] for i in range(len(targets)))
+    for inputs, _ in split.batches(_BATCH, samples=count):
+        rows = ([tensor[i].contiguous().numpy().tobytes() for tensor in inputs.tensors] for i in range(len(inputs)))
         found.update(tuple(row) for row in rows)
     return found
