@@ -9,7 +9,7 @@ from pydantic import Field
 from autoprune.plugin import Recovery
 
 if TYPE_CHECKING:
-    from autoprune.plugin import PruneContext, Pruned
+    from autoprune.plugin import Data, PruneContext, Pruned
 
 
 class BatchNormRecalibration(Recovery):
@@ -53,3 +53,9 @@ class BatchNormRecalibration(Recovery):
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
                 norm.eval()
+
+    def refuses(self, data: Data) -> str | None:
+        """Why there are no statistics on that data; None when there are."""
+        if len(data.train) < 2:
+            return f"statistics take 2 train samples or more; there are {len(data.train)}"
+        return None
