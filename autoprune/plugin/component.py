@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from autoprune.spec.fields import Strict
 
+
 class Component(Strict):
     """Base of everything that a spec names with ``use``."""
 

@@ -76,7 +76,8 @@ class ScoreContext(Context):
     """For scorers."""
 
     model: nn.Module
-    """Predicts from inputs in input units: the task's tensor; a copy for scorers, in ``eval()``, whose gradients may be used.
+    """Predicts the task's tensor from inputs in input units; a copy for scorers, in ``eval()``, whose gradients may be
+    used.
 
     Images may go through with their channels last: what hooks see is for ``reshape``, not for ``view``."""
     network: nn.Module

@@ -281,11 +281,14 @@ class Executor(Component):
 
 
 class Observer(Component):
-    """Watches a study; it cannot change or stop it. State between calls goes into ``ctx.memo``, files into its folder."""
+    """Watches a study; it cannot change or stop it.
+
+    State between calls goes into ``ctx.memo``, files into ``ctx.folder``.
+    """
 
     kind = "observer"
 
-    def study_started(self, study: StudyInfo, ctx: ObserverContext) -> Facts | None:  # noqa: ARG002, B027
+    def study_started(self, study: StudyInfo, ctx: ObserverContext) -> Facts | None:  # noqa: ARG002
         """Before the first trial of a session; ``study.finished`` holds the trials of earlier sessions.
 
         Returns:
@@ -293,11 +296,11 @@ class Observer(Component):
         """
         return None
 
-    def probe_finished(self, study: StudyInfo, done: int, total: int, ctx: ObserverContext) -> None:  # noqa: B027
+    def probe_finished(self, study: StudyInfo, done: int, total: int, ctx: ObserverContext) -> None:
         """Each time that the effects of some more cuts were measured."""
 
-    def trial_finished(self, study: StudyInfo, result: TrialResult, ctx: ObserverContext) -> None:  # noqa: B027
+    def trial_finished(self, study: StudyInfo, result: TrialResult, ctx: ObserverContext) -> None:
         """When a trial is complete, failed or rejected, in the order of finishing."""
 
-    def study_finished(self, study: StudyInfo, outcome: StudyOutcome, ctx: ObserverContext) -> None:  # noqa: B027
+    def study_finished(self, study: StudyInfo, outcome: StudyOutcome, ctx: ObserverContext) -> None:
         """At the end of a session, interrupted or not, after the front was measured on the test split."""

@@ -27,15 +27,17 @@ class Pruned:
         """
         from torch import nn
 
-        self._network = network if isinstance(network, nn.Module) else None
-        self._make = None if isinstance(network, nn.Module) else network
+        self._network: nn.Module | None = None
+        if isinstance(network, nn.Module):
+            self._network = network
+        else:
+            self._make = network
         self.kept: Mapping[str, Tensor] = dict(kept or {})
 
     @property
     def network(self) -> nn.Module:
         """The bare network, in ``eval()`` when handed over; to be changed in place."""
         if self._network is None:
-            assert self._make is not None
             self._network = self._make()
         return self._network
 

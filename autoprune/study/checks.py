@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TrialError
-from autoprune.plugin import Candidate, Evaluator, Group, Measured, PrunedModel
+from autoprune.plugin import Candidate, Data, Evaluator, Group, Measured, Pruned
 from autoprune.structure import Plan, Structure
 from autoprune.structure.surgery.cut import sliced
+from autoprune.study.unsaved import lost_when_saved
 
 
 def checked_scores(scores: object, group: Group) -> Tensor:
@@ -30,40 +31,50 @@ def checked_scores(scores: object, group: Group) -> Tensor:
 
 
 def checked_cut(
-    pruned: object, candidate: Candidate, structure: Structure, dense: nn.Module
-) -> tuple[PrunedModel, Plan]:
-    """A strategy's model, after making sure that it lost what was asked, and the plan of its cut.
+    pruned: object, candidate: Candidate | None, structure: Structure, dense: nn.Module
+) -> tuple[Pruned, Plan, dict[str, int]]:
+    """A strategy's model, after making sure that it lost what was asked, the plan of its cut, and what groups lost.
+
+    Args:
+        pruned: What the strategy returned.
+        candidate: What was asked; None where the strategy decides itself.
+        structure: Of the dense network.
+        dense: The dense network.
 
     Raises:
-        TrialError: It lost something else, or its tensors are not those of the cut that it tells.
+        TrialError: It lost something else, its tensors are not those of the cut that it tells, or it holds what a saved
+            model would lose.
     """
-    if not isinstance(pruned, PrunedModel):
-        raise TrialError(f"returned a {type(pruned).__name__}, not a PrunedModel")
+    if not isinstance(pruned, Pruned):
+        raise TrialError(f"returned a {type(pruned).__name__}, not what ctx.start or ctx.cut gave it")
     if pruned.network is dense:
         raise TrialError("returned the dense network itself, not a copy")
     if unknown := sorted(set(pruned.kept) - {group.name for group in structure.groups}):
         raise TrialError(f"kept units of {unknown[0]!r}, which is no group")
     bypassed = structure.bypassed(pruned.kept)
-    for group in structure.groups:
-        _check_kept(group, pruned.kept.get(group.name), structure.lost(group, candidate.cut_units, bypassed))
+    lost = {group.name: _lost(group, pruned.kept.get(group.name)) for group in structure.groups}
+    for group in structure.groups if candidate is not None else ():
+        asked = structure.lost(group, candidate.cut_units, bypassed) if candidate else 0
+        if lost[group.name] != asked:
+            raise TrialError(f"{group.name} lost {lost[group.name]} of its {group.units} units, not {asked}")
     plan = structure.plan(dense, pruned.kept)
+    if fault := lost_when_saved(pruned.network, dense):
+        raise TrialError(fault)
     _check_tensors(structure.tensors(pruned.network), structure.tensors(dense), plan)
-    return pruned, plan
+    return pruned, plan, lost
 
 
-def _check_kept(group: Group, kept: Tensor | None, asked: int) -> None:
+def _lost(group: Group, kept: Tensor | None) -> int:
+    """How many units went, by what is told of them."""
     if kept is None:
-        lost = 0
-    elif group.masked:
+        return 0
+    if group.masked:
         if kept.dtype != torch.bool or kept.shape != (group.units,):
             raise TrialError(f"kept units of {group.name} are not a bool for each of its {group.units} units")
-        lost = group.units - int(kept.sum())
-    else:
-        if not _ascending(kept.cpu(), group.units):
-            raise TrialError(f"kept units of {group.name} are not sorted indices below {group.units}, each once")
-        lost = group.units - len(kept)
-    if lost != asked:
-        raise TrialError(f"{group.name} lost {lost} of its {group.units} units, not {asked}")
+        return group.units - int(kept.sum())
+    if not _ascending(kept.cpu(), group.units):
+        raise TrialError(f"kept units of {group.name} are not sorted indices below {group.units}, each once")
+    return group.units - len(kept)
 
 
 def _check_tensors(small: Mapping[str, Tensor], large: Mapping[str, Tensor], plan: Plan) -> None:
@@ -83,7 +94,7 @@ def _check_tensors(small: Mapping[str, Tensor], large: Mapping[str, Tensor], pla
             raise TrialError(f"{name} is not zero where its units were to go")
 
 
-def checked_metrics(measured: object, evaluator: Evaluator) -> dict[str, Measured]:
+def checked_metrics(measured: object, evaluator: Evaluator, data: Data) -> dict[str, Measured]:
     """What an evaluator measured, under the names that objectives use.
 
     Raises:
@@ -91,7 +102,7 @@ def checked_metrics(measured: object, evaluator: Evaluator) -> dict[str, Measure
     """
     if not isinstance(measured, Mapping):
         raise TrialError(f"returned a {type(measured).__name__}, not a mapping of metrics")
-    declared = [metric.name for metric in evaluator.metrics]
+    declared = [metric.name for metric in evaluator.declares(data)]
     if missing := [name for name in declared if name not in measured]:
         raise TrialError(f"did not measure {', '.join(missing)}")
     if undeclared := [str(name) for name in measured if name not in declared]:

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Metric, SearchedGroup
+from autoprune.plugin import Choices, Knob, Metric, SearchedGroup
 from autoprune.study.problem import Problem
-from autoprune.study.space import Parameter
 
 
 @dataclass(frozen=True)
 class Guide:
     """The part of a `SamplerContext` that no trial changes; see there."""
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Knob, ...]
+    """All that is chosen, ratios first."""
     metrics: Mapping[str, Metric]
     groups: tuple[SearchedGroup, ...]
     scorers: tuple[str, ...]
-    strategies: tuple[str, ...]
+    """Labels that probes compare."""
+    knobs: tuple[Knob, ...]
     meetings: tuple[tuple[int, ...], ...]
-    costs: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]]
+    costs: Callable[[NDArray[np.int64], Sequence[Choices] | None], Mapping[str, NDArray[np.float64]]]
+    priced: frozenset[str] = frozenset()
 
     @property
     def probed(self) -> tuple[SearchedGroup, ...]:
         """The groups that may lose units, those that save most multiply-accumulates first."""
         most = np.array([group.most for group in self.groups], dtype=np.int64)
-        left = self.costs(np.diag(most))["macs"]
+        left = self.costs(np.diag(most), None)["macs"]
         return tuple(self.groups[index] for index in np.argsort(left, kind="stable") if most[index])
 
     @classmethod
@@ -38,10 +40,11 @@ class Guide:
         """Of a problem."""
         return cls(
             parameters=problem.space.parameters,
-            metrics=problem.components.metrics,
+            metrics=problem.metrics,
             groups=problem.space.searched,
-            scorers=tuple(problem.space.scorers),
-            strategies=tuple(problem.space.strategies),
+            scorers=problem.space.compared_scorers,
+            knobs=problem.space.knobs,
             meetings=problem.structure.cost_table.meetings,
             costs=problem.exact_metrics,
+            priced=problem.space.priced,
         )

@@ -6,37 +6,38 @@ No clock decides, so that a seed gives the same study again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax
 
-from autoprune.study.space import Precision
+from autoprune.plugin import Task
+from autoprune.study.proposal import Precision
 
 SAMPLES = 128
 """Validation samples that are compared."""
 TOLERANCE = 1e-3
-"""Mean divergence of the predictions from those in float32, in nats, that still counts as the same: classes then differ
-by less than 2.3 % in probability (Pinsker's inequality), most of them by far less."""
+"""Mean divergence from the outputs in float32, as the task measures it, that still counts as the same. In nats, classes
+then differ by less than 2.3 % in probability (Pinsker's inequality), most of them by far less."""
 WORTH_IT = 5_000_000
 """Multiply-accumulates for a sample below which making another version of a network costs more than it saves."""
 
 
-def fitting(predict: Callable[[Precision], Tensor], *, device: torch.device, macs: int) -> Precision:
+def fitting(predict: Callable[[Precision], Any], *, task: Task, device: torch.device, macs: int) -> Precision:
     """``bfloat16`` where it is computed natively, pays and predicts the same within `TOLERANCE`; else ``float32``.
 
     Args:
-        predict: Class scores (N, C) of the dense model, in that precision.
+        predict: Outputs of the dense model, in that precision.
+        task: Says how far they are apart.
         device: Where.
         macs: Of the dense model, for one sample.
     """
     if macs < WORTH_IT or not _native(device):
         return "float32"
     try:
-        full, low = (log_softmax(predict(precision).double(), dim=1) for precision in ("float32", "bfloat16"))
+        full, low = predict("float32"), predict("bfloat16")
     except (RuntimeError, NotImplementedError):  # an operator that has no such version
         return "float32"
-    divergence = float(kl_div(low, full, reduction="batchmean", log_target=True))
+    divergence = float(task.divergence(low, full).double().mean())
     return "bfloat16" if divergence <= TOLERANCE else "float32"  # not a number is not the same
 
 

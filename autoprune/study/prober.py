@@ -1,44 +1,47 @@
-"""What a cut of one group alone does to the predictions: one forward pass, no labels, no recovery.
+"""What a cut of one group alone does to the outputs: one forward pass, no labels, no recovery.
 
 Batch norms use the statistics of the batch meanwhile, which is what recalibrating them would come to. The divergence of
-the predictions from the dense model's adds up over groups far better than accuracy does.
+the outputs from the dense model's adds up over groups far better than accuracy does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import kl_div, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from autoprune.errors import TrialError
+from autoprune.plugin import Task
 from autoprune.structure import Structure
 
-Predict = Callable[[nn.Module], Tensor]
+Predict = Callable[[nn.Module], Any]
 
 
 class Prober:
     """Measures what cuts do. One is measured once, whichever scores chose it."""
 
-    def __init__(self, structure: Structure, network: nn.Module, predict: Predict) -> None:
+    def __init__(self, structure: Structure, network: nn.Module, predict: Predict, task: Task) -> None:
         """Measures what cuts do.
 
         Args:
             structure: Of the network.
             network: A copy of the dense network, in ``eval()``. Cuts share with it what they leave whole, so that its
                 batch norms go to train mode and count.
-            predict: Class scores (N, C) of a network, on samples that are always the same.
+            predict: Outputs of a network, N samples first, on samples that are always the same.
+            task: Says how far outputs are apart.
         """
         self._structure = structure
         self._network = network
         self._predict = predict
+        self._task = task
         self._known: dict[tuple[str, bytes], tuple[float, float]] = {}
 
     def __call__(self, group: str, scores: Tensor, units: int) -> tuple[float, float]:
-        """Divergence from the dense predictions, and share of the samples that still have the dense label.
+        """Mean divergence from the dense outputs, and mean share of what those say that is still said.
 
         Args:
             group: Its name.
@@ -46,7 +49,7 @@ class Prober:
             units: How many of them go.
 
         Raises:
-            TrialError: A prediction is infinite or NaN.
+            TrialError: A divergence is infinite or NaN.
         """
         kept = self._structure.select({group: scores}, {group: units})
         key = group, kept[group].cpu().numpy().tobytes()
@@ -55,11 +58,11 @@ class Prober:
         return self._known[key]
 
     @cached_property
-    def _dense(self) -> Tensor:
+    def _dense(self) -> Any:
         return self._predicted({})
 
-    def _predicted(self, kept: Mapping[str, Tensor]) -> Tensor:
-        """A network's predictions, in logarithms (N, C).
+    def _predicted(self, kept: Mapping[str, Tensor]) -> Any:
+        """A network's outputs.
 
         Batch norms, those of the dense model too, take the statistics of the samples, as if they were recalibrated: so
         what they are off by is the same on both sides.
@@ -68,12 +71,11 @@ class Prober:
         for norm in (m for m in network.modules() if isinstance(m, _BatchNorm)):
             norm.training = True  # has no modules of its own, so ``train()`` does no more, slowly
         with torch.no_grad():
-            return log_softmax(self._predict(network).double(), dim=1)
+            return self._predict(network)
 
     def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
         dense, pruned = self._dense, self._predicted(kept)
-        divergence = kl_div(pruned, dense, reduction="batchmean", log_target=True)
+        divergence = self._task.divergence(pruned, dense).double().mean()
         if not divergence.isfinite():
-            raise TrialError("the predictions are not all finite")
-        agreement = (pruned.argmax(dim=1) == dense.argmax(dim=1)).double().mean()
-        return max(0.0, float(divergence)), float(agreement)
+            raise TrialError("the outputs are not all finite")
+        return max(0.0, float(divergence)), float(self._task.agreement(pruned, dense).double().mean())

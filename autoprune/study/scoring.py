@@ -1,77 +1,127 @@
-"""Importance of every unit by each scorer, computed once for all trials."""
+"""Importance of every unit: of the dense model once for all trials, of a network in the making when it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.errors import TrialError
-from autoprune.plugin import ScoreContext
+from autoprune.plugin import Choices, Group, Pruned, Scorer
 from autoprune.study.checks import checked_scores
 from autoprune.study.problem import Problem
+from autoprune.study.proposal import Proposal
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
 
+_KEPT = 16
+"""Rankings of the dense model that are kept: a knob of a scorer makes a new one in every trial."""
+
+Ranking = dict[str, Tensor | TrialError]
+"""Per group the importance of its units, (U,), or why there is none."""
+
 
 class Scoring:
-    """Asks each scorer once, when its scores are first wanted, on a copy of the model that then goes."""
+    """Asks each scorer once about the dense model, when its scores are first wanted, on a copy that then goes."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._scored: dict[str, dict[str, Tensor | TrialError]] = {}
+        self._scored: dict[str, Ranking] = {}
+        """By the scorer's reference."""
 
-    def scores(self, label: str, group: str, stages: Stages) -> Tensor:
-        """Importance of a group's units by a scorer, (U,); not to be changed.
+    def scores(self, label: str, group: str, stages: Stages, choices: Choices | None = None) -> Tensor:
+        """Importance of a group's units in the dense model by a scorer, (U,); not to be changed.
+
+        Args:
+            label: Of the scorer.
+            group: Its name.
+            stages: Of what is being done.
+            choices: Knobs, the scorer's options among them; the usual ones if None.
 
         Raises:
             TrialError: The scorer cannot rank the group.
         """
-        with stages.stage("score", self._problem.space.scorers[label]):
-            if label not in self._scored:
-                self._scored[label] = self._all(label)
-            scores = self._scored[label][group]
-            if isinstance(scores, TrialError):
-                raise TrialError(str(scores))
-            return scores
+        scorer = self._problem.space.scorers[label].make(choices or {})
+        with stages.stage("score", scorer):
+            key = json.dumps(scorer.reference(), sort_keys=True)
+            if key not in self._scored:
+                while len(self._scored) >= max(_KEPT, len(self._problem.space.scorers)):
+                    self._scored.pop(next(iter(self._scored)))
+                network = self._problem.structure.cut(self._problem.network, {}).eval()
+                self._scored[key] = self._ranking(scorer, network, self._problem.space.cuttable)
+            return _told(self._scored[key][group])
 
-    def ranked(self, scorers: Mapping[str, str], stages: Stages) -> dict[str, tuple[str, Tensor]]:
+    def ranked(
+        self, proposal: Proposal, choices: Choices, stages: Stages, pruned: Pruned | None = None
+    ) -> dict[str, tuple[str, Tensor]]:
         """Per group that may lose units, the label of the scorer that ranks it and its scores, (U,).
 
         Args:
-            scorers: Labels that are wanted, per group. One that cannot rank its group gives way to the next one.
+            proposal: Tells which scorer is wanted, per group. One that cannot rank its group gives way to the next.
+            choices: Its knobs.
             stages: Of the trial.
+            pruned: What is ranked; the dense model if None. Units that are gone score minus infinity.
 
         Raises:
             TrialError: No scorer can rank a group.
         """
-        return {group.name: self._ranked(group.name, scorers, stages) for group in self._problem.space.cuttable}
+        space = self._problem.space
+        groups = [group.name for group in space.cuttable]
+        if pruned is None:
 
-    def _ranked(self, group: str, scorers: Mapping[str, str], stages: Stages) -> tuple[str, Tensor]:
-        *labels, last = dict.fromkeys((self._problem.space.scorer(scorers, group), *self._problem.space.scorers))
+            def dense(group: str, label: str) -> Tensor:
+                return self.scores(label, group, stages, choices)
+
+            return {group: self._first(proposal, group, partial(dense, group)) for group in groups}
+        remaining = {group.name: group for group in self._problem.structure.remaining(pruned.kept)}
+        known: dict[str, Ranking] = {}
+
+        def current(group: str, label: str) -> Tensor:
+            if label not in known:
+                scorer = space.scorers[label].make(choices)
+                with stages.stage("score", scorer):
+                    copy = self._problem.structure.cut(pruned.network, pruned.kept, before=pruned.kept).eval()
+                    known[label] = self._ranking(scorer, copy, [remaining[name] for name in groups])
+            return self._problem.structure.spread(group, _told(known[label][group]), pruned.kept)
+
+        return {group: self._first(proposal, group, partial(current, group)) for group in groups}
+
+    def _first(self, proposal: Proposal, group: str, scores: Callable[[str], Tensor]) -> tuple[str, Tensor]:
+        """What the wanted scorer says of a group, or else the next one."""
+        space = self._problem.space
+        *labels, last = dict.fromkeys((space.scorer(proposal, group), *space.scorers))
         for label in labels:
             try:
-                return label, self.scores(label, group, stages).clone()
+                return label, scores(label).clone()
             except TrialError:
                 continue
-        return last, self.scores(last, group, stages).clone()
+        return last, scores(last).clone()
 
-    def _all(self, label: str) -> dict[str, Tensor | TrialError]:
-        problem, scorer = self._problem, self._problem.space.scorers[label]
-        network = problem.structure.cut(problem.network, {}).eval()
-        context = ScoreContext(
-            device=problem.device,
-            seed=problem.spec.search.seed,
-            data=problem.data,
-            model=problem.predictor(network),
-            network=network,
-            groups=problem.space.cuttable,
-        )
-        scored: dict[str, Tensor | TrialError] = {}
+    def _ranking(self, scorer: Scorer, network: nn.Module, groups: Iterable[Group]) -> Ranking:
+        """Ask a scorer.
+
+        Args:
+            scorer: Which one.
+            network: A copy, in ``eval()``, for it to use.
+            groups: As they are in that network.
+        """
+        problem = self._problem
+        context = problem.contexts.scoring(network, problem.predictor, groups=groups, seed=problem.spec.search.seed)
+        scored: Ranking = {}
         with seeded(problem.spec.search.seed, problem.device):
             for group in context.groups:
                 try:
+                    if reason := scorer.refuses(group):
+                        raise TrialError(reason)
                     scored[group.name] = checked_scores(scorer.score(group, context), group)
                 except TrialError as error:
                     scored[group.name] = error
         return scored
+
+
+def _told(scores: Tensor | TrialError) -> Tensor:
+    if isinstance(scores, TrialError):
+        raise TrialError(str(scores))
+    return scores

@@ -1,96 +1,55 @@
-"""The search space: what a proposal may choose, and which whole units its ratios come to."""
+"""The search space: every knob, and which whole units and components a proposal comes to."""
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Literal, TypeVar
+from functools import cached_property
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from torch import nn
 
-from autoprune.errors import Mistake
-from autoprune.plugin import Candidate, Component, Group, GroupSummary, Scorer, SearchedGroup, Strategy
+from autoprune.host.variables import Variable
+from autoprune.plugin import (
+    Candidate,
+    Choice,
+    Choices,
+    Component,
+    Group,
+    GroupSummary,
+    Knob,
+    Range,
+    Scorer,
+    SearchedGroup,
+    Strategy,
+    Transform,
+)
 from autoprune.plugin.results import Origin
-from autoprune.spec import GroupRange, Spec
-from autoprune.structure import Structure
+from autoprune.study.bounds import BoundedGroup
+from autoprune.study.proposal import Params, Proposal
 
 C = TypeVar("C", bound=Component)
-Params = dict[str, float | str]
-Precision = Literal["float32", "bfloat16"]
-
-
-class Proposal(BaseModel):
-    """What a trial is asked to try."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int
-    origin: Origin
-    params: Params
-    scorers: dict[str, str] = {}
-    """Label of the scorer that ranks it, per group; of the first one where a group is missing."""
-    rivals: tuple[tuple[float, ...], ...] = ()
-    """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
-    precision: Precision = "float32"
-    """Of forward passes without gradients."""
 
 
 @dataclass(frozen=True)
-class Range:
-    """A ratio that is searched."""
+class Step:
+    """A transform, and what the search chooses of it."""
 
-    name: str
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A component that is searched."""
-
-    name: str
-    options: tuple[str, ...]
-
-
-Parameter = Range | Choice
-
-
-@dataclass(frozen=True)
-class BoundedGroup:
-    """A group and the bounds of its pruning ratio."""
-
-    group: Group
-    low: float
-    high: float
+    variable: Variable[Transform]
+    prefix: str
+    """Of the knobs of its layers: ``low-rank``."""
+    layers: tuple[Knob, ...]
+    """Its own knobs, by layer."""
 
     @property
-    def cuts(self) -> tuple[int, int]:
-        """Fewest and most units that go: whole steps of the group within the bounds, and at least one unit stays.
+    def knobs(self) -> tuple[Knob, ...]:
+        """The knobs of its layers, by their names in the search."""
+        return tuple(_renamed(knob, f"{self.prefix}.{knob.name}") for knob in self.layers)
 
-        Bounds that hold no whole number of steps between them give the nearest one.
-        """
-        units, step = self.group.units, self.group.step
-        last = (units - 1) // step
-        fewest = math.ceil(self.low * units / step - 1e-9)
-        most = min(math.floor(self.high * units / step + 1e-9), last)
-        if fewest > most:
-            fewest = most = min(_nearest(self.low * units / step), last)
-        return fewest * step, most * step
-
-    @property
-    def searched(self) -> bool:
-        """Whether there is anything to choose."""
-        fewest, most = self.cuts
-        return fewest < most
-
-    def cut(self, ratio: float) -> int:
-        """The whole number of steps nearest to a ratio, in units, within the bounds."""
-        fewest, most = self.cuts
-        step = self.group.step
-        return min(max(_nearest(ratio * self.group.units / step) * step, fewest), most)
+    def made(self, choices: Choices) -> tuple[Transform, dict[str, float | str]]:
+        """The transform with the options that were chosen, and the choice for its layers."""
+        named = {knob.name: choices.get(f"{self.prefix}.{knob.name}", knob.default) for knob in self.layers}
+        return self.variable.make(choices), named
 
 
 @dataclass(frozen=True)
@@ -98,26 +57,40 @@ class Space:
     """Everything that a search chooses from."""
 
     groups: tuple[BoundedGroup, ...]
-    scorers: Mapping[str, Scorer]
-    """By the label that results show; of several, each group has the one that does least harm."""
-    strategies: Mapping[str, Strategy]
+    scorers: Mapping[str, Variable[Scorer]]
+    """By the label that results show."""
+    strategies: Mapping[str, Variable[Strategy]]
+    steps: tuple[Step, ...] = ()
+    """The transforms, in order."""
+    chooses_scorer: bool = False
+    """Whether a knob chooses one scorer for all groups; else each group has, of several, what does least harm."""
 
-    @property
+    @cached_property
     def cuttable(self) -> tuple[Group, ...]:
         """The groups that may lose units: all but those that the spec keeps."""
         return tuple(b.group for b in self.groups if b.cuts[1] > 0)
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """What a sampler chooses: a ratio per group with more than one possible cut, and components listed."""
-        ranges = (Range(_ratio(b.group), b.low, b.high) for b in self.groups if b.searched)
-        return *ranges, *(Choice(name, options) for name, options in self.choices.items())
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What is chosen besides ratios: one of several components, their options, what transforms offer."""
+        chosen = {"strategy": tuple(self.strategies), "scorer": tuple(self.scorers) if self.chooses_scorer else ()}
+        choices = (Choice(name, labels) for name, labels in chosen.items() if len(labels) > 1)
+        options = (
+            *(knob for strategy in self.strategies.values() for knob in strategy.knobs),
+            *(knob for scorer in self.scorers.values() for knob in scorer.knobs),
+        )
+        offered = (knob for step in self.steps for knob in (*step.variable.knobs, *step.knobs))
+        return (*choices, *options, *offered)
 
-    @property
-    def choices(self) -> dict[str, tuple[str, ...]]:
-        """Kinds of components of which there are several, to their labels."""
-        labels = tuple(self.strategies)
-        return {"strategy": labels} if len(labels) > 1 else {}
+    @cached_property
+    def priced(self) -> frozenset[str]:
+        """Names of the knobs that change exact costs."""
+        return frozenset(knob.name for step in self.steps for knob in (*step.variable.knobs, *step.knobs))
+
+    @cached_property
+    def parameters(self) -> tuple[Knob, ...]:
+        """All that a sampler chooses: a ratio per group with more than one possible cut, and the other knobs."""
+        return *(Range(_ratio(b.group), b.low, b.high) for b in self.groups if b.searched), *self.knobs
 
     @property
     def searched(self) -> tuple[SearchedGroup, ...]:
@@ -151,6 +124,11 @@ class Space:
             for b in self.groups
         )
 
+    @property
+    def compared_scorers(self) -> tuple[str, ...]:
+        """Labels of the scorers that probes compare, or of the one that they rank by."""
+        return tuple(self.scorers)[:1] if self.chooses_scorer else tuple(self.scorers)
+
     def first(self, ladder: int) -> list[tuple[Origin, Params]]:
         """What is tried before any sampler is asked: the dense model, then uniform ratios up to the largest bound.
 
@@ -177,76 +155,61 @@ class Space:
             cut_units=cut,
         )
 
-    def scorer(self, scorers: Mapping[str, str], group: str) -> str:
-        """Label of the scorer that ranks a group, of those per group; of the first one where it is missing."""
-        return scorers.get(group, next(iter(self.scorers)))
+    def choices(self, proposal: Proposal) -> dict[str, float | str]:
+        """What it chooses besides ratios; of the dense model, what changes nothing."""
+        if proposal.origin == "dense":
+            return {}
+        return {knob.name: proposal.params.get(knob.name, knob.default) for knob in self.knobs}
+
+    def scorer(self, proposal: Proposal, group: str) -> str:
+        """Label of the scorer that ranks a group."""
+        first = next(iter(self.scorers))
+        if self.chooses_scorer:
+            return str(proposal.params.get("scorer", first))
+        return proposal.scorers.get(group, first)
 
     def strategy(self, proposal: Proposal) -> str:
         """Label of its strategy."""
         return str(proposal.params.get("strategy", next(iter(self.strategies))))
 
     def _uniform(self, ratio: float) -> Params:
-        params: Params = {}
-        for parameter in self.parameters:
-            if isinstance(parameter, Range):
-                params[parameter.name] = min(max(ratio, parameter.low), parameter.high)
-            else:
-                params[parameter.name] = parameter.options[0]
-        return params
+        params: Params = {_ratio(b.group): min(max(ratio, b.low), b.high) for b in self.groups if b.searched}
+        return params | {knob.name: knob.default for knob in self.knobs}
 
 
-def bounded(spec: Spec, structure: Structure) -> tuple[tuple[BoundedGroup, ...], list[Mistake]]:
-    """The groups with their bounds, and what is wrong with the patterns that give them.
+def steps(transforms: Sequence[Variable[Transform]], network: nn.Module) -> tuple[Step, ...]:
+    """What may be chosen of transforms.
 
-    A pattern speaks for a group if it matches its name or one of its layers; of several patterns the last counts.
+    Args:
+        transforms: In order.
+        network: The dense network.
     """
-    default = spec.search_space.ratio
-    bounds = {group.name: (default.low, default.high) for group in structure.groups}
-    mistakes = []
-    for pattern, own in spec.search_space.groups.items():
-        path = ("search_space", "groups", pattern)
-        matched = [g for g in structure.groups if any(fnmatchcase(name, pattern) for name in (g.name, *g.layers))]
-        if not matched and (reason := _unmatched(pattern, structure, keep=own == "keep")):
-            mistakes.append(spec.document.mistake(path, reason))
-        limits = (0.0, 0.0) if own == "keep" else _merged(own, default.low, default.high)
-        bounds |= {group.name: limits for group in matched}
-    return tuple(BoundedGroup(group, *bounds[group.name]) for group in structure.groups), mistakes
+    names = [variable.component.name for variable in transforms]
+    prefixes = [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
+    return tuple(
+        Step(variable, prefix, tuple(variable.component.knobs(network)))
+        for variable, prefix in zip(transforms, prefixes, strict=True)
+    )
 
 
-def labelled(components: Sequence[C]) -> dict[str, C]:
+def labelled(variables: Sequence[Variable[C]]) -> dict[str, Variable[C]]:
     """Components by name, or by name and options where a name stands more than once."""
-    names = [component.name for component in components]
+    names = [variable.component.name for variable in variables]
 
-    def label(component: C) -> str:
+    def label(variable: Variable[C]) -> str:
+        component = variable.component
         options = {key: value for key, value in component.reference().items() if key != "use"}
         if names.count(component.name) == 1 or not options:
             return component.name
         return f"{component.name}({', '.join(f'{key}={value}' for key, value in options.items())})"
 
-    return {label(component): component for component in components}
+    return {label(variable): variable for variable in variables}
 
 
-def _merged(own: GroupRange, low: float, high: float) -> tuple[float, float]:
-    return low if own.low is None else own.low, high if own.high is None else own.high
+def _renamed(knob: Knob, name: str) -> Knob:
+    from dataclasses import replace
 
-
-def _unmatched(pattern: str, structure: Structure, *, keep: bool) -> str | None:
-    """Why no group is matched; None where that is all right, since the layers are kept anyway."""
-    layers = [layer for layer in structure.layers if fnmatchcase(layer, pattern)]
-    if not layers:
-        inner = [layer for layer in structure.layers if layer.startswith(f"{pattern}.")]
-        close = [f"{pattern}.*"] if inner else difflib.get_close_matches(pattern, structure.layers, n=1)
-        some = ", ".join(structure.layers[:8]) + (", …" if len(structure.layers) > 8 else "")
-        hint = f"did you mean {close[0]!r}?" if close else f"its layers: {some}"
-        return f"no layer of the model is called so; {hint}"
-    if keep:
-        return None
-    reasons = dict.fromkeys(uncut.reason for uncut in structure.uncut if uncut.layer in layers)
-    return f"{layers[0]} has no units that can be cut: {'; '.join(reasons) or 'it makes none'}"
-
-
-def _nearest(units: float) -> int:
-    return math.floor(units + 0.5)
+    return replace(knob, name=name)
 
 
 def _ratio(group: Group) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,15 @@ from autoprune.plugin import Component
 class Stages:
     """Measures stages. A stage within a stage counts for itself alone, so the times add up."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, check: Callable[[], None] = lambda: None) -> None:
+        """Nothing has begun.
+
+        Args:
+            device: Where it runs.
+            check: Called when a component's stage ends; raises if it did what it must not.
+        """
         self._device = device
+        self._check = check
         self._names: list[str] = []
         self._since = 0.0
         self.durations_s: dict[str, float] = {}
@@ -39,6 +46,8 @@ class Stages:
         self.culprit = None
         try:
             yield
+            if component is not None:
+                self._check()
         except BaseException:
             self.culprit = self.culprit or component
             raise

@@ -26,15 +26,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autoprune.errors import StudyError
-from autoprune.plugin import Measured, Sampler, SamplerContext, TrialResult
+from autoprune.plugin import Choice, Knob, Measured, Sampler, SamplerContext, TrialResult
 from autoprune.plugin.results import Origin
 from autoprune.spec import Spec
 from autoprune.study.guide import Guide
 from autoprune.study.jobs import Probed
 from autoprune.study.journal import Journal
+from autoprune.study.proposal import Params, Precision, Proposal
 from autoprune.study.rankings import Rankings
 from autoprune.study.seeding import derive
-from autoprune.study.space import Params, Precision, Proposal, Range
 
 _RESULT, _ORIGIN, _TEST, _PROBE = "autoprune:result", "autoprune:origin", "autoprune:test:", "autoprune:probe:"
 _PRECISION = "autoprune:precision"
@@ -145,7 +145,8 @@ class Study(StoredStudy):
             constraints=spec.constraints,
             metrics=guide.metrics,
             groups=guide.groups,
-            strategies=guide.strategies,
+            knobs=guide.knobs,
+            priced=guide.priced,
             meetings=guide.meetings,
             costs=guide.costs,
             sensitivity=lambda: self.rankings.sensitivity,
@@ -267,11 +268,16 @@ class Study(StoredStudy):
             for index, parameter in enumerate(self._parameters, start=1):
                 if parameter.name not in jointly:
                     self._build_sampler(number, index)
-                if isinstance(parameter, Range):
-                    params[parameter.name] = trial.suggest_float(parameter.name, parameter.low, parameter.high)
-                else:
-                    params[parameter.name] = trial.suggest_categorical(parameter.name, parameter.options)
+                params[parameter.name] = _suggested(trial, parameter)
         return Proposal(number=number, origin=trial.user_attrs.get(_ORIGIN, "sampler"), params=params)
+
+
+def _suggested(trial: Trial, knob: Knob) -> float | str:
+    if isinstance(knob, Choice):
+        return str(trial.suggest_categorical(knob.name, knob.options))
+    if knob.whole:
+        return float(trial.suggest_int(knob.name, int(knob.low), int(knob.high), log=knob.log))
+    return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.log)
 
 
 def _result(trial: FrozenTrial) -> TrialResult | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         RecoveryConformance,
         ScorerConformance,
         StrategyConformance,
+        TaskConformance,
+        TransformConformance,
     )
     from autoprune.testing.samplers import SamplerConformance
     from autoprune.testing.sources import DataSourceConformance, ModelSourceConformance
@@ -38,8 +40,10 @@ __all__ = [
     "SamplerConformance",
     "ScorerConformance",
     "StrategyConformance",
+    "TaskConformance",
     "ToyNet",
     "ToyScorer",
+    "TransformConformance",
     "toy_data",
     "toy_network",
     "untouched",
@@ -55,6 +59,8 @@ _LAZY = {
     "SamplerConformance": "samplers",
     "ScorerConformance": "models",
     "StrategyConformance": "models",
+    "TaskConformance": "models",
+    "TransformConformance": "models",
     "ToyNet": "toys",
     "ToyScorer": "toys",
     "toy_data": "toys",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -10,22 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import (
     Candidate,
+    Choices,
     Data,
-    EvaluationContext,
     Evaluator,
+    Inputs,
     Measured,
     PruneContext,
-    PrunedModel,
+    Pruned,
     Recovery,
-    ScoreContext,
     Scorer,
     SplitName,
     Strategy,
+    Task,
+    Transform,
 )
 from autoprune.structure import Structure, discover
 from autoprune.study.checks import checked_cut, checked_metrics, checked_scores
+from autoprune.study.contexts import Contexts
 from autoprune.study.predictor import Predictor, takes_channels_last
 from autoprune.study.seeding import seeded
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
@@ -42,15 +47,22 @@ class Bench:
     """
 
     def __init__(
-        self, network: nn.Module | None = None, data: Data | None = None, *, device: str | torch.device = "cpu"
+        self,
+        network: nn.Module | None = None,
+        data: Data | None = None,
+        *,
+        task: Task | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Find what can be cut.
 
         Args:
             network: The dense network, which takes normalised inputs; a `ToyNet` if None.
             data: Its data; that of the `ToyNet` if None.
+            task: What right means; the installed task ``classification`` if None.
             device: Where everything runs.
         """
+        self.task = Task.model_validate({"use": "classification"}, context=PluginHost()) if task is None else task
         self.network = toy_network() if network is None else network.cpu().eval()
         self.data = toy_data() if data is None else data
         toys = network is None and data is None
@@ -60,14 +72,29 @@ class Bench:
         self.network.to(device)
         self._kept_for_prune: dict[Hashable, Any] = {}
         self._kept_for_evaluation: dict[Hashable, Any] = {}
+        self._made_once: dict[str, dict[str, Tensor]] = {}
 
-    def examples(self) -> tuple[Tensor, ...]:
+    def examples(self) -> Inputs:
         """A few validation inputs as the network takes them, each of shape (N, …), on the CPU."""
         return _examples(self.data)
 
     def predictor(self, network: nn.Module) -> nn.Module:
         """The network with the data's normalisation in front, as evaluators get it."""
-        return Predictor(network, self.data.normalization, channels_last=self._channels_last).to(self.device)
+        predictor = Predictor(network, self.data.normalization, task=self.task, channels_last=self._channels_last)
+        return predictor.to(self.device)
+
+    @property
+    def contexts(self) -> Contexts:
+        """Makes what components get, as a search does."""
+        return Contexts(
+            self.device,
+            self.data,
+            self.task,
+            self.network,
+            self.structure,
+            self.structure.groups,
+            lambda: copy.deepcopy(self.network),
+        )
 
     def uniform(self, ratio: float) -> dict[str, int]:
         """Units to cut per group, for one ratio everywhere; at least one unit stays."""
@@ -75,8 +102,11 @@ class Bench:
 
     def cut(self, cut_units: Mapping[str, int]) -> nn.Module:
         """A smaller copy of the dense network that lost the last so many units of each group."""
+        return self.pruned(cut_units).network
+
+    def _kept_units(self, cut_units: Mapping[str, int]) -> dict[str, Tensor]:
         scores = {g.name: torch.arange(g.units, 0, -1.0) for g in self.structure.groups}
-        return self.structure.cut(self.network, self.structure.select(scores, cut_units)).eval()
+        return self.structure.select(scores, cut_units)
 
     def score(self, scorer: Scorer, *, seed: int = 0, backwards: bool = False) -> dict[str, Tensor]:
         """Importance per group, of shape (U,).
@@ -87,21 +117,14 @@ class Bench:
             backwards: Score the last group first.
         """
         network = self.structure.cut(self.network, {}).eval()
-        context = ScoreContext(
-            device=self.device,
-            seed=seed,
-            data=self.data,
-            model=self.predictor(network),
-            network=network,
-            groups=self.structure.groups,
-        )
+        context = self.contexts.scoring(network, self.predictor, groups=self.structure.groups, seed=seed)
         groups = self.structure.groups[::-1] if backwards else self.structure.groups
         with seeded(seed, self.device), untouched(network, gradients=False):
             return {group.name: checked_scores(scorer.score(group, context), group) for group in groups}
 
     def prune(
         self, strategy: Strategy, cut_units: Mapping[str, int], *, scorer: Scorer | None = None, seed: int = 0
-    ) -> PrunedModel:
+    ) -> Pruned:
         """The pruned, recovered model, after the host's check that it lost exactly ``cut_units``."""
         units = {group.name: group.units for group in self.structure.groups}
         candidate = Candidate(
@@ -110,27 +133,51 @@ class Bench:
         )
         with seeded(seed, self.device), untouched(self.network):
             made = strategy.prune(candidate, self.prune_context(seed=seed, scorer=scorer))
-        pruned, _ = checked_cut(made, candidate, self.structure, self.network)
+        asked = None if strategy.allocates else candidate
+        pruned, _, _ = checked_cut(made, asked, self.structure, self.network)
         return pruned
 
-    def recover(self, recovery: Recovery, network: nn.Module, *, seed: int = 0) -> None:
+    def recover(self, recovery: Recovery, pruned: Pruned, *, seed: int = 0) -> None:
         """Change the network in place."""
         with seeded(seed, self.device), untouched(self.network):
-            recovery.recover(network, self.prune_context(seed=seed))
+            recovery.recover(pruned, self.prune_context(seed=seed))
+
+    def pruned(self, cut_units: Mapping[str, int]) -> Pruned:
+        """A copy of the dense network that lost the last so many units of each group, for a recovery."""
+        kept = self._kept_units(cut_units)
+        return Pruned(self.structure.cut(self.network, kept).eval(), kept)
 
     def prune_context(self, *, seed: int = 0, scorer: Scorer | None = None) -> PruneContext:
         """What strategies and recoveries get; a toy scorer's ranking if none is given."""
-        return PruneContext(
-            device=self.device,
-            seed=seed,
-            data=self.data,
-            cache=self._kept_for_prune,
-            groups=self.structure.groups,
-            scores=lambda: self.score(scorer or ToyScorer()),
-            select=self.structure.select,
-            cut=lambda kept: self.structure.cut(self.network, kept).eval(),
-            predictor=self.predictor,
+        ranking = scorer or ToyScorer()
+
+        def score(pruned: Pruned) -> dict[str, Tensor]:
+            if pruned.untouched:
+                return self.score(ranking)
+            network = self.structure.cut(pruned.network, pruned.kept, before=pruned.kept).eval()
+            groups = self.structure.remaining(pruned.kept)
+            context = self.contexts.scoring(network, self.predictor, groups=groups, seed=seed)
+            return {
+                group.name: self.structure.spread(
+                    group.name, checked_scores(ranking.score(group, context), group), pruned.kept
+                )
+                for group in groups
+            }
+
+        return self.contexts.pruning(
+            self.predictor, seed=seed, cache=self._kept_for_prune, score=score, once=self._once
         )
+
+    def _once(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        if key not in self._made_once:
+            self._made_once[key] = {name: tensor.detach().cpu().clone() for name, tensor in make().items()}
+        return {name: tensor.clone() for name, tensor in self._made_once[key].items()}
+
+    def transform(self, transform: Transform, network: nn.Module, choice: Choices, *, seed: int = 0) -> nn.Module:
+        """The network with modules replaced."""
+        context = self.contexts.transforming(self.predictor, seed=seed, cache={})
+        with seeded(seed, self.device), untouched(self.network):
+            return transform.apply(network, choice, context).eval()
 
     def measure(
         self,
@@ -151,19 +198,13 @@ class Bench:
             seed: Of the study.
         """
         network = self.cut(cut_units or {}) if network is None else network.eval()
-        context = EvaluationContext(
-            device=self.device,
-            seed=seed,
-            data=self.data,
-            cache=self._kept_for_evaluation,
-            split=split,
-            dense=self.predictor(self.network),
-            costs=self.structure.costs(cut_units or {}),
-            dense_costs=self.structure.costs(),
+        costs = self.structure.costs(cut_units or {})
+        context = self.contexts.evaluating(
+            self.predictor, seed=seed, cache=self._kept_for_evaluation, split=split, costs=costs
         )
         measured = self.structure.folded(network) if evaluator.only_predicts else network  # as in a search
         with seeded(seed, self.device), untouched(self.network), untouched(measured, what="the measured network"):
-            return checked_metrics(evaluator.evaluate(self.predictor(measured), context), evaluator)
+            return checked_metrics(evaluator.evaluate(self.predictor(measured), context), evaluator, self.data)
 
 
 @cache
@@ -171,7 +212,7 @@ def _toy_structure() -> Structure:
     return discover(toy_network(), _examples(toy_data()))
 
 
-def _examples(data: Data) -> tuple[Tensor, ...]:
+def _examples(data: Data) -> Inputs:
     inputs, _ = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     return Predictor(nn.Identity(), data.normalization).normalized(inputs)
 

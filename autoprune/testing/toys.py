@@ -78,8 +78,8 @@ def _trained() -> ToyNet:
         network = ToyNet()
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
         for _ in range(8):
-            for (images,), targets in data.train.batches(32):
-                loss = functional.cross_entropy(network((images - mean) / std), targets)
+            for inputs, targets in data.train.batches(32):
+                loss = functional.cross_entropy(network((inputs.first - mean) / std), targets)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

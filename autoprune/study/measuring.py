@@ -1,0 +1,83 @@
+"""Runs evaluators on a network, as the host prepares it for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from torch import nn
+
+from autoprune.plugin import Costs, Evaluator, ExactEvaluator, Measured, SplitName
+from autoprune.study.checks import checked_metrics
+from autoprune.study.contexts import unwatched
+from autoprune.study.guards import Watched
+from autoprune.study.problem import Problem
+from autoprune.study.proposal import Precision
+from autoprune.study.seeding import seeded
+from autoprune.study.stages import Stages
+
+
+class Measuring:
+    """Measures networks, one after the other, and keeps what they share: batches, the dense model's outputs.
+
+    Evaluators are seeded by the study's seed, so that all candidates meet the same samples and noise.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._kept: dict[Hashable, Any] = {}
+
+    @property
+    def exact(self) -> tuple[ExactEvaluator, ...]:
+        """The evaluators that need arithmetic alone."""
+        return tuple(e for e in self._problem.components.evaluators if isinstance(e, ExactEvaluator))
+
+    def __call__(
+        self,
+        evaluator: Evaluator,
+        network: nn.Module,
+        costs: Costs,
+        *,
+        split: SplitName,
+        stages: Stages,
+        precision: Precision = "float32",
+        report: Callable[[Mapping[str, Measured]], None] = unwatched,
+    ) -> dict[str, Measured]:
+        """What an evaluator makes of a network, by the names that objectives use.
+
+        Args:
+            evaluator: What is asked.
+            network: Bare; is not changed.
+            costs: Its exact costs.
+            split: What it is measured on.
+            stages: Of the trial.
+            precision: Of passes without gradients.
+            report: Told what is known so far.
+
+        Raises:
+            TrialError: The evaluator breaks its contract, or changed the network.
+        """
+        problem = self._problem
+        context = problem.contexts.evaluating(
+            lambda each: problem.predictor(each, precision),
+            seed=problem.spec.search.seed,
+            cache=self._kept,
+            split=split,
+            costs=costs,
+            report=report,
+        )
+        with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
+            watched = Watched(network.eval(), "the model that it measured")
+            predictor = problem.predictor(network, precision)
+            metrics = checked_metrics(evaluator.evaluate(predictor, context), evaluator, problem.data)
+            watched.check()
+            return metrics
+
+    def arithmetic(self, costs: Costs, stages: Stages) -> dict[str, Measured]:
+        """The metrics that are exact, by the names that objectives use."""
+        metrics: dict[str, Measured] = {}
+        for evaluator in self.exact:
+            with stages.stage(evaluator.metric_name(evaluator.name), evaluator):
+                computed = evaluator.compute(costs, self._problem.costs())
+                metrics |= checked_metrics(computed, evaluator, self._problem.data)
+        return metrics

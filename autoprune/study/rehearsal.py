@@ -1,0 +1,115 @@
+"""One batch through every component, before the first trial: what does not fit is told at its line of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from autoprune.errors import AutopruneError, Mistake
+from autoprune.plugin import (
+    Cost,
+    Data,
+    Evaluator,
+    ExactEvaluator,
+    Group,
+    Scorer,
+    Split,
+    Strategy,
+)
+from autoprune.spec.document import KeyPath
+from autoprune.study.checks import checked_metrics, checked_scores
+from autoprune.study.seeding import seeded
+
+if TYPE_CHECKING:
+    from autoprune.study.problem import Problem
+
+_SAMPLES = 8
+"""Of each split."""
+
+
+def rehearse(problem: Problem) -> list[Mistake]:
+    """What does not fit the model, the task and the data.
+
+    Each scorer ranks one group of each granularity, and each evaluator measures the dense model, on a handful of
+    samples; evaluators that time or need arithmetic alone are left out. What they say on so little counts for nothing.
+    """
+    few = _few(problem.data)
+    return [*_scorers(problem, few), *_strategies(problem), *_evaluators(problem, few)]
+
+
+def _few(data: Data) -> Data:
+    def first(split: Split) -> Split:
+        return Split(min(_SAMPLES, len(split)), split.read)
+
+    return replace(data, train=first(data.train), validation=first(data.validation), test=first(data.test))
+
+
+def _scorers(problem: Problem, data: Data) -> Iterator[Mistake]:
+    """Groups that no scorer can rank, and scorers that break their contract."""
+    kinds: dict[str, Group] = {}
+    for group in problem.space.cuttable:
+        kinds.setdefault(group.granularity, group)
+    variables = list(problem.space.scorers.values())
+    reasons: dict[str, list[str]] = {group.name: [] for group in kinds.values()}
+    for variable in variables:
+        scorer = variable.component
+        for group in kinds.values():
+            reason = scorer.refuses(group) or _fault(problem, partial(_score, problem, scorer, group, data))
+            if reason is not None:
+                reasons[group.name].append(f"{scorer.name}: {reason}")
+    for name, told in reasons.items():
+        if len(told) == len(variables):
+            yield problem.spec.document.mistake(("scorer",), f"no scorer can rank {name!r}: {'; '.join(told)}")
+
+
+def _score(problem: Problem, scorer: Scorer, group: Group, data: Data) -> None:
+    network = problem.structure.cut(problem.network, {}).eval()
+    contexts = replace(problem.contexts, data=data)
+    context = contexts.scoring(network, problem.predictor, groups=problem.space.cuttable, seed=problem.spec.search.seed)
+    checked_scores(scorer.score(group, context), group)
+
+
+def _strategies(problem: Problem) -> Iterator[Mistake]:
+    strategies = list(problem.space.strategies.values())
+    for index, variable in enumerate(strategies):
+        strategy: Strategy = variable.component
+        if reason := strategy.refuses(problem.data):
+            yield problem.spec.document.mistake(_at("strategy", index, len(strategies)), reason)
+
+
+def _evaluators(problem: Problem, data: Data) -> Iterator[Mistake]:
+    for evaluator in problem.components.evaluators:
+        costs = {metric.cost for metric in evaluator.declares(problem.data)}
+        if isinstance(evaluator, ExactEvaluator) or costs <= {Cost.TIMING, Cost.EXACT}:
+            continue
+        reason = _fault(problem, partial(_evaluate, problem, evaluator, data))
+        if reason is not None:
+            same = (evaluator.name, evaluator.label)
+            index = [(r["use"], r.get("label", "")) for r in problem.spec.evaluators].index(same)
+            yield problem.spec.document.mistake(("evaluators", index), f"{evaluator.name}: {reason}")
+
+
+def _evaluate(problem: Problem, evaluator: Evaluator, data: Data) -> None:
+    contexts = replace(problem.contexts, data=data)
+    context = contexts.evaluating(
+        problem.predictor, seed=problem.spec.search.seed, cache={}, split="validation", costs=problem.costs()
+    )
+    copy = problem.structure.cut(problem.network, {}).eval()
+    checked_metrics(evaluator.evaluate(problem.predictor(copy), context), evaluator, problem.data)
+
+
+def _fault(problem: Problem, run: Callable[[], None]) -> str | None:
+    """What a component raises, in one line."""
+    try:
+        with seeded(problem.spec.search.seed, problem.device):
+            run()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - components may raise anything
+        text = " ".join(str(error).split())[:500]
+        return text if isinstance(error, AutopruneError) else f"{type(error).__name__}: {text}"
+    return None
+
+
+def _at(key: str, index: int, count: int) -> KeyPath:
+    return (key,) if count == 1 else (key, index)
