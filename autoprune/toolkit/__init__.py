@@ -1,1 +1,13 @@
-"""What several plugins would otherwise write again."""
+"""What several plugins would otherwise write again. Public: import from the modules.
+
+* `autoprune.toolkit.samples`: an evaluator that measures samples derives from ``SampleEvaluator``, which picks them and
+  keeps them on the device; ``losses`` and ``right_shares`` ask the task about a batch, and check what it says.
+* `autoprune.toolkit.intervals`: 95 % intervals of what was measured, for early rejection and for the reader.
+* `autoprune.toolkit.activations`: what the units of all groups do on samples, in one pass; for scorers.
+* `autoprune.toolkit.gradients`: gradients of the task's loss, batch by batch; for scorers.
+* `autoprune.toolkit.training`: the one training loop, for recoveries and strategies that train.
+* `autoprune.toolkit.balls`: norm balls around inputs, for attacks.
+* `autoprune.toolkit.splits`: three distinct splits from whatever a data source found.
+
+None of it imports torch before it is called, so that a spec is checked without.
+"""
