@@ -7,15 +7,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pluggy
 from pydantic_core import PydanticCustomError
 
 from autoprune.errors import PluginError
+from autoprune.host.checks import cause, check_component
+from autoprune.host.files import PluginFile, line_of, read_file
 from autoprune.plugin import hooks
-from autoprune.plugin.contracts import CONTRACTS, Component, Evaluator
-from autoprune.plugin.values import Metric
+from autoprune.plugin.component import Component
 from autoprune.spec import near
 
 ENTRY_POINT_GROUP = "autoprune"
@@ -25,16 +27,20 @@ log = logging.getLogger("autoprune")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point (or object registered by hand) and what became of it."""
+    """One entry point, file or object registered by hand, and what became of it."""
 
     name: str
     distribution: str
     version: str
     components: tuple[type[Component], ...] = ()
+    file: Path | None = None
+    """The single file that it came from, if any."""
     error: str | None = None
     """What is wrong with it; None for a healthy plugin. One that merely clashes with another still brings the rest."""
 
     def __str__(self) -> str:
+        if self.file is not None:
+            return f"{self.name} ({self.file})"
         return " ".join(f"{self.name} ({self.distribution} {self.version}".split()) + ")"
 
 
@@ -50,6 +56,7 @@ class PluginHost:
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         self._plugins: list[Plugin] = []
+        self._files: dict[PluginFile, Plugin] = {}
         self._brought: dict[tuple[str, str], list[tuple[type[Component], Plugin]]] = {}
         found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP) if entry_points is None else entry_points
         for entry_point in sorted(found, key=lambda e: (e.name, e.value)):
@@ -60,7 +67,7 @@ class PluginHost:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  a foreign module may raise anything, SystemExit too
-                self._add(Plugin(entry_point.name, name, version, error=_cause(error)))
+                self._add(Plugin(entry_point.name, name, version, error=cause(error)))
             else:
                 self.register(plugin, name=entry_point.name, distribution=name, version=version)
 
@@ -83,14 +90,40 @@ class PluginHost:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  a plugin's own fault must not take the others down
-            self._add(Plugin(name, distribution, version, error=_cause(error)))
+            self._add(Plugin(name, distribution, version, error=cause(error)))
             return
-        record = Plugin(name, distribution, version, components)
-        self._add(record)
-        for component in components:
-            self._brought.setdefault((component.kind, component.name), []).append((component, record))
-            if clash := self._clash(component.kind, component.name):
-                log.warning("%s", clash)
+        self._add(Plugin(name, distribution, version, components))
+
+    def load_file(self, path: str | Path) -> Plugin:
+        """Bring the components of a single Python file; once, however often it is asked for.
+
+        Those are what its hook ``autoprune_components`` brings or, without one, every component class that is defined
+        in it and has a name. A copy with the same content counts as the same file.
+
+        Raises:
+            PluginError: It cannot be read or run, brings nothing, or breaks the contract; says in which line.
+        """
+        file = read_file(path)
+        if known := self._files.get(file):
+            return known
+        if file.path in {other.path for other in self._files}:
+            raise PluginError(f"{path}: has changed since it was loaded; begin anew")
+        module = file.load()
+        try:
+            components = self._take(module, name=file.module, default=file.defined(module))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise PluginError(f"{path}:{line_of(error, module)}: {cause(error)}") from error
+        plugin = Plugin(file.path.stem, "", "", components, file.path)
+        self._files[file] = plugin
+        self._add(plugin)
+        return plugin
+
+    @property
+    def files(self) -> tuple[PluginFile, ...]:
+        """The single files that were loaded, with their content: what workers, and saved models, need besides."""
+        return tuple(self._files)
 
     @contextmanager
     def observed(self, observers: Iterable[object]) -> Iterator[None]:
@@ -105,7 +138,7 @@ class PluginHost:
                 try:
                     self._take(observer, name=f"observer {len(taken)}")
                 except pluggy.PluginValidationError as error:
-                    raise PluginError(_cause(error)) from error
+                    raise PluginError(cause(error)) from error
                 taken.append(observer)
             yield
         finally:
@@ -116,22 +149,34 @@ class PluginHost:
         self._plugins.append(plugin)
         if plugin.error is not None:
             log.warning("plugin %s is left out: %s", plugin, plugin.error)
+        for component in plugin.components:
+            self._brought.setdefault((component.kind, component.name), []).append((component, plugin))
+            if clash := self._clash(component.kind, component.name):
+                log.warning("%s", clash)
 
-    def _take(self, plugin: object, *, name: str) -> tuple[type[Component], ...]:
-        """Register a plugin with pluggy, unless there is anything wrong with it."""
+    def _take(
+        self, plugin: object, *, name: str, default: tuple[type[Component], ...] = ()
+    ) -> tuple[type[Component], ...]:
+        """Register a plugin with pluggy, unless there is anything wrong with it.
+
+        Args:
+            plugin: The plugin.
+            name: pluggy's name for it.
+            default: The components of one that has no hook to bring them.
+        """
         if self._manager.is_registered(plugin):
             raise PluginError("is registered already, under another name")
         try:
             self._manager.register(plugin, name=name)
-            self._check_hooks(plugin)
-            components = self._components_of(plugin)
+            self._check_hooks(plugin, needed=not default)
+            components = self._components_of(plugin, default)
         except BaseException:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise
         return components
 
-    def _check_hooks(self, plugin: object) -> None:
+    def _check_hooks(self, plugin: object, *, needed: bool) -> None:
         """Find hooks that would never be called.
 
         pluggy's ``check_pending`` looks at all plugins together and so cannot tell whose fault it is.
@@ -151,20 +196,20 @@ class PluginHost:
             if hook not in known:
                 raise PluginError(f"autoprune has no hook {hook!r}{near(hook, known)}")
         unmarked = [hook for hook in known & set(dir(plugin)) if hook not in required]
-        if unmarked or not required:
+        if unmarked or (needed and not required):
             which = ", ".join(sorted(unmarked)) or "it implements no hook"
             raise PluginError(f"{which}: mark every hook with @autoprune.hookimpl")
 
-    def _components_of(self, plugin: object) -> tuple[type[Component], ...]:
-        """Call a plugin's registration hook, and only this plugin's.
+    def _components_of(self, plugin: object, default: tuple[type[Component], ...]) -> tuple[type[Component], ...]:
+        """Call a plugin's registration hook, and only this plugin's; the default if it has none.
 
         Raises:
             PluginError: One of its components breaks the contract.
         """
         calls = [impl.function for impl in self.hook.autoprune_components.get_hookimpls() if impl.plugin is plugin]
-        components = tuple(component for call in calls for component in call())
+        components = tuple(component for call in calls for component in call()) if calls else default
         for component in components:
-            _check(component)
+            check_component(component)
         names = [f"{component.kind} {component.name!r}" for component in components]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise PluginError(f"brings the {', '.join(twice)} more than once")
@@ -175,7 +220,8 @@ class PluginHost:
         if len(brought) < 2:
             return None
         plugins = " and ".join(str(plugin) for _, plugin in brought)
-        return f"several plugins bring the {kind} {name!r}: {plugins}; uninstall all but one"
+        way = "give one of them another name" if any(each.file for _, each in brought) else "uninstall all but one"
+        return f"several plugins bring the {kind} {name!r}: {plugins}; {way}"
 
     def _with_clashes(self, plugin: Plugin) -> Plugin:
         clashes = [clash for each in plugin.components if (clash := self._clash(each.kind, each.name))]
@@ -211,33 +257,3 @@ class PluginHost:
         """The plugin that brought a component."""
         brought = self._brought[component.kind, component.name]
         return next(plugin for cls, plugin in brought if cls is component)
-
-
-def _cause(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}" if not isinstance(error, PluginError) else str(error)
-    return " ".join(text.split())
-
-
-def _check(component: type[Component]) -> None:
-    """Refuse what would fail later, and more obscurely.
-
-    Raises:
-        PluginError: It is no component, or an unfinished one.
-    """
-    if not (isinstance(component, type) and issubclass(component, CONTRACTS)):
-        contracts = ", ".join(contract.__name__ for contract in CONTRACTS)
-        raise PluginError(f"{component!r} is no component class; derive it from one of {contracts}")
-    title = component.__name__
-    if not isinstance(vars(component).get("name"), str):
-        raise PluginError(
-            f'{title} has no name of its own; give it name: ClassVar[str] = "…", what a spec says after use'
-        )
-    if missing := sorted(getattr(component, "__abstractmethods__", ())):
-        raise PluginError(f"{title} does not implement {', '.join(missing)}")
-    if "use" in component.model_fields:
-        raise PluginError(f"{title} has an option called use, which names the component in a spec")
-    if issubclass(component, Evaluator):
-        metrics = getattr(component, "metrics", ())
-        if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
-            raise PluginError(f"{title} has no metrics; give it metrics: ClassVar[tuple[Metric, ...]]")
-    component.model_rebuild()  # raises where a field's type is not importable

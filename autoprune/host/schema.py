@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
-from autoprune.host.binding import SLOTS
+from autoprune.host.options import takes_mappings
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin.contracts import CONTRACTS, Component, Evaluator
+from autoprune.host.slots import SLOTS
+from autoprune.plugin.component import Component
+from autoprune.plugin.contracts import Evaluator
+from autoprune.plugin.kinds import CONTRACTS, KINDS
 from autoprune.spec import Search, Spec
+from autoprune.spec.annotations import flat, inside, is_list, is_model
+from autoprune.spec.fields import Choose
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -40,6 +45,7 @@ def json_schema(host: PluginHost) -> Schema:
     models: list[type[BaseModel]] = [
         Spec,
         Search,
+        Choose,
         *CONTRACTS,
         *(cls for found in brought.values() for cls in found.values()),
     ]
@@ -59,9 +65,14 @@ def json_schema(host: PluginHost) -> Schema:
             "description": inspect.getdoc(contract),
             "anyOf": [references[cls, "validation"] for cls in components.values()] or [False],
         }
-    for path, contract in SLOTS.items():
-        section = definitions[definition(Spec if len(path) == 1 else Search)]
-        _set_component(section["properties"][str(path[-1])], references[contract, "validation"])
+    contracts = {contract: references[contract, "validation"] for contract in CONTRACTS}
+    for kind in KINDS:
+        for cls in brought[kind.contract].values() if kind.varies else ():
+            _open_options(definitions[definition(cls)]["properties"], cls, contracts)
+    for slot, kind in SLOTS.items():
+        section = definitions[definition(Spec if len(slot) == 1 else Search)]
+        _set_component(section["properties"][slot[-1]], references[kind.contract, "validation"])
+    del definitions[definition(Choose)]
     spec = definitions.pop(definition(Spec))
     _suggest_metrics(spec["properties"], definitions, host)
     schema: Schema = _with_placeholders({**spec, "$defs": definitions})
@@ -82,11 +93,55 @@ def _add_use(schema: Schema, name: str, cls: type[Component]) -> None:
 
 def _set_component(schema: Schema, reference: Schema) -> None:
     """Put the components of a kind where a spec's own schema has any mapping."""
-    many = {"type": "array", "items": reference, "minItems": 1}
-    there = many if schema.get("type") == "array" else {"anyOf": [reference, many]} if "oneOf" in schema else reference
+    several = {"type": "array", "items": reference}
+    if schema.get("type") == "array":
+        there: Schema = {**schema, **several}
+    elif "oneOf" in schema:
+        there = {"anyOf": [reference, {**several, "minItems": 1}, _choose(reference)]}
+    else:
+        there = reference
     told = _told(schema)
     schema.clear()
     schema.update({**told, **there})
+
+
+def _open_options(
+    properties: dict[str, Schema], cls: type[Component], contracts: Mapping[type[Component], Schema]
+) -> None:
+    """Let the search choose any option of a component, unless mappings may stand there anyway."""
+    for name, field in cls.model_fields.items():
+        kinds = tuple(flat(field.annotation))
+        if any(takes_mappings(kind) for kind in kinds):
+            continue
+        schema = properties[field.alias or name]
+        told = _told(schema)
+        asked = {key: value for key, value in schema.items() if key not in told}
+        if nested := _in_list(kinds, contracts):  # of which one may stand there without the list
+            one: Schema = {"anyOf": [nested, _choose(nested)]}
+            asked = {"anyOf": [one, {"type": "array", "items": one}]}
+        ways = [asked, _choose(asked), *([_between(asked)] if {int, float} & set(kinds) else [])]
+        properties[field.alias or name] = {**told, "anyOf": ways}
+
+
+def _in_list(kinds: Sequence[Any], contracts: Mapping[type[Component], Schema]) -> Schema | None:
+    for kind in kinds:
+        for item in inside(kind, 0) if is_list(kind) else ():
+            if is_model(item) and issubclass(item, Component):
+                return next(schema for contract, schema in contracts.items() if issubclass(item, contract))
+    return None
+
+
+def _choose(schema: Schema) -> Schema:
+    several = {"type": "array", "items": schema, "minItems": 2}
+    return _closed({"choose": several}, required=["choose"])
+
+
+def _between(schema: Schema) -> Schema:
+    return _closed({"low": schema, "high": schema, "log": {"type": "boolean"}}, required=["low", "high"])
+
+
+def _closed(properties: Schema, required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _suggest_metrics(properties: dict[str, Schema], definitions: dict[str, Schema], host: PluginHost) -> None:
