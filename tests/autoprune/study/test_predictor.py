@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.plugin import Normalization
+from autoprune.plugin import Inputs, Normalization
 from autoprune.study.predictor import Predictor, takes_channels_last
 
 
@@ -91,8 +91,8 @@ def test_inputs_that_are_no_images_stay_as_they_are():
     ids=["flatten", "view", "memory order", "nan"],
 )
 def test_a_network_takes_channels_last_if_it_predicts_the_same(flatten, takes):
-    assert takes_channels_last((Seen(torch.flatten), Seen(flatten)), (torch.rand(2, 3, 5, 5),)) is takes
+    assert takes_channels_last((Seen(torch.flatten), Seen(flatten)), Inputs.of(torch.rand(2, 3, 5, 5))) is takes
 
 
 def test_vectors_have_no_channels_last():
-    assert not takes_channels_last((nn.Linear(3, 2),), (torch.rand(2, 3),))
+    assert not takes_channels_last((nn.Linear(3, 2),), Inputs.of(torch.rand(2, 3)))

@@ -16,10 +16,10 @@ def test_a_problem_is_the_spec_come_true(spec, host):
     assert problem.device == torch.device("cpu")
     assert not problem.network.training
     assert [group.name for group in problem.structure.groups] == ["wide", "narrow"]
-    assert list(problem.components.metrics) == ["share", "distance"]
+    assert list(problem.metrics) == ["share", "distance"]
     inputs, _ = problem.data.validation.fetch(torch.arange(3))
-    normalised = (inputs[0] - 0.5) / 0.3
-    torch.testing.assert_close(problem.predictor(problem.network)(*inputs), problem.network(normalised))
+    normalised = (inputs.first - 0.5) / 0.3
+    torch.testing.assert_close(inputs.feed(problem.predictor(problem.network)), problem.network(normalised))
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])

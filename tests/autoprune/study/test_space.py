@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoprune.errors import SpecError
-from autoprune.plugin import Group
+from autoprune.host.variables import Variable
+from autoprune.plugin import Choice, Group, Range
+from autoprune.study.bounds import BoundedGroup
 from autoprune.study.problem import resolve
-from autoprune.study.space import BoundedGroup, Choice, Proposal, Range, labelled
+from autoprune.study.proposal import Proposal
+from autoprune.study.space import labelled
 
 
 def group(units):
@@ -72,7 +75,7 @@ def test_kept_groups_and_fixed_ones_are_no_parameters(spec, host):
     proposal = Proposal(number=3, origin="sampler", params={"strategy": "toy-strategy(noise=0.5, fault=None)"})
     candidate = space.candidate(proposal)
     assert (candidate.cut_units, candidate.ratios) == ({"wide": 0, "narrow": 4}, {"wide": 0.0, "narrow": 0.5})
-    assert space.strategies[space.strategy(proposal)].noise == 0.5
+    assert space.strategies[space.strategy(proposal)].component.noise == 0.5
     assert space.asked(proposal) == {"wide": 0.0, "narrow": 0.5}
 
 
@@ -107,12 +110,12 @@ def test_first_come_the_dense_model_and_uniform_ratios(spec, host):
 def test_labels_are_names_unless_a_name_stands_twice(host):
     from toy_plugin import ToyScorer, ToyStrategy
 
-    assert list(labelled([ToyScorer()])) == ["toy-scorer"]
-    assert list(labelled([ToyScorer(power=1), ToyScorer(power=3)])) == [
+    assert list(labelled([Variable(ToyScorer())])) == ["toy-scorer"]
+    assert list(labelled([Variable(ToyScorer(power=1)), Variable(ToyScorer(power=3))])) == [
         "toy-scorer(power=1, fault=None)",
         "toy-scorer(power=3, fault=None)",
     ]
-    assert list(labelled([ToyStrategy()])) == ["toy-strategy"]
+    assert list(labelled([Variable(ToyStrategy())])) == ["toy-strategy"]
 
 
 @pytest.mark.parametrize(

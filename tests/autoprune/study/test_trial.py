@@ -12,9 +12,12 @@ import torch
 import toy_plugin
 
 from autoprune.structure import load_pruned
+from autoprune.study.jobs import Remeasure
 from autoprune.study.problem import resolve
-from autoprune.study.space import Proposal
-from autoprune.study.trial import Remeasure, Runner, model_folder
+from autoprune.study.proposal import Proposal
+from autoprune.study.scoring import Scoring
+from autoprune.study.stages import Stages
+from autoprune.study.trial import Runner, model_folder
 
 HALF = {"ratio.wide": 0.5, "ratio.narrow": 0.5}
 
@@ -22,7 +25,8 @@ HALF = {"ratio.wide": 0.5, "ratio.narrow": 0.5}
 @pytest.fixture
 def runner(spec, host, tmp_path):
     def make(*overrides, swap=("", "")):
-        return Runner(resolve(spec(*overrides, swap=swap), host), tmp_path)
+        # As in a worker process: there, nothing is rehearsed.
+        return Runner(resolve(spec(*overrides, swap=swap), host, worker=0), tmp_path)
 
     return make
 
@@ -46,8 +50,8 @@ def test_a_trial_measures_everything_and_saves_its_model(runner, tmp_path):
     assert sum(p.numel() for p in network.parameters()) == 6 * 12 + 12 + 12 * 4 + 4 + 4 * 3 + 3
     dense = runner._problem.network
     assert result.metrics["share"].value * sum(p.numel() for p in dense.parameters()) == pytest.approx(151)
-    (x,), _ = runner._problem.data.validation.fetch(torch.arange(24))
-    x = (x - 0.5) / 0.3
+    inputs, _ = runner._problem.data.validation.fetch(torch.arange(24))
+    x = (inputs.first - 0.5) / 0.3
     distance = (network(x) - dense(x)).abs().mean().item()
     assert result.metrics["distance"].value == pytest.approx(distance)
     assert result.metrics["distance"].samples == 24
@@ -102,13 +106,22 @@ def test_nothing_changes_the_dense_network(runner):
     assert not runner._problem.network.training
 
 
+@pytest.mark.parametrize("component", ["toy-strategy", "toy-distance"])
+def test_a_component_that_changes_the_dense_network_ruins_no_later_trial(runner, component):
+    runner = runner(swap=(f"use: {component}", f"use: {component}, fault: ruin"))
+    before = checksum(runner._problem.network)
+    assert [run(runner, number=number).state for number in range(2)] == ["failed", "failed"]
+    assert all(torch.equal(a, b) for a, b in zip(before, checksum(runner._problem.network), strict=True))
+
+
 def test_a_scorer_that_spoils_its_copy_spoils_no_other_scorer(runner):
     runner = runner("scorer=[{use: toy-scorer, fault: hurt}, {use: toy-scorer, power: 2}]")
     hurt, other = runner._problem.space.scorers
     clean = runner._problem.network.wide.weight.abs().square().sum(1)
     run(runner, scorers=dict.fromkeys(("wide", "narrow"), hurt))
     run(runner, scorers={"wide": other})
-    torch.testing.assert_close(runner._scoring._scored[other]["wide"], clean.detach())
+    scores = Scoring(runner._problem).scores(other, "wide", Stages(torch.device("cpu")))
+    torch.testing.assert_close(scores, clean.detach())
 
 
 def test_scores_are_made_once_per_scorer(runner, monkeypatch):
@@ -128,7 +141,7 @@ def test_a_strategy_cannot_change_the_cached_scores(runner, monkeypatch):
 
     def spoil(self, candidate, ctx):
         pruned = prune(self, candidate, ctx)
-        for scores in ctx.scores().values():
+        for scores in ctx.score(ctx.start()).values():
             scores.neg_()
         return pruned
 
@@ -177,6 +190,8 @@ def test_a_broken_measured_bound_makes_it_infeasible_not_failed(runner, tmp_path
         ("inf", "evaluator toy-distance: distance is inf, with interval .*"),
         ("missing", "evaluator toy-distance: did not measure distance"),
         ("extra", "evaluator toy-distance: measured surprise, which it does not declare"),
+        ("ruin", r"evaluator toy-distance: changed the dense network \(wide\.weight.*\)"),
+        ("spoil", r"evaluator toy-distance: changed the model that it measured \(wide\.bias.*\)"),
         ("text", "evaluator toy-distance: ValueError: could not convert string to float: 'far'"),
     ],
 )
@@ -212,8 +227,10 @@ def test_a_scorers_fault_fails_the_trial_with_its_reason(runner, fault, reason):
         ("miscount", "strategy toy-strategy: wide lost 9 of its 16 units, not 8"),
         ("unsorted", "strategy toy-strategy: kept units of wide are not sorted indices below 16, each once"),
         ("lie", r"strategy toy-strategy: wide\.weight has the shape \(16, 6\), not \(8, 6\) as the kept units tell"),
-        ("mask", "strategy toy-strategy: the network has a new parameter or buffer mask"),
-        ("none", "strategy toy-strategy: returned a NoneType, not a PrunedModel"),
+        ("mask", "strategy toy-strategy: .*mask.*"),
+        ("hook", "strategy toy-strategy: .*hook.*wide.*|strategy toy-strategy: .*wide.*hook.*"),
+        ("ruin", r"strategy toy-strategy: changed the dense network \(wide\.weight.*\)"),
+        ("none", "strategy toy-strategy: returned a NoneType, not what ctx.start or ctx.cut gave it"),
     ],
 )
 def test_a_strategys_fault_fails_the_trial_with_its_reason(runner, fault, reason):
@@ -271,8 +288,8 @@ def test_a_saved_model_is_measured_on_the_test_split(runner, tmp_path):
     assert again.metrics["share"] == trial.metrics["share"]
     assert again.metrics["distance"].samples == 16
     network = load_pruned(model_folder(tmp_path, 3), dense=runner._problem.network)
-    (x,), _ = runner._problem.data.test.fetch(torch.arange(16))
-    x = (x - 0.5) / 0.3
+    inputs, _ = runner._problem.data.test.fetch(torch.arange(16))
+    x = (inputs.first - 0.5) / 0.3
     expected = (network(x) - runner._problem.network(x)).abs().mean().item()
     assert again.metrics["distance"].value == pytest.approx(expected)
     assert runner.remeasure(Remeasure(number=0, dense=True)).metrics["distance"].value == 0

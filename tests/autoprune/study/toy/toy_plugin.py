@@ -28,7 +28,7 @@ from autoprune.plugin import (
     ModelSource,
     Normalization,
     PruneContext,
-    PrunedModel,
+    Pruned,
     Sampler,
     SamplerContext,
     ScoreContext,
@@ -132,35 +132,38 @@ class ToyStrategy(Strategy):
     name = "toy-strategy"
 
     noise: float = 0.0
-    fault: Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none"] | None = None
+    fault: Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none", "hook", "ruin"] | None = None
 
-    def prune(self, candidate: Candidate, ctx: PruneContext) -> PrunedModel:
-        scores = ctx.scores()
+    def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
+        whole = ctx.start()
+        scores = ctx.score(whole)
         kept = {}
         for group in ctx.groups:
             keep = group.units - candidate.cut_units[group.name] - (self.fault == "miscount" and group.name == "wide")
             kept[group.name] = scores[group.name].argsort(descending=True)[:keep].sort().values
         if self.fault == "nothing":
-            return PrunedModel(ctx.cut({}), {})
+            return whole
         if self.fault == "dense":
-            return PrunedModel(_dense_of(ctx), kept)
+            return Pruned(ctx.dense, kept)
         if self.fault == "unsorted":
-            return PrunedModel(ctx.cut(kept), {name: index.flip(0) for name, index in kept.items()})
+            return Pruned(ctx.cut(whole, kept).network, {name: index.flip(0) for name, index in kept.items()})
         if self.fault == "lie":
-            return PrunedModel(ctx.cut({}), kept)
+            return Pruned(whole.network, kept)
         if self.fault == "none":
             return None  # type: ignore[return-value]
-        network = ctx.cut(kept)
+        pruned = ctx.cut(whole, kept)
+        network = pruned.network
         if self.fault == "mask":
             network.register_buffer("mask", torch.ones(3))
+        if self.fault == "hook":
+            network.wide.register_forward_hook(lambda module, args, out: out * 2)
+        if self.fault == "ruin":
+            with torch.no_grad():
+                ctx.dense.wide.weight.zero_()
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += self.noise * torch.randn_like(parameter)
-        return PrunedModel(network, kept)
-
-
-def _dense_of(ctx: PruneContext) -> nn.Module:
-    return ctx.cut.__closure__[0].cell_contents._problem.network  # type: ignore[attr-defined, union-attr, no-any-return]
+        return pruned
 
 
 class ToyShare(ExactEvaluator):
@@ -183,7 +186,20 @@ class ToyDistance(Evaluator):
     """Every evaluation appends a line."""
     fault: (
         Literal[
-            "raise", "nan", "inf", "missing", "extra", "text", "exit", "kill", "hang", "memory", "interrupt", "train"
+            "raise",
+            "nan",
+            "inf",
+            "missing",
+            "extra",
+            "text",
+            "exit",
+            "kill",
+            "hang",
+            "memory",
+            "interrupt",
+            "train",
+            "ruin",
+            "spoil",
         ]
         | None
     ) = None
@@ -206,9 +222,9 @@ class ToyDistance(Evaluator):
         time.sleep(self.seconds)
         if faulty and (wrong := self._misbehave(model, ctx)) is not None:
             return wrong
-        (inputs,), _ = ctx.data.split(ctx.split).fetch(torch.arange(len(ctx.data.split(ctx.split))))
+        inputs, _ = ctx.data.split(ctx.split).fetch(torch.arange(len(ctx.data.split(ctx.split))))
         with torch.no_grad():
-            distance = (model(inputs) - ctx.dense(inputs)).abs().mean().item()
+            distance = (inputs.feed(model) - inputs.feed(ctx.dense)).abs().mean().item()
         return {"distance": Measured(value=distance, samples=len(inputs))}
 
     def _faulty(self, ctx: EvaluationContext) -> bool:
@@ -236,6 +252,12 @@ class ToyDistance(Evaluator):
                 signal.raise_signal(signal.SIGINT)
             case "hang":
                 time.sleep(60)
+            case "ruin":
+                with torch.no_grad():
+                    ctx.dense.network.wide.weight.zero_()
+            case "spoil":
+                with torch.no_grad():
+                    model.network.wide.bias.add_(1)
             case "train":
                 model.train()
                 ctx.dense.train()
