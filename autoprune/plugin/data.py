@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SplitName = Literal["train", "validation", "test"]
+"""Which of the three splits."""
 Targets: TypeAlias = "Tensor | Mapping[str, Tensor]"
 """What is right: a tensor of shape (N, …), or several by name. Which, and of what shape, is the task's to say."""
 Batch: TypeAlias = "tuple[Inputs, Any]"

@@ -15,6 +15,7 @@ from autoprune.plugin.results import Facts, StudyInfo, StudyOutcome, TrialResult
 PROJECT = "autoprune"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin, or a method of an observer, as the hook of its name."""
 
 
 @hookspec

@@ -81,3 +81,4 @@ class Choice:
 
 
 Knob = Range | Choice
+"""Whatever the search chooses."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["minimize", "maximize"]
 Role = Literal["output", "input", "vector"]
+"""What a slice of a parameter is to the units, see `Slice.role`."""
 
 
 class Cost(enum.IntEnum):
