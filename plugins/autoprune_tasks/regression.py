@@ -71,8 +71,8 @@ class Regression(Task):
 
 def _unpaired(outputs: Tensor, targets: Tensor) -> str | None:
     """Why they cannot be compared number by number; broadcasting would compare every sample with every other."""
-    one_each = len(outputs) == len(targets) == outputs.numel() == targets.numel()
-    if outputs.shape == targets.shape or one_each:
+    one_each = outputs.shape[:1] == targets.shape[:1] == (outputs.numel(),) == (targets.numel(),)
+    if outputs.dim() and (outputs.shape == targets.shape or one_each):
         return None
     return (
         f"targets are {shapes(targets)} and outputs {shapes(outputs)}; regression takes the same shape of both:"
