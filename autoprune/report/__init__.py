@@ -2,11 +2,12 @@
 
 from autoprune.report._words import heading, number
 from autoprune.report.figures import front_figure, ratios_figure
-from autoprune.report.files import report_files, write_report
+from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.tables import front_table, trials_table
 from autoprune.report.text import markdown, point_verdict, verdict
 
 __all__ = [
+    "REPORT_FILES",
     "front_figure",
     "front_table",
     "heading",

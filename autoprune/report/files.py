@@ -15,6 +15,9 @@ from autoprune.report.figures import front_figure, ratios_figure
 from autoprune.report.tables import Row, _finite, front_table, trials_table
 from autoprune.report.text import markdown, verdict
 
+REPORT_FILES = ("report.md", "front.csv", "trials.csv", "front.json", "front.svg", "ratios.svg")
+"""Names of all files that a report may have."""
+
 
 def write_report(folder: Path, study: StudyInfo, outcome: StudyOutcome) -> Path:
     """Write ``report.md``, its figures and the tables behind it.

@@ -7,18 +7,33 @@ import shutil
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 
-from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult, losses
+from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.front import RunningFront
+from autoprune.study.dispatcher import Dispatcher
+from autoprune.study.doubts import Silence, noise
 from autoprune.study.environment import environment
-from autoprune.study.executor import Executor
+from autoprune.study.exporting import missing_exports
 from autoprune.study.folder import SPEC_FILE, StudyFolder
-from autoprune.study.front import pareto_front
 from autoprune.study.interrupts import Interrupts
-from autoprune.study.jobs import Calibrate, Calibrated, Cut, Done, Probe, Probed, Remeasure, Remeasured
+from autoprune.study.jobs import (
+    Calibrate,
+    Calibrated,
+    Cut,
+    Export,
+    Exported,
+    Probe,
+    Probed,
+    Remeasure,
+    Remeasured,
+    Trial,
+)
+from autoprune.study.naming import numbered
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
+from autoprune.study.proposal import Precision, Proposal
 from autoprune.study.seeding import derive
-from autoprune.study.space import Precision, Proposal
 from autoprune.study.storage import Study
 from autoprune.study.stored import study_outcome, with_model
 from autoprune.study.trial import model_folder
@@ -33,20 +48,22 @@ class Session:
     """Takes a study from wherever it stands to the asked number of trials."""
 
     def __init__(
-        self, problem: Problem, folder: StudyFolder, *, study: Study, executor: Executor, observers: Observers
+        self, problem: Problem, folder: StudyFolder, *, study: Study, dispatcher: Dispatcher, observers: Observers
     ) -> None:
         self._problem = problem
         self._folder = folder
         self._study = study
-        self._executor = executor
+        self._dispatcher = dispatcher
         self._observers = observers
         self._unfinished: deque[Proposal] = deque()
         self._results: dict[int, TrialResult] = {}
-        self._front: tuple[TrialResult, ...] = ()
+        self._front = RunningFront(problem.spec.objectives)
         self._precision: Precision = "float32"
         self._probing: set[Cut] = set()
         self._warned: set[str] = set()
         """Scorers that could not rank a group: told once."""
+        # What an earlier session heard is not known here.
+        self._silence = Silence(() if study.rankings.done else [group.name for group in problem.space.cuttable])
         self._interrupts = Interrupts()
         self.stopped = False
         """Whether Ctrl-C or SIGTERM ended it."""
@@ -64,12 +81,14 @@ class Session:
                 self._folder.write_info(info)
             facts = self._observers.started(info)
             try:
+                self._calibrate()
                 self._search(info)
                 self._remeasure()
+                self._export()
             except KeyboardInterrupt:
                 self.stopped = True
             finally:
-                self._executor.close()
+                self._dispatcher.close()
             results = sorted(self._results.values(), key=lambda result: result.number)
             outcome = study_outcome(self._folder, info.objectives, results, self._study.tests, interrupted=self.stopped)
             self._observers.finished(info, outcome)
@@ -84,45 +103,45 @@ class Session:
             self._add(result)
         models = self._folder.path / "models"
         models.mkdir(exist_ok=True)
-        on_front = {str(result.number) for result in self._front}
+        on_front = {str(result.number) for result in self._front.members}
         for entry in models.iterdir():
             if entry.name not in on_front:
                 shutil.rmtree(entry)
-
-    def _search(self, info: StudyInfo) -> None:
-        limit = self._problem.spec.search.timeout
-        end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
-        self._calibrate()
-        running = 0
-        while True:
-            while running < self._executor.capacity and time.monotonic() < end:
-                job = self._next()
-                if job is None:
-                    break
-                if isinstance(job, Proposal) and (repeated := self._repeated(job)) is not None:
-                    self._finish(info, repeated)
-                    continue
-                self._executor.submit(job)
-                running += 1
-            if not running:
-                return
-            done = self._wait()
-            running -= 1
-            if isinstance(done, TrialResult):
-                self._finish(info, done)
-            elif isinstance(done, Probed):
-                self._learn(info, done)
 
     def _calibrate(self) -> None:
         """Settle the precision of forward passes, once in the study's life."""
         asked = self._problem.spec.search.precision
         known = self._study.precision
-        if asked == "auto" and known is None and self._study.begun < self._folder.trials:
-            self._executor.submit(Calibrate())
-            done = self._wait()
-            if isinstance(done, Calibrated):
-                self._study.record_precision(known := done.precision)
         self._precision = asked if asked != "auto" else known or "float32"
+        if asked == "auto" and known is None and self._study.begun < self._folder.trials:
+            self._dispatcher.submit(Calibrate(), self._settle)
+            self._finish_jobs()
+
+    def _settle(self, calibrated: Calibrated) -> None:
+        self._precision = calibrated.precision
+        self._study.record_precision(calibrated.precision)
+
+    def _search(self, info: StudyInfo) -> None:
+        limit = self._problem.spec.search.timeout
+        end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
+        while True:
+            while self._dispatcher.open < self._dispatcher.capacity and time.monotonic() < end:
+                if not self._begin(info):
+                    break
+            if not self._dispatcher.open:
+                return
+            self._take_answer()
+
+    def _begin(self, info: StudyInfo) -> bool:
+        """Have the next job done; False if there is none, as long as nothing more is known."""
+        job = self._next()
+        if isinstance(job, Probe):
+            self._dispatcher.submit(job, partial(self._learn, info))
+        elif job is not None and (repeated := self._repeated(job)) is not None:
+            self._finish(info, repeated)
+        elif job is not None:
+            self._dispatcher.submit(Trial(proposal=job), partial(self._finish, info))
+        return job is not None
 
     def _next(self) -> Proposal | Probe | None:
         """What is to be done next; None as long as that hangs on what is being done, or when nothing is left."""
@@ -138,13 +157,12 @@ class Session:
             if self._probing:
                 return None
             proposal = self._study.ask()
-        rivals = tuple(losses(member.metrics, self._problem.spec.objectives) for member in self._front)
-        facts = {"scorers": self._study.rankings.scorers, "rivals": rivals, "precision": self._precision}
+        facts = {"scorers": self._study.rankings.scorers, "rivals": self._front.losses, "precision": self._precision}
         return proposal.model_copy(update=facts)
 
     def _due(self, number: int) -> tuple[Cut, ...]:
         """Probes for one job of those that come before a trial; the dense model, trial 0, waits for none."""
-        rankings, capacity = self._study.rankings, self._executor.capacity
+        rankings, capacity = self._study.rankings, self._dispatcher.capacity
         for_each = max(_PROBES, math.ceil(len(self._problem.space.groups) * _PER_GROUP))
         missing = min(number * for_each, rankings.total) - rankings.done - len(self._probing)
         return tuple(rankings.next(min(missing, math.ceil(for_each / capacity)), self._probing)) if missing > 0 else ()
@@ -158,19 +176,22 @@ class Session:
             if effect.reason is not None and effect.cut.scorer not in self._warned:
                 self._warned.add(effect.cut.scorer)
                 log.warning("what a cut of %s does could not be measured: %s", effect.cut.group, effect.reason)
+        if doubt := self._silence.learn(probed.effects):
+            log.warning(doubt)
 
     def _repeated(self, proposal: Proposal) -> TrialResult | None:
         """The result, where an earlier trial had the same cut, scorers and strategy: it is not paid for again."""
         space = self._problem.space
-        if proposal.origin == "dense":
+        strategy = space.strategies[space.strategy(proposal)].component
+        if proposal.origin == "dense" or strategy.allocates:
             return None
         candidate = space.candidate(proposal)
-        scorers = {group: space.scorer(proposal.scorers, group) for group, cut in candidate.cut_units.items() if cut}
-        same = (candidate.ratios, scorers, space.strategy(proposal))
+        scorers = {group: space.scorer(proposal, group) for group, cut in candidate.cut_units.items() if cut}
+        same = (candidate.ratios, scorers, space.strategy(proposal), space.choices(proposal))
         for earlier in self._results.values():
             if earlier.state != "complete" or earlier.origin == "dense":
                 continue
-            if (earlier.achieved, earlier.scorers, earlier.strategy) == same:
+            if (earlier.achieved, earlier.scorers, earlier.strategy, earlier.knobs) == same:
                 now = datetime.now(UTC)
                 changes = {
                     "number": proposal.number,
@@ -185,39 +206,56 @@ class Session:
                 return earlier.model_copy(update=changes)
         return None
 
-    def _wait(self) -> Done:
+    def _take_answer(self) -> None:
+        """Wait for an answer, which may be interrupted, and do with it what is to be done, which may not."""
         with self._interrupts.allowed():
-            return self._executor.next()
+            hand_over = self._dispatcher.next()
+        hand_over()
+
+    def _finish_jobs(self) -> None:
+        while self._dispatcher.open:
+            self._take_answer()
 
     def _finish(self, info: StudyInfo, result: TrialResult) -> None:
         self._study.tell(result)
-        before = self._front
-        self._add(result)
-        for fallen in {*(r.number for r in before), result.number} - {r.number for r in self._front}:
+        for fallen in self._add(result):
             shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
+        if result.origin == "dense" and (doubt := noise(result, self._problem.metrics)):
+            log.warning(doubt)
         self._observers.finished_trial(info, self._with_model(result))
 
-    def _add(self, result: TrialResult) -> None:
+    def _add(self, result: TrialResult) -> tuple[int, ...]:
         self._results[result.number] = result
-        self._front = pareto_front([*self._front, result], self._problem.spec.objectives)
+        return self._front.add(result)
 
     def _with_model(self, result: TrialResult) -> TrialResult:
-        return with_model(self._folder, result) if result in self._front else result
+        return with_model(self._folder, result) if result.number in self._front else result
 
     def _remeasure(self) -> None:
         """Measure the dense model and the front on the test split, each once in the study's life."""
         known = self._study.tests
         dense = [r.number for r in self._results.values() if r.origin == "dense" and r.state == "complete"]
-        wanted = [*dense, *(r.number for r in self._front if r.number not in dense)] if self._front else []
-        jobs = [Remeasure(number=number, dense=number in dense) for number in wanted if number not in known]
-        for job in jobs:
-            self._executor.submit(job)
-        for _ in jobs:
-            done = self._wait()
-            if isinstance(done, Remeasured) and done.reason is None:
-                self._study.record_test(done.number, done.metrics)
-            elif isinstance(done, Remeasured):
-                log.warning("trial %d could not be measured on the test split: %s", done.number, done.reason)
+        wanted = [*dense, *(r.number for r in self._front.members if r.number not in dense)] if len(self._front) else []
+        for number in wanted:
+            if number not in known:
+                job = Remeasure(number=number, dense=number in dense, choices=self._results[number].knobs)
+                self._dispatcher.submit(job, self._record_test)
+        self._finish_jobs()
+
+    def _record_test(self, done: Remeasured) -> None:
+        if done.reason is None:
+            self._study.record_test(done.number, done.metrics)
+        else:
+            log.warning("trial %d could not be measured on the test split: %s", done.number, done.reason)
+
+    def _export(self) -> None:
+        """Have every exporter write every model of the front, each once in the study's life."""
+        exporters = numbered(self._problem.components.exporters)
+        for result in self._front.members:
+            model = model_folder(self._folder.path, result.number)
+            for name in missing_exports(model, exporters):
+                self._dispatcher.submit(Export(number=result.number, exporter=name, model=model), _note_export)
+        self._finish_jobs()
 
     def _info(self) -> StudyInfo:
         problem, spec = self._problem, self._problem.spec
@@ -229,8 +267,13 @@ class Session:
             trials=self._folder.trials,
             objectives=spec.objectives,
             constraints={name: str(bound) for name, bound in spec.constraints.items()},
-            units={name: metric.unit for name, metric in problem.components.metrics.items()},
+            units={name: metric.unit for name, metric in problem.metrics.items()},
             groups=problem.space.summary,
             environment=environment(spec, problem.device),
             finished=tuple(self._with_model(self._results[number]) for number in sorted(self._results)),
         )
+
+
+def _note_export(done: Exported) -> None:
+    if done.reason is not None:
+        log.warning("the model of trial %d could not be exported by %s: %s", done.number, done.exporter, done.reason)

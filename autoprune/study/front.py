@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import Front, FrontPoint, Measured, TrialResult, losses, nondominated
+from autoprune.plugin import Front, FrontPoint, Measured, TrialResult, nondominated
+from autoprune.plugin.front import RunningFront
 from autoprune.plugin.values import Direction
 
 Values = NDArray[np.float64]
 
 
-def pareto_front(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> tuple[TrialResult, ...]:
+def pareto_front(results: Iterable[TrialResult], objectives: Mapping[str, Direction]) -> tuple[TrialResult, ...]:
     """The feasible trials that no other feasible trial dominates, best first objective first.
 
     Of trials with equal objectives the earliest stands for all.
@@ -22,13 +23,7 @@ def pareto_front(results: Sequence[TrialResult], objectives: Mapping[str, Direct
         results: Trials in any order.
         objectives: Direction per metric.
     """
-    feasible = sorted((result for result in results if result.feasible), key=lambda result: -result.number)
-    if not feasible:
-        return ()
-    earliest = {losses(result.metrics, objectives): result for result in feasible}
-    points = list(earliest)
-    front = [points[row] for row in nondominated(np.array(points))]
-    return tuple(earliest[point] for point in sorted(front, key=lambda point: (point[0], earliest[point].number)))
+    return RunningFront(objectives, results).members
 
 
 def measure_front(
@@ -43,17 +38,12 @@ def measure_front(
         objectives: Direction per metric.
         test: Per trial number what was measured on the test split.
     """
-    trials = pareto_front(results, objectives)
-    reference = _reference(results, objectives)
-    volume = 0.0
-    if trials:
-        signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
-        points = np.array([losses(trial.metrics, objectives) for trial in trials])
-        volume = hypervolume(points, signs * np.array(list(reference.values())))
+    front, reference = RunningFront(objectives, results), _reference(results, objectives)
+    signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
     return Front(
-        points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in trials),
+        points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in front.members),
         objectives=dict(objectives),
-        hypervolume=volume,
+        hypervolume=hypervolume(np.array(front.losses), signs * np.array(list(reference.values()))),
         reference=reference,
     )
 

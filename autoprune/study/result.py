@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune.plugin import Front, StudyInfo, StudyOutcome
+from autoprune.plugin import Artifact, Front, StudyInfo, StudyOutcome
+from autoprune.study.exporting import read_exports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,13 @@ class SearchResult:
         return {point.trial.number: point.trial.model for point in self.front.points if point.trial.model is not None}
 
     @property
+    def exports(self) -> dict[int, dict[str, Artifact]]:
+        """What the spec's exporters wrote of the front's models: by trial number, then by the exporter's name."""
+        return {number: read_exports(model) for number, model in self.models.items()}
+
+    @property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: metrics by name, achieved ratios as ``ratio.<group>``."""
+        """One row per trial: metrics by name, achieved ratios as ``ratio.<group>``, other knobs as ``knob.<name>``."""
         import pandas as pd
 
         front = {point.trial.number for point in self.front.points}
@@ -50,6 +56,7 @@ class SearchResult:
                 "precision": trial.precision,
                 **{name: metric.value for name, metric in trial.metrics.items()},
                 **{f"ratio.{group}": ratio for group, ratio in trial.achieved.items()},
+                **{f"knob.{name}": chosen for name, chosen in trial.knobs.items()},
                 "seconds": (trial.finished - trial.started).total_seconds(),
                 "reason": trial.reason,
             }
@@ -60,6 +67,7 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """The document that ``autoprune search --json`` prints."""
         states = Counter(trial.state for trial in self.outcome.trials)
+        exports = self.exports
         return {
             "study": self.study.name,
             "folder": str(self.study.folder),
@@ -76,7 +84,12 @@ class SearchResult:
                     "metrics": {name: metric.value for name, metric in point.trial.metrics.items()},
                     "test": {name: metric.value for name, metric in point.test.items()},
                     "ratios": dict(point.trial.achieved),
+                    "knobs": dict(point.trial.knobs),
                     "model": None if point.trial.model is None else str(point.trial.model),
+                    "exports": {
+                        name: {"path": str(artifact.path), "description": artifact.description}
+                        for name, artifact in exports.get(point.trial.number, {}).items()
+                    },
                 }
                 for point in self.front.points
             ],

@@ -13,7 +13,7 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyOutcome
 from autoprune.spec import Spec
 from autoprune.study.coordinator import Session
-from autoprune.study.executor import executor_for
+from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.folder import JOURNAL_FILE, StudyFolder
 from autoprune.study.guide import Guide
 from autoprune.study.observers import Observers, log
@@ -94,17 +94,23 @@ def _run(
     )
     try:
         with host.observed(observers):
-            executor = executor_for(problem, folder.path)
-            session = Session(problem, folder, study=study, executor=executor, observers=Observers(host))
+            told = Observers(host, problem.components.observers, study=folder.path, seed=problem.spec.search.seed)
+            dispatcher = Dispatcher(problem.components.executor, problem, folder.path)
+            session = Session(problem, folder, study=study, dispatcher=dispatcher, observers=told)
             info, outcome, facts = session.run()
     finally:
         study.close()
-    if not outcome.front.points and not session.stopped:
-        raise NoFeasibleTrialError(_why_none(outcome, folder))
+    if not session.stopped and (reason := _why_none(outcome)):
+        raise NoFeasibleTrialError(f"{reason}; see {folder.path}")
     return SearchResult(info, outcome, facts)
 
 
-def _why_none(outcome: StudyOutcome, folder: StudyFolder) -> str:
+def _why_none(outcome: StudyOutcome) -> str | None:
+    """Why the search came to nothing; None where it came to something."""
+    pruned = [trial for trial in outcome.trials if trial.origin != "dense"]
+    failed = bool(pruned) and all(trial.state == "failed" for trial in pruned)
+    if outcome.front.points and not failed:
+        return None
     parts = []
     for state in ("failed", "rejected"):
         reasons = Counter(trial.reason for trial in outcome.trials if trial.state == state)
@@ -117,4 +123,6 @@ def _why_none(outcome: StudyOutcome, folder: StudyFolder) -> str:
         parts.append(
             "complete ones break " + ", ".join(f"{name} {count} times" for name, count in broken.most_common())
         )
-    return f"none of {len(outcome.trials)} trials is feasible: {'; '.join(parts) or 'none ended'}; see {folder.path}"
+    if outcome.front.points:
+        return f"the front is the dense model alone, for no pruned one came through: {'; '.join(parts)}"
+    return f"none of {len(outcome.trials)} trials is feasible: {'; '.join(parts) or 'none ended'}"

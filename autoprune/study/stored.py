@@ -9,7 +9,7 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured, StudyOutcome, TrialResult
 from autoprune.plugin.values import Direction
 from autoprune.study.folder import JOURNAL_FILE, StudyFolder
-from autoprune.study.front import measure_front, pareto_front
+from autoprune.study.front import measure_front
 from autoprune.study.result import SearchResult
 from autoprune.study.storage import StoredStudy
 from autoprune.study.trial import model_folder
@@ -55,12 +55,13 @@ def study_outcome(
         tests: Per trial what was measured on the test split.
         interrupted: Whether it ended too early, and not by its own time limit.
     """
-    front = {result.number for result in pareto_front(results, objectives)}
-    trials = tuple(with_model(folder, result) if result.number in front else result for result in results)
-    dense = [result.number for result in trials if result.origin == "dense"]
+    front = measure_front(results, objectives, tests)
+    members = {point.trial.number: with_model(folder, point.trial) for point in front.points}
+    points = tuple(point.model_copy(update={"trial": members[point.trial.number]}) for point in front.points)
+    dense = [result.number for result in results if result.origin == "dense"]
     return StudyOutcome(
-        trials=trials,
-        front=measure_front(trials, objectives, tests),
+        trials=tuple(members.get(result.number, result) for result in results),
+        front=front.model_copy(update={"points": points}),
         dense_test=dict(tests.get(dense[0], {})) if dense else {},
         interrupted=interrupted,
     )

@@ -1,6 +1,6 @@
 """A worker process: ``python -m autoprune.study.worker <study folder> <index> <threads>``.
 
-It reads jobs from its input and writes results to its output, one JSON document a line. The first line that it writes
+It reads jobs from its input and writes answers to its output, one JSON document a line. The first line that it writes
 is a text: what kept it from loading the problem, or nothing. It ends when its input does, at once: then the coordinator
 is gone.
 """
@@ -19,8 +19,8 @@ import torch
 
 from autoprune.errors import AutopruneError
 from autoprune.host.plugins import PluginHost
-from autoprune.study.executor import DONE, JOB, perform
 from autoprune.study.folder import StudyFolder
+from autoprune.study.jobs import perform
 from autoprune.study.problem import resolve
 from autoprune.study.trial import Runner
 
@@ -40,8 +40,7 @@ def main(study: Path, index: int, threads: int) -> None:
     print(json.dumps(""), file=results, flush=True)
     runner = Runner(problem, study)
     while True:
-        done = perform(runner, JOB.validate_json(lines.get()))
-        print(DONE.dump_json(done).decode(), file=results, flush=True)
+        print(perform(lines.get(), runner), file=results, flush=True)
 
 
 def _channels() -> tuple[TextIO, TextIO]:

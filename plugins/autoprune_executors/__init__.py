@@ -1,4 +1,4 @@
-"""First-party executors."""
+"""First-party executors: local."""
 
 from __future__ import annotations
 
@@ -10,4 +10,6 @@ from autoprune.plugin import Component, hookimpl
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The executors of this package."""
-    return ()
+    from autoprune_executors.local import Local
+
+    return (Local,)

@@ -1,0 +1,64 @@
+"""What is said aloud: the study goes on, but what it measures may not be worth much."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from autoprune.plugin import Metric, TrialResult
+from autoprune.study.jobs import Effect
+
+_OFF = 0.1
+"""How far from 1 a metric of the dense model may be that is told as a fraction of the dense model's."""
+
+
+def noise(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
+    """Why this machine's timings are not to be trusted: the dense model is not as fast as itself.
+
+    Args:
+        dense: The dense model's trial.
+        metrics: What can be measured.
+    """
+    off = [
+        f"{name} is {measured.value:.2f}"
+        for name, measured in dense.metrics.items()
+        if name in metrics and metrics[name].unit == "fraction of dense" and abs(measured.value - 1) > _OFF
+    ]
+    if not off:
+        return None
+    return (
+        f"timings on this machine are too noisy to trust: of the dense model over itself, {', '.join(off)};"
+        " end other work on it, or take fewer workers or threads"
+    )
+
+
+class Silence:
+    """Notices that no cut changes the outputs."""
+
+    def __init__(self, groups: Collection[str]) -> None:
+        """Nothing is known.
+
+        Args:
+            groups: Names of those that may lose units.
+        """
+        self._left = set(groups)
+        self._silent = bool(self._left)
+
+    def learn(self, effects: Iterable[Effect]) -> str | None:
+        """What to say, once, when of every group a cut was measured and none did anything.
+
+        Args:
+            effects: Of some more cuts.
+        """
+        if not self._silent:
+            return None
+        for effect in effects:
+            if effect.reason is None:
+                self._silent &= effect.divergence == 0
+                self._left.discard(effect.cut.group)
+        if self._left or not self._silent:
+            return None
+        self._silent = False
+        return (
+            "no cut of any group changes the outputs as the task sees them: its divergence is exactly 0;"
+            " look whether `task:` fits the model"
+        )
