@@ -36,12 +36,11 @@ class Gradual(Training, Strategy):
         Raises:
             TrialError: The loss became infinite or NaN.
         """
-        course, pruned, before = Course(ctx, self), ctx.start(), dict[str, int]()
+        course, pruned, before = Course(ctx, self), ctx.start(), 0
         for number, gone in enumerate(stages(ctx.groups, candidate.cut_units, cubic, self.cuts), start=1):
-            if gone != before or number == self.cuts:
-                pruned = cut_further(pruned, gone, ctx)
+            if sum(gone.values()) > before:
+                pruned, before = cut_further(pruned, gone, ctx), sum(gone.values())
             course.run(pruned.network, until=self.until * number / self.cuts)
-            before = gone
         course.run(pruned.network)
         recovered(pruned, self.recover, ctx)
         return pruned

@@ -34,16 +34,15 @@ class Iterative(Strategy):
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         """Rounds of rank, cut, recover."""
-        pruned, before = ctx.start(), dict[str, int]()
+        pruned, before = ctx.start(), 0
         planned = stages(
             ctx.groups, candidate.cut_units, linear if self.schedule == "linear" else geometric, self.rounds
         )
         for number, gone in enumerate(planned):
-            if gone == before and number < self.rounds - 1:
-                continue  # too few units go for so many rounds
-            pruned = cut_further(pruned, gone, ctx)
-            recovered(pruned, self.recover, ctx, stage=number)
-            before = gone
+            if sum(gone.values()) > before:  # there may be fewer units to cut than rounds
+                pruned = cut_further(pruned, gone, ctx)
+                recovered(pruned, self.recover, ctx, stage=number)
+                before = sum(gone.values())
         recovered(pruned, self.finish, ctx, stage=self.rounds)
         return pruned
 
