@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,8 @@ def load_spec(
         SpecError: Anything is wrong; carries every mistake.
         PluginError: One of ``plugins`` or ``kept`` cannot be loaded.
     """
-    host = host or PluginHost()
-    for file in (*plugins, *(kept or ())):
-        host.load_file(file)
     document, mistakes = read_document(path, overrides, folder=folder)
-    return _checked(document, mistakes, host, files=kept is None)
+    return _checked(document, mistakes, host or PluginHost(), plugins=plugins, kept=kept)
 
 
 def spec_from_mapping(
@@ -72,28 +70,26 @@ def spec_from_mapping(
         SpecError: Anything is wrong; carries every mistake.
         PluginError: One of ``plugins`` cannot be loaded.
     """
-    host = host or PluginHost()
-    for file in plugins:
-        host.load_file(file)
     try:
         text = write_text(to_jsonable_python(mapping))
     except PydanticSerializationError as error:
         raise SpecError([Mistake((), f"holds what a spec cannot say: {error}")]) from error
-    return _checked(*read_text(text, folder=folder), host)
+    return _checked(*read_text(text, folder=folder), host or PluginHost(), plugins=plugins)
 
 
 def bind(spec: Spec, host: PluginHost) -> Components:
-    """Look up and build the components that a spec names.
-
-    A spec that was made as an object brings its plugin files now; others did so when they were read.
+    """Look up and build the components that a spec names, from its plugin files, too.
 
     Raises:
         SpecError: A component is unknown or its options are wrong, or an objective has no evaluator.
+        PluginError: A plugin file that came with it cannot be loaded any more.
     """
-    data = spec.model_dump()
-    mistakes = [] if spec.document.text else _load_files(data, spec.document, host)
+    data, document = spec.model_dump(), spec.document
+    for file in document.plugins or ():
+        host.load_file(file)
+    mistakes = [] if document.plugins is not None else _load_files(data, document, host)[1]
     if not mistakes:
-        found, mistakes = _look_up(data, spec.document, host)
+        found, mistakes = _look_up(data, document, host)
     if mistakes:
         raise SpecError(mistakes)
     return Components(found.variables, chooses_scorer=chooses(written(data, ("scorer",))[0]))
@@ -111,29 +107,40 @@ def spec_hash(spec: Spec) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _checked(document: Document, mistakes: list[Mistake], host: PluginHost, *, files: bool = True) -> Spec:
+def _checked(
+    document: Document,
+    mistakes: list[Mistake],
+    host: PluginHost,
+    *,
+    plugins: Sequence[str | Path] = (),
+    kept: Sequence[Path] | None = None,
+) -> Spec:
+    brought = [Path(each).resolve() for each in (*plugins, *(kept or ()))]
+    for file in brought:
+        host.load_file(file)
+    named, unloaded = ([], []) if kept is not None else _load_files(document.data, document, host)
+    document = replace(document, plugins=(*brought, *named))
     spec, structural = parse(document)
-    mistakes = [*mistakes, *structural]
-    if document.data is not None:
-        unloaded = _load_files(document.data, document, host) if files else []
-        # What the components of a file are that could not be loaded is not worth telling.
-        mistakes += unloaded or _look_up(document.data, document, host)[1]
+    mistakes = [*mistakes, *structural, *unloaded]
+    if document.data is not None and not unloaded:  # what would come from files that cannot be loaded is not missed
+        mistakes += _look_up(document.data, document, host)[1]
     if spec is None or mistakes:
         raise SpecError(mistakes)
     return spec
 
 
-def _load_files(data: Mapping[str, Any], document: Document, host: PluginHost) -> list[Mistake]:
-    """Load the plugin files that a spec names; what is wrong with them."""
-    mistakes = []
-    files = data.get("plugins")
+def _load_files(data: Any, document: Document, host: PluginHost) -> tuple[list[Path], list[Mistake]]:
+    """Load the plugin files that a spec names, whole or not; which they are, and what is wrong with them."""
+    files = data.get("plugins") if isinstance(data, Mapping) else None
+    found, mistakes = [], []
     for index, file in enumerate(files if isinstance(files, list) else ()):
         if isinstance(file, str) and document.reads(("plugins", index)):
+            found.append((document.folder / file).resolve())
             try:
-                host.load_file(document.folder / file)
+                host.load_file(found[-1])
             except PluginError as error:
                 mistakes.append(document.mistake(("plugins", index), str(error)))
-    return mistakes
+    return found, mistakes
 
 
 def _look_up(data: Mapping[str, Any], document: Document, host: PluginHost) -> tuple[Found, list[Mistake]]:

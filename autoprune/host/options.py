@@ -68,7 +68,7 @@ class Opener:
         if is_open(kinds, node):
             if fixed is None:
                 return self._opened(kinds, node, path, name)
-            what = f"the search cannot choose an option of a {fixed.kind}: its trials could not be compared"
+            what = f"options of the {fixed.kind} are not for the search to choose: its trials could not be compared"
             self.faults.append((path, f"{what}; write one value"))
             return node
         contracts = [each for kind in kinds for each in _with_items(kind) if is_model(each)]

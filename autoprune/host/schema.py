@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
@@ -87,8 +88,18 @@ def _add_use(schema: Schema, name: str, cls: type[Component]) -> None:
     schema["required"] = ["use", *schema.get("required", [])]
     schema["title"] = f"{cls.kind} {name}"
     for option, field in cls.model_fields.items():
-        if isinstance(field.default, Component):
-            schema["properties"][option]["default"] = field.default.reference()
+        if not field.is_required():
+            schema["properties"][field.alias or option] |= written_default(field)
+
+
+def written_default(field: FieldInfo) -> Schema:
+    """The default of an option as a spec writes it, where it is or holds components; else nothing."""
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Component):
+        return {"default": default.reference()}
+    if isinstance(default, list | tuple) and any(isinstance(each, Component) for each in default):
+        return {"default": [each.reference() for each in default]}
+    return {}
 
 
 def _set_component(schema: Schema, reference: Schema) -> None:

@@ -34,6 +34,8 @@ class Document:
     """The ``path.to.key=value`` that were laid over the file."""
     overridden: Mapping[KeyPath, str] = field(default_factory=dict)
     """The override behind each path that one has set."""
+    plugins: tuple[Path, ...] | None = None
+    """Plugin files that go with it, loaded already once; None where only those that it names do."""
     unreadable: frozenset[KeyPath] = frozenset()
     """Values that could not be read and stand as None: what else is wrong with them is not worth telling."""
 

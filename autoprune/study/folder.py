@@ -1,25 +1,29 @@
 """The folder of a study.
 
 ``spec.yaml`` as it was read, ``study.json`` (what was asked), ``info.json`` (what observers are told), ``journal.log``
-(Optuna's), ``models/<trial>/`` of the front, ``workers/<number>.log`` and what trackers keep.
+(Optuna's), ``plugins/`` (copies of the plugin files), ``models/<trial>/`` of the front, ``workers/<number>.log`` and
+what trackers keep.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Self
 
 from autoprune.errors import StudyError
 from autoprune.host.binding import load_spec
+from autoprune.host.files import PluginFile
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyInfo
 from autoprune.spec import Spec
 
 SPEC_FILE, STUDY_FILE, INFO_FILE, JOURNAL_FILE = "spec.yaml", "study.json", "info.json", "journal.log"
+PLUGINS = "plugins"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class StudyFolder:
     """Relative paths of the spec start here."""
     overrides: tuple[str, ...]
     """The ``path.to.key=value`` to lay over the spec."""
+    plugins: tuple[str, ...] = ()
+    """Names of the copies of plugin files, in the order of loading."""
 
     @classmethod
     def create(cls, spec: Spec, host: PluginHost) -> Self:
@@ -48,7 +54,8 @@ class StudyFolder:
             path = _new_folder(spec)
         except OSError as error:
             raise StudyError(f"the study's folder cannot be made: {error}") from error
-        folder = cls(path, path.name, spec.search.trials, document.folder.resolve(), document.overrides)
+        plugins = _copied(host.files, path / PLUGINS)
+        folder = cls(path, path.name, spec.search.trials, document.folder.resolve(), document.overrides, plugins)
         (path / SPEC_FILE).write_text(document.text, encoding="utf-8")
         if not document.text or folder.spec(host) != spec:  # made or changed in Python
             folder = replace(folder, overrides=())
@@ -66,15 +73,30 @@ class StudyFolder:
         path = path.resolve()
         try:
             stored = json.loads((path / STUDY_FILE).read_text(encoding="utf-8"))
-            return cls(path, stored["name"], stored["trials"], Path(stored["spec_folder"]), tuple(stored["overrides"]))
+            folder, overrides, plugins = stored["spec_folder"], stored["overrides"], stored["plugins"]
+            return cls(path, stored["name"], stored["trials"], Path(folder), tuple(overrides), tuple(plugins))
         except OSError as error:
             raise StudyError(f"{path} holds no study: {error.strerror}: {error.filename}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StudyError(f"{path / STUDY_FILE} is malformed: {type(error).__name__}: {error}") from error
 
+    @property
+    def plugin_files(self) -> tuple[Path, ...]:
+        """The copies of the plugin files, in the order of loading."""
+        return tuple(self.path / PLUGINS / name for name in self.plugins)
+
     def spec(self, host: PluginHost) -> Spec:
-        """The study's spec, read anew; its relative paths start where they always did."""
-        return load_spec(self.path / SPEC_FILE, overrides=self.overrides, host=host, folder=self.spec_folder)
+        """The study's spec, read anew; its relative paths start where they always did.
+
+        The plugin files are the study's copies, whatever became of those that the spec names.
+        """
+        return load_spec(
+            self.path / SPEC_FILE,
+            overrides=self.overrides,
+            host=host,
+            folder=self.spec_folder,
+            kept=self.plugin_files,
+        )
 
     def write(self) -> None:
         """Write ``study.json``, whole or not at all."""
@@ -83,6 +105,7 @@ class StudyFolder:
             "trials": self.trials,
             "spec_folder": str(self.spec_folder),
             "overrides": list(self.overrides),
+            "plugins": list(self.plugins),
         }
         unfinished = self.path / f".{STUDY_FILE}"
         unfinished.write_text(json.dumps(stored, indent=1), encoding="utf-8")
@@ -129,6 +152,17 @@ class StudyFolder:
             except OSError:  # a file system without locks
                 pass
             yield
+
+
+def _copied(files: Sequence[PluginFile], folder: Path) -> tuple[str, ...]:
+    """Write the files as they were loaded; names that tell them apart."""
+    names: list[str] = []
+    for file in files:
+        stems = (file.path.stem if n == 1 else f"{file.path.stem}-{n}" for n in count(1))
+        names.append(next(f"{stem}.py" for stem in stems if f"{stem}.py" not in names))
+        folder.mkdir(exist_ok=True)
+        (folder / names[-1]).write_bytes(file.source)
+    return tuple(names)
 
 
 def _new_folder(spec: Spec) -> Path:

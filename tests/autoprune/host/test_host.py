@@ -156,7 +156,7 @@ BROKEN = {
         @hookimpl
         def autoprune_components(): return ["l1"]
         """,
-        "'l1' is no component class; derive it from one of ModelSource, DataSource, Scorer",
+        "'l1' is no component class; derive it from one of Task, ModelSource, DataSource, Scorer",
     ),
     "twice": (
         """

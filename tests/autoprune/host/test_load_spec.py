@@ -15,13 +15,29 @@ from hypothesis import strategies as st
 from autoprune.errors import SpecError
 from autoprune.host.binding import bind, load_spec, spec_from_mapping, spec_hash
 from autoprune.host.plugins import PluginHost
+from autoprune.host.variables import Variable
 from autoprune.plugin import Evaluator, Metric, Scorer
 from autoprune.plugin.results import StudyInfo
 from autoprune.plugin.values import Cost
 from autoprune.spec import Spec
 
 from ..spec.broken_specs import BROKEN, GOOD, Broken
-from .toys import L1, L2, Fgsm, FineTune, Nsga2, Sensitivity, Taylor, ToyPlugin, Tpe, _Toy, toy_host
+from .toys import (
+    L1,
+    L2,
+    Classification,
+    Fgsm,
+    FineTune,
+    Local,
+    Nsga2,
+    OneShot,
+    Sensitivity,
+    Taylor,
+    ToyPlugin,
+    Tpe,
+    _Toy,
+    toy_host,
+)
 
 HOST = toy_host()
 
@@ -62,10 +78,12 @@ def test_a_good_spec_becomes_its_components(spec_file: Path) -> None:
     assert (spec.name, spec.search.trials, spec.document.folder) == ("digits", 20, spec_file.parent)
     components = bind(spec, HOST)
     assert (components.model.name, components.data.name, components.sampler) == ("digits-cnn", "digits", Nsga2())
-    assert components.scorers == (Taylor(batches=4),)
-    assert [strategy.reference() for strategy in components.strategies] == [
-        {"use": "one-shot", "recover": {"use": "bn-recalibration", "samples": 64}}
+    assert (components.task, components.executor) == (Classification(), Local())
+    assert components.scorers == (Variable(Taylor(batches=4)),)
+    assert [strategy.component.reference() for strategy in components.strategies] == [
+        {"use": "one-shot", "recover": [{"use": "bn-recalibration", "samples": 64}]}
     ]
+    assert (components.transforms, components.exporters, components.observers) == ((), (), ())
     assert [evaluator.name for evaluator in components.evaluators] == ["latency", "accuracy", "pgd"]
     assert set(components.metrics) == {"accuracy", "latency_ms", "latency_ratio", "robust_accuracy"}
     assert components.metrics["latency_ms"].unit == "ms"
@@ -78,8 +96,8 @@ def test_what_is_left_out_comes_from_defaults(tmp_path: Path) -> None:
         "evaluators: [{use: macs}]\nobjectives: {macs: minimize}\n"
     )
     components = bind(load_spec(path, host=HOST), HOST)
-    assert components.scorers == (L1(), L2(weights="fan-out"), Taylor())
-    assert [strategy.name for strategy in components.strategies] == ["one-shot"]
+    assert components.scorers == (Variable(L1()), Variable(L2(weights="fan-out")), Variable(Taylor()))
+    assert [strategy.component.name for strategy in components.strategies] == ["one-shot"]
     assert components.sampler == Sensitivity()
 
 
@@ -87,13 +105,15 @@ def test_lists_of_which_the_search_chooses(spec_file: Path) -> None:
     recover = "[{use: one-shot}, {use: one-shot, recover: {use: fine-tune, epochs: 2}}]"
     spec = load_spec(spec_file, overrides=["scorer=[{use: l1}, {use: taylor}]", f"strategy={recover}"], host=HOST)
     components = bind(spec, HOST)
-    assert components.scorers == (L1(), Taylor())
-    assert [getattr(strategy, "recover", None) for strategy in components.strategies][1] == FineTune(epochs=2)
+    assert components.scorers == (Variable(L1()), Variable(Taylor()))
+    assert components.strategies[1].component == OneShot(recover=(FineTune(epochs=2),))
+    assert not components.chooses_scorer
 
 
 def test_default_components_that_no_plugin_brings_are_told_of(tmp_path: Path, spec_file: Path) -> None:
     found = lines(spec_file, host=PluginHost([]))
     assert [line.split(": no ")[0] for line in found] == [
+        "spec.yaml:1:1: task.use",
         "spec.yaml:2:9: model.use",
         "spec.yaml:3:8: data.use",
         "spec.yaml:5:10: scorer.use",
@@ -105,6 +125,7 @@ def test_default_components_that_no_plugin_brings_are_told_of(tmp_path: Path, sp
         "spec.yaml:11:34: objectives.latency_ms",
         "spec.yaml:11:56: objectives.robust_accuracy",
         "spec.yaml:12:15: constraints.accuracy",
+        "spec.yaml:13:1: search.executor.use",
         "spec.yaml:13:20: search.sampler.use",
     ]
 
@@ -174,7 +195,7 @@ def test_a_plugin_whose_own_check_fails_is_told_of(spec_file: Path) -> None:
         name = "vague"
         metrics = (Metric("recall", "fraction", "maximize", Cost.FORWARD),)
 
-        def produces(self) -> tuple[Metric, ...]:
+        def declares(self, data: Any) -> tuple[Metric, ...]:
             raise LookupError("which?")
 
     host = toy_host(Fragile, Picky, Vague)
@@ -334,7 +355,7 @@ def test_an_evaluator_may_name_its_metrics_itself(spec_file: Path) -> None:
         metrics = (Metric("recall", "fraction", "maximize", Cost.FORWARD),)
         classes: int = 2
 
-        def produces(self) -> tuple[Metric, ...]:
+        def declares(self, data: Any) -> tuple[Metric, ...]:
             return tuple(Metric(f"recall_{i}", "fraction", "maximize", Cost.FORWARD) for i in range(self.classes))
 
     host = toy_host(PerClass)

@@ -27,6 +27,9 @@ BEYOND_A_SCHEMA = {
     *("duplicate-key", "duplicate-inner-key", "tag", "list-as-key"),
     # what takes two keys, or arithmetic, to see
     *("trial-timeout-alone", "crossed-ratios", "crossed-group-ratios", "epsilon", "two-masks", "all-of-m"),
+    "crossed-bounds",
+    # what takes a look at the disk
+    "no-plugin",
     # metrics are suggested, not enforced
     *("unknown-objective", "unmeasured-objective", "unknown-constraint", "metric-twice"),
 }
@@ -104,7 +107,7 @@ def test_it_tells_what_editors_show() -> None:
     assert taylor["additionalProperties"] is False
     batches = taylor["properties"]["batches"]
     assert (batches["description"], batches["default"]) == ("Batches of the train split.", 32)
-    assert definitions["OneShot"]["properties"]["recover"]["default"] == {"use": "none"}
+    assert definitions["OneShot"]["properties"]["recover"]["default"] == [{"use": "none"}]
     assert definitions["Pgd"]["required"] == ["use", "epsilon"]
     assert properties["objectives"]["properties"]["accuracy"]["description"] == "Share of right predictions. [fraction]"
     assert set(properties["constraints"]["properties"]) == {

@@ -14,13 +14,19 @@ from autoprune.plugin import (
     Cost,
     DataSource,
     Evaluator,
+    Executor,
+    Exporter,
     Measured,
     Metric,
     ModelSource,
+    Observer,
+    Recoveries,
     Recovery,
     Sampler,
     Scorer,
     Strategy,
+    Task,
+    Transform,
     hookimpl,
 )
 
@@ -30,6 +36,16 @@ class _Toy(Component):
         raise AssertionError("toys are never run")
 
     load = score = prune = recover = evaluate = build
+    loss = divergence = agreement = apply = rebuild = costs = export = open = build
+
+
+class Classification(_Toy, Task):
+    name = "classification"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Regression(_Toy, Task):
+    name = "regression"
 
 
 class DigitsCnn(_Toy, ModelSource):
@@ -79,7 +95,7 @@ class L2(_Toy, Scorer):
 class NoRecovery(Recovery):
     name = "none"
 
-    def recover(self, network: Any, ctx: Any) -> None:
+    def recover(self, pruned: Any, ctx: Any) -> None:
         """Nothing."""
 
 
@@ -87,7 +103,7 @@ class BatchNormRecalibration(Recovery):
     name = "bn-recalibration"
     samples: int = Field(default=512, ge=2)
 
-    def recover(self, network: Any, ctx: Any) -> None:
+    def recover(self, pruned: Any, ctx: Any) -> None:
         """Nothing."""
 
 
@@ -96,16 +112,36 @@ class FineTune(Recovery):
     epochs: float = Field(default=1.0, gt=0)
     lr: float = Field(default=0.01, gt=0)
 
-    def recover(self, network: Any, ctx: Any) -> None:
+    def recover(self, pruned: Any, ctx: Any) -> None:
         """Nothing."""
 
 
 class OneShot(Strategy):
     name = "one-shot"
-    recover: Recovery = NoRecovery()
+    recover: Recoveries = (NoRecovery(),)
 
     def prune(self, candidate: Any, ctx: Any) -> Any:
         raise AssertionError("toys are never run")
+
+
+class LowRank(_Toy, Transform):
+    name = "low-rank"
+    method: Literal["svd", "asvd"] = "svd"
+    layers: dict[str, float] = Field(default={})
+
+
+class Onnx(_Toy, Exporter):
+    name = "onnx"
+    opset: int = 18
+
+
+class Csv(Observer):
+    name = "csv"
+    file: str = "trials.csv"
+
+
+class Local(_Toy, Executor):
+    name = "local"
 
 
 class Accuracy(_Toy, Evaluator):
@@ -175,7 +211,7 @@ class Tpe(_Toy, Sampler):
 
 
 COMPONENTS = (
-    *(DigitsCnn, Factory, Digits, Parquet),
+    *(Classification, Regression, DigitsCnn, Factory, Digits, Parquet, LowRank, Onnx, Csv, Local),
     *(L1, L2, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
     *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Sensitivity, Tpe),
 )

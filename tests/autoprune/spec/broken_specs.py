@@ -194,6 +194,124 @@ BROKEN = [
     Broken("no-scorer", _with(5, "scorer: []"), [(5, 1, "scorer: must not be empty")]),
     Broken("component-in-list", _with(5, "scorer: [{use: l1}, taylor]"), [(5, 21, "scorer.1: write {use: taylor}")]),
     Broken(
+        "one-to-choose", _with(5, "scorer: {choose: [{use: l1}]}"), [(5, 10, "scorer.choose: must have at least 2")]
+    ),
+    Broken(
+        "bare-choice",
+        _with(5, "scorer: {choose: [{use: l1}, taylor]}"),
+        [(5, 30, "scorer.choose.1: write {use: taylor}")],
+    ),
+    Broken(
+        "choice-and-more",
+        _with(5, "scorer: {choose: [{use: l1}, {use: taylor}], batches: 3}"),
+        [(5, 46, "scorer.batches: unknown key; known: choose")],
+    ),
+    Broken(
+        "unknown-choice",
+        _with(5, "scorer: {choose: [{use: l1}, {use: tailor}]}"),
+        [(5, 31, "scorer.choose.1.use: no scorer is called 'tailor'; did you mean 'taylor'?")],
+    ),
+    Broken("bare-task", f"{GOOD}task: regression\n", [(14, 1, "task: write {use: regression}")]),
+    Broken(
+        "unknown-task",
+        f"{GOOD}task: {{use: clasification}}\n",
+        [(14, 8, "task.use: no task is called 'clasification'; did you mean 'classification'?")],
+    ),
+    Broken("one-transform", f"{GOOD}transforms: {{use: low-rank}}\n", [(14, 1, "transforms: must be a list, not")]),
+    Broken(
+        "unknown-transform",
+        f"{GOOD}transforms: [{{use: low-rnk}}]\n",
+        [(14, 15, "transforms.0.use: no transform is called 'low-rnk'; did you mean 'low-rank'?")],
+    ),
+    Broken(
+        "unknown-exporter", f"{GOOD}exporters: [{{use: tape}}]\n", [(14, 14, "exporters.0.use: no exporter is called")]
+    ),
+    Broken(
+        "unknown-observer", f"{GOOD}observers: [{{use: spy}}]\n", [(14, 14, "observers.0.use: no observer is called")]
+    ),
+    Broken(
+        "unknown-executor",
+        _with(13, "search: {executor: {use: lokal}}"),
+        [(13, 21, "search.executor.use: no executor is called 'lokal'; did you mean 'local'?")],
+    ),
+    Broken("plugin-path", f"{GOOD}plugins: [3]\n", [(14, 11, "plugins.0: must be text, not 3")]),
+    Broken("no-plugin", f"{GOOD}plugins: [nowhere.py]\n", [(14, 11, "plugins.0: ")]),
+    # what the search chooses
+    Broken(
+        "one-value",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {choose: [0.1]}}}"),
+        [(6, 53, "strategy.recover.lr: give two options or more, each once")],
+    ),
+    Broken(
+        "choice-value",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {choose: [0.1, fast]}}}"),
+        [(6, 72, "strategy.recover.lr.choose.1: must be a number, not 'fast'")],
+    ),
+    Broken(
+        "first-choice-value",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {choose: [0, 0.1]}}}"),
+        [(6, 67, "strategy.recover.lr.choose.0: must be above 0, not 0")],
+    ),
+    Broken(
+        "choice-in-choice",
+        _with(
+            6,
+            "strategy: {use: one-shot, recover: {choose: [{use: none}, {use: fine-tune, lr: {low: 0, high: 1}}]}}",
+        ),
+        [(6, 81, "strategy.recover.choose.1.lr.low: must be above 0, not 0")],
+    ),
+    Broken(
+        "chosen-recovery",
+        _with(6, "strategy: {use: one-shot, recover: {choose: [{use: none}, {use: finetune}]}}"),
+        [(6, 60, "strategy.recover.choose.1.use: no recovery is called 'finetune'; did you mean 'fine-tune'?")],
+    ),
+    Broken(
+        "bounds",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {low: -1, high: 0}}}"),
+        [
+            (6, 58, "strategy.recover.lr.low: must be above 0, not -1"),
+            (6, 67, "strategy.recover.lr.high: must be above 0, not 0"),
+        ],
+    ),
+    Broken(
+        "crossed-bounds",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {low: 1, high: 0.5}}}"),
+        [(6, 53, "strategy.recover.lr: low 1 is not below high 0.5")],
+    ),
+    Broken(
+        "log-of-0",
+        _with(6, "strategy: {use: one-shot, recover: {use: fine-tune, lr: {low: 0, high: 1, log: true}}}"),
+        [(6, 53, "strategy.recover.lr: a log scale begins above 0, not at 0")],
+    ),
+    Broken(
+        "half-a-batch",
+        _with(5, "scorer: {use: taylor, batches: {low: 1.5, high: 4}}"),
+        [(5, 33, "scorer.batches.low: must be a whole number, not 1.5")],
+    ),
+    Broken(
+        "no-high",
+        _with(5, "scorer: {use: taylor, batches: {low: 1, hihg: 4}}"),
+        [
+            (5, 23, "scorer.batches.high: missing key"),
+            (5, 41, "scorer.batches.hihg: unknown key; did you mean 'high'?"),
+        ],
+    ),
+    Broken(
+        "range-of-words",
+        _with(5, "scorer: {use: l2, weights: {low: 1, high: 2}}"),
+        [(5, 19, "scorer.weights: a range is for numbers; write {choose: […]}")],
+    ),
+    Broken(
+        "open-evaluator",
+        _with(9, "  - {use: latency, batch_size: {choose: [1, 16]}}"),
+        [(9, 20, "evaluators.1.batch_size: options of the evaluator are not for the search to choose")],
+    ),
+    Broken(
+        "open-sampler",
+        _with(13, "search: {sampler: {use: nsga2, population_size: {low: 10, high: 50}}}"),
+        [(13, 32, "search.sampler.population_size: options of the sampler are not for the search to choose")],
+    ),
+    Broken(
         "unknown-component",
         _with(5, "scorer: {use: tailor}"),
         [(5, 10, "scorer.use: no scorer is called 'tailor'; did you mean 'taylor'?")],

@@ -105,6 +105,9 @@ def test_defaults_are_the_documented_ones() -> None:
     dumped = spec.model_dump()
     assert dumped["scorer"] == [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
     assert dumped["strategy"] == {"use": "one-shot"}
+    assert dumped["task"] == {"use": "classification"}
+    assert dumped["search"]["executor"] == {"use": "local"}
+    assert [dumped[key] for key in ("plugins", "transforms", "exporters", "observers")] == [[], [], [], []]
     assert dumped["search"]["sampler"] == {"use": "sensitivity"}
     assert dumped["search_space"] == {
         "use": ["channels"],
@@ -128,6 +131,14 @@ def test_a_spec_is_frozen_and_can_be_sent_to_a_process() -> None:
 @pytest.mark.parametrize("value", [[{"use": "l1"}], [{"use": "l1"}, {"use": "taylor", "batches": 4}], {"use": "l1"}])
 def test_scorer_is_one_or_a_list(value: Any) -> None:
     assert Spec.model_validate(good(scorer=value)).scorer == value
+
+
+@pytest.mark.parametrize("key", ["scorer", "strategy"])
+def test_a_component_may_be_left_to_choose(key: str) -> None:
+    value = {"choose": [{"use": "a"}, {"use": "b", "c": {"low": 1, "high": 2}}]}
+    spec = Spec.model_validate(good(**{key: value}))
+    assert spec.model_dump()[key] == value
+    assert Spec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
