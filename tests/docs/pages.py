@@ -22,11 +22,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = (
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted(p for p in DOCS.rglob("*.md") if "measured" not in p.parts),
-)
+GUIDES = tuple(sorted(page for page in DOCS.rglob("*.md") if "measured" not in page.parts))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES)
 LANGUAGES = ("python", "yaml", "sh", "toml", "json", "text")
 
 BASE: dict[str, Any] = {
