@@ -273,6 +273,9 @@ def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:
             same = (evaluator.name, evaluator.label)
             at = next(i for i, r in enumerate(spec.evaluators) if (r["use"], r.get("label", "")) == same)
             mistakes.append(spec.document.mistake(("evaluators", at), reason))
+    for index, exporter in enumerate(components.exporters):
+        if reason := exporter.refuses():
+            mistakes.append(spec.document.mistake(("exporters", index), f"{exporter.name} {reason}"))
     return mistakes
 
 

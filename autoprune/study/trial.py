@@ -14,8 +14,9 @@ from torch import nn
 from autoprune.errors import TrialError
 from autoprune.plugin import Costs, Evaluator, Measured, Pruned, TrialResult
 from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
+from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
-from autoprune.study.jobs import Calibrated, Probe, Probed, Remeasure, Remeasured
+from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
 from autoprune.study.measuring import Measuring
 from autoprune.study.native_memory import FreedMemory
 from autoprune.study.probing import Probing
@@ -100,6 +101,10 @@ class Runner:
     def probe(self, job: Probe) -> Probed:
         """Measure what cuts of one group alone do."""
         return self._probing.probe(job)
+
+    def export(self, job: Export) -> Exported:
+        """Write a saved model in another form."""
+        return export(self._problem, job)
 
     def _run(self, proposal: Proposal, record: Record, stages: Stages) -> TrialResult:
         problem, candidate = self._problem, record.candidate

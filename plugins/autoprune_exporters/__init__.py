@@ -1,4 +1,4 @@
-"""First-party exporters."""
+"""First-party exporters: program, onnx."""
 
 from __future__ import annotations
 
@@ -10,4 +10,7 @@ from autoprune.plugin import Component, hookimpl
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The exporters of this package."""
-    return ()
+    from autoprune_exporters.onnx import Onnx
+    from autoprune_exporters.program import Program
+
+    return Program, Onnx
