@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, pad, relu
 from autoprune.plugin import Costs, Data, EvaluationContext, Measured, Normalization, Split
 from autoprune.plugin.contracts import Evaluator
 from autoprune.study.predictor import Predictor
+from autoprune_tasks.classification import Classification
 
 SHARED = Path(os.environ.get("AUTOPRUNE_DATA", Path(__file__).parents[3] / ".." / "shared"))
 
@@ -60,6 +61,7 @@ class Case:
             "device": torch.device("cpu"),
             "seed": 1,
             "data": self.data,
+            "task": Classification(),
             "split": "validation",
             "dense": self.model,
             "costs": Costs(params=1, macs=1, bytes=1, nonzero=1),

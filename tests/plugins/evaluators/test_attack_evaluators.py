@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from autoprune import DataError
-from autoprune.plugin import Cost, Measured, Normalization, Split
+from autoprune.plugin import Cost, Inputs, Measured, Normalization, Split, Task
+from autoprune.toolkit.balls import L2, Ball, Linf
 from autoprune_evaluators import Accuracy, Fgsm, Pgd
-from autoprune_evaluators._attack import L2, Attack, Ball, Linf, withstood
-from autoprune_evaluators._samples import hits
+from autoprune_evaluators._attack import Attack, withstood
+from autoprune_tasks.classification import Classification
 
 if TYPE_CHECKING:
     from conftest import Case
@@ -31,9 +32,14 @@ FOOLBOX = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}
 BALLS: Mapping[str, type[Linf | L2]] = {"linf": Linf, "l2": L2}
 
 
+def hits(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(1) == targets
+
+
 def right_ones(case: Case, count: int = 32) -> tuple[Tensor, Tensor]:
     """Images that the model predicts right, of the first ``count``."""
-    (images,), targets = case.data.validation.fetch(torch.arange(count))
+    inputs, targets = case.data.validation.fetch(torch.arange(count))
+    images = inputs.first
     with torch.no_grad():
         right = hits(case.model(images), targets)
     return images[right], targets[right]
@@ -64,10 +70,12 @@ def few(case: Case, count: int = 32) -> Case:
 def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsilon: float) -> None:
     images, targets = right_ones(case)
     attack = Attack(BALLS[norm](epsilon), steps=1, step_size=epsilon, bounds=(0, 1))
-    ours, standing = attack.perturb(case.model, (images,), targets, torch.zeros_like(images))
+    ours, worst = attack.perturb(
+        case.model, Inputs.of(images), targets, torch.zeros_like(images), task=Classification(), asks="pgd"
+    )
     theirs = by_foolbox(case, images, targets, norm=norm, epsilon=epsilon, steps=1, abs_stepsize=epsilon)
     assert (ours - theirs).abs().max() < 1e-5
-    assert standing.tolist() == withstanding(case, theirs, targets).nonzero().flatten().tolist()
+    assert worst.tolist() == withstanding(case, theirs, targets).tolist()
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", "2/255"), ("l2", "0.25")])
@@ -126,7 +134,7 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     theirs = by_foolbox(cifar, images, targets, norm="linf", epsilon=epsilon, steps=10, abs_stepsize=epsilon / 4)
     assert abs(ours - float(withstanding(cifar, theirs, targets).sum()) / 32) <= 1 / 32
 
-    (normalized,) = cifar.model.normalized((images,))
+    normalized = cifar.model.normalized(Inputs.of(images)).first
     low, high = float(normalized.min()), float(normalized.max())
     bare = foolbox.PyTorchModel(cifar.model.network, bounds=(low, high), device="cpu")
     attack = foolbox.attacks.LinfPGD(random_start=False, steps=10, abs_stepsize=epsilon / 4)
@@ -136,8 +144,30 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     assert faulty > ours + 0.2
 
 
-def unheard(kept: int, total: int) -> None:
-    """For attacks whose course nobody follows."""
+def run(
+    model: nn.Module,
+    inputs: Inputs | Tensor,
+    targets: Any,
+    attack: Attack,
+    *,
+    task: Task | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    seed: int = 0,
+    report: Callable[[Tensor], None] = lambda _: None,
+) -> Tensor:
+    """The attack on one batch."""
+    return withstood(
+        model,
+        [(Inputs.of(inputs), targets)],
+        attack,
+        task=task or Classification(),
+        asks="pgd",
+        restarts=restarts,
+        random_start=random_start,
+        seed=seed,
+        report=report,
+    )
 
 
 class Linear(nn.Module):
@@ -184,19 +214,20 @@ def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
     recorder = Recorder(Linear(torch.randn(18, 3, generator=generator)))
     targets = recorder.model(images).argmax(1)
     attack = Attack(BALLS[norm](epsilon), steps=steps, step_size=step_size, bounds=(low, 1.0))
-    reports: list[tuple[int, int]] = []
-    kept, total = withstood(
+    reports: list[Tensor] = []
+    shares = run(
         recorder,
-        [((images,), targets)],
+        images,
+        targets,
         attack,
         restarts=restarts,
         random_start=random_start,
         seed=seed,
-        report=lambda *counts: reports.append(counts),
+        report=reports.append,
     )
-    assert reports == [(kept, total)]
-    assert total == 6
-    assert 0 <= kept <= total
+    assert [told.tolist() for told in reports] == [shares.tolist()]
+    assert shares.shape == (6,)
+    assert set(shares.tolist()) <= {0.0, 1.0}
     clean, *attacked = recorder.inputs
     assert torch.equal(clean, images)
     assert attacked
@@ -227,13 +258,13 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
 
 def test_every_model_of_a_study_starts_from_the_same_noise(digits: Case) -> None:
     evaluator, starts, attacked = Pgd(epsilon=0.1, steps=1, batch_size=20), [], []
-    (images,), targets = digits.data.validation.fetch(torch.arange(40))
-    numbered = digits.with_data(validation=Split.of_tensors((images,), torch.arange(40)))
-    (_, first), _ = evaluator._batches(numbered.context())
+    images, targets = digits.data.validation.fetch(torch.arange(40))
+    numbered = digits.with_data(validation=Split.of_tensors(images, torch.arange(40)))
+    (_, first), _ = evaluator.batches(numbered.context())
     for seed, spoilt in ((1, []), (2, first)):  # two trials; the second one's model is wrong on the first batch
         wrong = targets.clone()
         wrong[spoilt] = (wrong[spoilt] + 1) % 10
-        case = digits.with_data(validation=Split.of_tensors((images,), wrong))
+        case = digits.with_data(validation=Split.of_tensors(images, wrong))
         recorder = Recorder(digits.model)
         case.measure(evaluator, recorder, seed=seed)
         # Per batch: clean, start, end.
@@ -267,7 +298,7 @@ def test_every_batch_is_told_of(digits: Case, evaluator: Fgsm | Pgd) -> None:
     assert [partial["robust_accuracy"].samples for partial in told] == [20, 40, 50]
     assert told[-1] == result
     before = 0
-    for partial, (inputs, targets) in zip(told, some._batches(digits.context()), strict=True):
+    for partial, (inputs, targets) in zip(told, some.batches(digits.context()), strict=True):
         measured = partial["robust_accuracy"]
         assert measured.samples is not None
         assert measured.low is not None
@@ -275,7 +306,7 @@ def test_every_batch_is_told_of(digits: Case, evaluator: Fgsm | Pgd) -> None:
         assert measured.low < measured.value < measured.high
         kept = round(measured.value * measured.samples)
         with torch.no_grad():
-            right = int(hits(digits.model(*inputs), targets).sum())
+            right = int(hits(inputs.feed(digits.model), targets).sum())
         assert 0 < kept - before < right, "of each batch, some of those predicted right fell"
         before = kept
 
@@ -296,7 +327,7 @@ def test_an_attack_that_is_given_up_ends_there(digits: Case, evaluator: Fgsm | P
     with pytest.raises(Enough):
         digits.measure(some, recorder, report=give_up)
     assert told == [20, 40]
-    batches = [inputs[0] for inputs, _ in some._batches(digits.context())]
+    batches = [inputs.first for inputs, _ in some.batches(digits.context())]
     seen = [any(torch.equal(batch, inputs) for inputs in recorder.inputs) for batch in batches]
     assert seen == [True, True, False, False, False]
     assert all(parameter.requires_grad for parameter in digits.model.parameters())
@@ -330,10 +361,10 @@ def test_what_is_wrong_already_is_not_robust(digits: Case) -> None:
 
 
 def test_no_sample_predicted_right_is_no_error(digits: Case) -> None:
-    (images,), _ = digits.data.validation.fetch(torch.arange(20))
+    images, _ = digits.data.validation.fetch(torch.arange(20))
     with torch.no_grad():
-        wrong = (digits.model(images).argmax(1) + 1) % 10
-    case = digits.with_data(validation=Split.of_tensors((images,), wrong))
+        wrong = (images.feed(digits.model).argmax(1) + 1) % 10
+    case = digits.with_data(validation=Split.of_tensors(images, wrong))
     recorder = Recorder(digits.model)
     assert case.measure(Pgd(epsilon=0.1, restarts=2), recorder)["robust_accuracy"].value == 0
     assert [len(inputs) for inputs in recorder.inputs] == [20]
@@ -380,9 +411,8 @@ def test_no_gradient_of_a_parameter_is_computed() -> None:
             return super().forward(x)
 
     asked: list[bool] = []
-    batch = (torch.rand(2, 4),), torch.zeros(2, dtype=torch.int64)
     attack = Attack(Linf(0.1), 1, 0.1, (0, 1))
-    withstood(Asked(torch.zeros(4, 2)), [batch], attack, restarts=1, random_start=True, seed=0, report=unheard)
+    run(Asked(torch.zeros(4, 2)), torch.rand(2, 4), torch.zeros(2, dtype=torch.int64), attack)
     assert asked
     assert not any(asked)
 
@@ -393,17 +423,8 @@ def test_flags_come_back_after_a_crash() -> None:
             raise RuntimeError("out of memory")
 
     model = Crashes(torch.zeros(4, 2))
-    batch = (torch.zeros(1, 4),), torch.zeros(1, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="out of memory"):
-        withstood(
-            model,
-            [batch],
-            Attack(Linf(0.1), 1, 0.1, (0, 1)),
-            restarts=1,
-            random_start=True,
-            seed=0,
-            report=unheard,
-        )
+        run(model, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), Attack(Linf(0.1), 1, 0.1, (0, 1)))
     assert model.weight.requires_grad
 
 
@@ -419,7 +440,7 @@ def test_only_the_first_input_is_attacked() -> None:
     images, gates = torch.rand(8, 4, generator=generator), torch.arange(1.0, 9.0)
     targets = super(Gated, model).forward(images).argmax(1)
     attack = Attack(Linf(0.02), 3, 0.01, (0, 1))
-    withstood(model, [((images, gates), targets)], attack, restarts=1, random_start=True, seed=0, report=unheard)
+    run(model, Inputs((images, gates)), targets, attack)
     assert all(set(gate.tolist()) <= set(gates.tolist()) for gate in seen)
     assert len(seen) == 5
 
@@ -431,9 +452,8 @@ def test_a_gradient_of_nan_is_not_taken_for_a_success(ball: Ball) -> None:
             return torch.stack([x.sum(1) + 1, (x * 0).sum(1).sqrt()], 1)
 
     attack = Attack(ball, 3, 0.05, (0, 1))
-    batch = (torch.full((2, 4), 0.5),), torch.zeros(2, dtype=torch.int64)
-    counts = withstood(Rooted(), [batch], attack, restarts=1, random_start=False, seed=0, report=unheard)
-    assert counts == (2, 2)
+    shares = run(Rooted(), torch.full((2, 4), 0.5), torch.zeros(2, dtype=torch.int64), attack, random_start=False)
+    assert shares.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(

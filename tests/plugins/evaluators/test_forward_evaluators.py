@@ -14,16 +14,17 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from autoprune.plugin import Batch, Measured, Split
-from autoprune_evaluators import Accuracy, Loss, Pgd, _samples
+from autoprune.toolkit import samples
+from autoprune_evaluators import Accuracy, Loss, Pgd
 
 if TYPE_CHECKING:
     from conftest import Case
 
 
 def outputs(case: Case) -> tuple[Tensor, Tensor]:
-    (images,), targets = case.data.validation.fetch(torch.arange(len(case.data.validation)))
+    inputs, targets = case.data.validation.fetch(torch.arange(len(case.data.validation)))
     with torch.no_grad():
-        return case.model(images), targets
+        return inputs.feed(case.model), targets
 
 
 def test_accuracy_is_scikit_learns(case: Case) -> None:
@@ -68,10 +69,10 @@ def test_more_samples_than_there_are_is_the_whole_split(digits: Case) -> None:
 
 
 def test_samples_of_a_sorted_split_are_of_all_classes_and_always_the_same(digits: Case) -> None:
-    (images,), targets = digits.data.test.fetch(torch.arange(400))
+    inputs, targets = digits.data.test.fetch(torch.arange(400))
     order = targets.argsort()
-    case = digits.with_data(validation=Split.of_tensors((images[order],), targets[order]))
-    seen = [torch.cat([t for _, t in Accuracy(samples=60)._batches(case.context(seed=seed))]) for seed in (1, 2)]
+    case = digits.with_data(validation=Split.of_tensors(inputs[order], targets[order]))
+    seen = [torch.cat([t for _, t in Accuracy(samples=60).batches(case.context(seed=seed))]) for seed in (1, 2)]
     assert len(seen[0].unique()) == 10
     assert torch.equal(*seen)
 
@@ -79,11 +80,11 @@ def test_samples_of_a_sorted_split_are_of_all_classes_and_always_the_same(digits
 def counting(split: Split) -> tuple[Split, list[int]]:
     fetched: list[int] = []
 
-    def fetch(index: Tensor) -> Batch:
+    def read(index: Tensor) -> Batch:
         fetched.append(len(index))
-        return split.fetch(index)
+        return split.read(index)
 
-    return replace(split, fetch=fetch), fetched
+    return replace(split, read=read), fetched
 
 
 def test_batches_are_fetched_once_per_study(digits: Case) -> None:
@@ -100,7 +101,7 @@ def test_batches_are_fetched_once_per_study(digits: Case) -> None:
 
 def test_what_is_too_big_for_the_device_is_not_kept(digits: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = digits.measure(Accuracy())
-    monkeypatch.setattr(_samples, "_KEPT_BYTES", 1000)
+    monkeypatch.setattr(samples, "_KEPT_BYTES", 1000)
     cache: dict[object, object] = {}
     assert digits.measure(Accuracy(), cache=cache) == expected
     assert not cache
@@ -113,8 +114,8 @@ def test_every_batch_is_told_of(digits: Case) -> None:
     result = digits.measure(evaluator, report=told.append)
     assert [set(partial) for partial in told] == [{"accuracy"}] * 3
     assert [partial["accuracy"].samples for partial in told] == [20, 40, 50]
-    batches = list(evaluator._batches(digits.context()))
-    images, targets = torch.cat([images for (images,), _ in batches]), torch.cat([targets for _, targets in batches])
+    batches = list(evaluator.batches(digits.context()))
+    images, targets = (torch.cat(parts) for parts in zip(*((i.first, targets) for i, targets in batches), strict=True))
     with torch.no_grad():
         predicted = digits.model(images).argmax(1)
     for measured in (partial["accuracy"] for partial in told):
@@ -155,11 +156,6 @@ def test_batches_fetched_for_accuracy_serve_an_attack(digits: Case, inference: b
     attacked = digits.measure(Pgd(epsilon=0.1, samples=64, batch_size=32, steps=2), cache=cache)
     assert len(cache) == kept
     assert attacked == digits.measure(Pgd(epsilon=0.1, samples=64, batch_size=32, steps=2))
-
-
-def test_an_output_with_nan_is_wrong() -> None:
-    logits = torch.tensor([[float("nan"), float("nan")], [1.0, 0.0], [float("nan"), 1.0], [-torch.inf, 0.0]])
-    assert _samples.hits(logits, torch.tensor([0, 0, 1, 1])).tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize("evaluator", [Accuracy(), Loss(), Pgd(epsilon=0.1, steps=2)])

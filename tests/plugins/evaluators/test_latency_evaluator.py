@@ -42,7 +42,8 @@ def test_the_two_networks_take_turns_on_the_same_normalised_batch(digits: Case) 
     normalization = Normalization((0.5,), (0.25,))
     pruned, dense = (Predictor(Watched(name, calls), normalization).eval() for name in ("pruned", "dense"))
     digits.measure(QUICK, pruned, dense=dense)
-    (images,), _ = digits.data.validation.fetch(torch.arange(64))
+    inputs, _ = digits.data.validation.fetch(torch.arange(64))
+    images = inputs.first
     (_, caught), *timed = calls
     assert torch.equal(caught, (images - 0.5) / 0.25)
     assert all(batch is caught for _, batch in timed)
@@ -53,8 +54,8 @@ def test_the_two_networks_take_turns_on_the_same_normalised_batch(digits: Case) 
 
 
 def test_the_timed_batch_is_the_same_whatever_precision_others_use(digits: Case) -> None:
-    (images,), targets = digits.data.validation.fetch(torch.arange(64))
-    coloured = digits.with_data(validation=Split.of_tensors((images.repeat(1, 3, 1, 1),), targets))
+    inputs, targets = digits.data.validation.fetch(torch.arange(64))
+    coloured = digits.with_data(validation=Split.of_tensors(inputs.first.repeat(1, 3, 1, 1), targets))
     timed = {}
     for precision in (torch.float32, torch.bfloat16):
         calls: list[tuple[str, Tensor]] = []
@@ -111,7 +112,7 @@ def test_a_batch_is_full_even_if_the_split_is_smaller(digits: Case) -> None:
     )
     batch = calls[0][1]
     assert len(batch) == 8
-    assert torch.equal(batch, inputs[0][torch.arange(8) % 3])
+    assert torch.equal(batch, inputs.first[torch.arange(8) % 3])
 
 
 def test_the_network_keeps_no_hook(digits: Case) -> None:

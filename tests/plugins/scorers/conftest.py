@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from autoprune.plugin import Data, Group, Normalization, ScoreContext, Slice, Split
+from autoprune_tasks.classification import Classification
 
 MEAN, STD = 0.3, 0.35
 
@@ -110,6 +111,7 @@ def make_context(net: nn.Module, data: Data, seed: int = 0) -> ScoreContext:
         device=torch.device("cpu"),
         seed=seed,
         data=data,
+        task=Classification(),
         model=Normalized(net),
         network=net,
         groups=tuple(GROUPS.values()),

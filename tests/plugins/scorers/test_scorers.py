@@ -83,14 +83,14 @@ def _read(weight: torch.Tensor, unit: int, units: int) -> torch.Tensor:
     return weight.detach().reshape(len(weight), units, -1)[:, unit]
 
 
-def test_units_of_scattered_entries_are_gathered_by_index(data: Data, ctx: ScoreContext) -> None:
+def test_units_of_scattered_entries_are_gathered_by_index(ctx: ScoreContext) -> None:
     """A unit may own several rows anywhere in the dimension: here rows (3, 0) and (1, 2)."""
     net = nn.Linear(2, 4, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[1.0, -1.0], [10.0, 0.0], [0.0, 20.0], [3.0, 5.0]]))
     place = Slice("weight", 0, torch.tensor([[3, 0], [1, 2]]), "output")
     group = Group("net", 2, "neuron", ("net",), (place,))
-    own = ScoreContext(device=torch.device("cpu"), seed=0, data=data, model=net, network=net, groups=(group,))
+    own = dataclasses.replace(ctx, model=net, network=net, groups=(group,), cache={})
     assert L1().score(group, own).tolist() == [10 / 4, 30 / 4]
 
 
@@ -149,7 +149,7 @@ def test_taylor_against_autograd_by_hand(group: Group, net: nn.Module, ctx: Scor
     expected = torch.zeros(group.units)
     for inputs, targets in data.train.batches(40, samples=120, generator=torch.Generator().manual_seed(ctx.seed)):
         net.zero_grad()
-        cross_entropy(ctx.model(*inputs), targets).backward()
+        cross_entropy(inputs.feed(ctx.model), targets).backward()
         change = layer.weight.grad * layer.weight.detach()
         for unit in range(group.units):
             expected[unit] += (change * readers(net, group.name, unit)).sum() ** 2 / 3
@@ -163,7 +163,7 @@ def test_taylor_is_gradient_times_activation(
     ((inputs, targets),) = data.train.batches(64, samples=64, generator=torch.Generator().manual_seed(0))
     gate = torch.ones(12, requires_grad=True)
     handle = net.head.register_forward_pre_hook(lambda _, args: (args[0] * gate,))
-    (gradient,) = torch.autograd.grad(cross_entropy(ctx.model(*inputs), targets), gate)
+    (gradient,) = torch.autograd.grad(cross_entropy(inputs.feed(ctx.model), targets), gate)
     handle.remove()
     scores = Taylor(batches=1, batch_size=64).score(groups["hidden"], ctx)
     assert torch.allclose(scores, gradient.square(), rtol=1e-4)
@@ -191,8 +191,8 @@ def test_taylor_ranks_a_network_whose_parameters_are_frozen(
 def test_groups_written_by_hand_are_those_that_discovery_finds(
     scorer: Scorer, group: Group, net: nn.Module, ctx: ScoreContext, data: Data
 ) -> None:
-    (inputs, _) = data.train.fetch(torch.arange(2))
-    found = {each.name: each for each in autoprune.discover(net, inputs).groups}
+    inputs, _ = data.train.fetch(torch.arange(2))
+    found = {each.name: each for each in autoprune.discover(net, inputs.args).groups}
     assert torch.allclose(scorer.score(found[group.name], ctx), scorer.score(group, ctx))
 
 
