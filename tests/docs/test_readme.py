@@ -11,11 +11,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from autoprune.host.binding import load_spec
+from autoprune.host.plugins import PluginHost
+from autoprune.plugin import Scorer
+from autoprune.testing import ScorerConformance
+from tests.docs.pages import BASE, ROOT, blocks, yaml_of
 
-ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+BLOCKS = [(block.language, block.text) for block in blocks(ROOT / "README.md")]
 
 
 def block(language: str, *, holding: str) -> str:
@@ -57,6 +61,13 @@ def test_the_spec_is_valid(tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(block("yaml", holding="cifar10-resnet20"), encoding="utf-8")
     assert load_spec(spec).objectives["robust_accuracy"] == "maximize"
+
+
+def test_the_knobs_are_valid(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    with spec.open("w", encoding="utf-8") as stream:
+        YAML().dump(BASE | yaml_of(block("yaml", holding="choose:")), stream)
+    load_spec(spec)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,14 @@ def test_the_plugin_works(tmp_path: Path) -> None:
     assert trials["complete"] + trials["rejected"] == 3, "a slow machine's latencies may reject one"
 
 
-def test_linked_files_are_there() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(links) >= 4
-    assert not [link for link in links if not (ROOT / link).exists()]
+class TestThePlugin(ScorerConformance):
+    """The README's own plugin passes the kit."""
+
+    @pytest.fixture
+    def component(self, tmp_path: Path) -> Scorer:
+        file = tmp_path / "autoprune_farthest.py"
+        file.write_text(block("python", holding="autoprune_farthest.py"), encoding="utf-8")
+        [farthest] = PluginHost(()).load_file(file).components
+        made = farthest.model_validate({"power": 2})
+        assert isinstance(made, Scorer)
+        return made
