@@ -93,7 +93,7 @@ class Bench:
             self.network,
             self.structure,
             self.structure.groups,
-            lambda: copy.deepcopy(self.network),
+            lambda: _untrained(self.network),
         )
 
     def uniform(self, ratio: float) -> dict[str, int]:
@@ -205,6 +205,15 @@ class Bench:
         measured = self.structure.folded(network) if evaluator.only_predicts else network  # as in a search
         with seeded(seed, self.device), untouched(self.network), untouched(measured, what="the measured network"):
             return checked_metrics(evaluator.evaluate(self.predictor(measured), context), evaluator, self.data)
+
+
+def _untrained(network: nn.Module) -> nn.Module:
+    """A copy with new random weights, wherever modules know how to draw them."""
+    new = copy.deepcopy(network)
+    for module in new.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return new
 
 
 @cache
