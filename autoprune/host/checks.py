@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoprune.errors import PluginError
+from autoprune.plugin import hooks
 from autoprune.plugin.component import Component
 from autoprune.plugin.contracts import Evaluator
 from autoprune.plugin.kinds import CONTRACTS
 from autoprune.plugin.values import Metric
+from autoprune.spec import near
 
 
 class BrokenComponentError(PluginError):
@@ -42,6 +46,33 @@ def check_component(component: type[Component]) -> None:
             how = "give it metrics: ClassVar[tuple[Metric, ...]], or declares()"
             raise BrokenComponentError(component, f"{title} has no metrics; {how}")
     component.model_rebuild()  # raises where a field's type is not importable
+
+
+def check_hooks(
+    plugin: object, implemented: Sequence[str], *, components: tuple[type[Component], ...] | None = None
+) -> None:
+    """Find hooks that would never be called.
+
+    pluggy's ``check_pending`` looks at all plugins together and so cannot tell whose fault it is.
+
+    Args:
+        plugin: The plugin.
+        implemented: Names of the hooks that it implements.
+        components: What a file brings without a hook; None for what needs one.
+
+    Raises:
+        PluginError: A hook is misspelt or not marked, or the plugin brings nothing.
+    """
+    known = {name for name in vars(hooks) if name.startswith(f"{hooks.PROJECT}_")}
+    for hook in implemented:
+        if hook not in known:
+            raise PluginError(f"autoprune has no hook {hook!r}{near(hook, known)}")
+    unmarked = [hook for hook in known & set(dir(plugin)) if hook not in implemented]
+    if unmarked or not (implemented or components):
+        none = "it implements no hook"
+        if components is not None:
+            none = "it defines no component class with a name, and implements no hook"
+        raise PluginError(f"{', '.join(sorted(unmarked)) or none}: mark every hook with @autoprune.hookimpl")
 
 
 def cause(error: BaseException) -> str:

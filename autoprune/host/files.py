@@ -27,8 +27,7 @@ class PluginFile:
     @property
     def module(self) -> str:
         """Name of its module: of the content, so that workers, too, find pickled objects of its classes."""
-        stem = "".join(char if char.isalnum() else "_" for char in self.path.stem)
-        return f"autoprune_file_{hashlib.sha256(self.source).hexdigest()[:12]}_{stem}"
+        return f"autoprune_file_{hashlib.sha256(self.source).hexdigest()[:16]}"
 
     def load(self) -> ModuleType:
         """Run it, unless this process has.

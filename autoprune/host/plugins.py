@@ -14,7 +14,7 @@ import pluggy
 from pydantic_core import PydanticCustomError
 
 from autoprune.errors import PluginError
-from autoprune.host.checks import cause, check_component
+from autoprune.host.checks import cause, check_component, check_hooks
 from autoprune.host.files import PluginFile, line_of, read_file
 from autoprune.plugin import hooks
 from autoprune.plugin.component import Component
@@ -107,14 +107,14 @@ class PluginHost:
         if known := self._files.get(file):
             return known
         if file.path in {other.path for other in self._files}:
-            raise PluginError(f"{path}: has changed since it was loaded; begin anew")
+            raise PluginError(f"{file.path}: has changed since it was loaded; begin anew")
         module = file.load()
         try:
             components = self._take(module, name=file.module, default=file.defined(module))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise PluginError(f"{path}:{line_of(error, module)}: {cause(error)}") from error
+            raise PluginError(f"{file.path}:{line_of(error, module)}: {cause(error)}") from error
         plugin = Plugin(file.path.stem, "", "", components, file.path)
         self._files[file] = plugin
         self._add(plugin)
@@ -155,50 +155,29 @@ class PluginHost:
                 log.warning("%s", clash)
 
     def _take(
-        self, plugin: object, *, name: str, default: tuple[type[Component], ...] = ()
+        self, plugin: object, *, name: str, default: tuple[type[Component], ...] | None = None
     ) -> tuple[type[Component], ...]:
         """Register a plugin with pluggy, unless there is anything wrong with it.
 
         Args:
             plugin: The plugin.
             name: pluggy's name for it.
-            default: The components of one that has no hook to bring them.
+            default: The components of a file, unless a hook of it brings some; None for what needs a hook.
         """
         if self._manager.is_registered(plugin):
             raise PluginError("is registered already, under another name")
         try:
             self._manager.register(plugin, name=name)
-            self._check_hooks(plugin, needed=not default)
-            components = self._components_of(plugin, default)
+            callers = self._manager.get_hookcallers(plugin) or []
+            impls = [(caller.name, impl) for caller in callers for impl in caller.get_hookimpls()]
+            implemented = [name for name, impl in impls if impl.plugin is plugin and not impl.optionalhook]
+            check_hooks(plugin, implemented, components=default)
+            components = self._components_of(plugin, default or ())
         except BaseException:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             raise
         return components
-
-    def _check_hooks(self, plugin: object, *, needed: bool) -> None:
-        """Find hooks that would never be called.
-
-        pluggy's ``check_pending`` looks at all plugins together and so cannot tell whose fault it is.
-
-        Raises:
-            PluginError: A hook is misspelt or not marked.
-        """
-        known = {name for name in vars(hooks) if name.startswith(f"{hooks.PROJECT}_")}
-        callers = self._manager.get_hookcallers(plugin) or []
-        required = [
-            caller.name
-            for caller in callers
-            for impl in caller.get_hookimpls()
-            if impl.plugin is plugin and not impl.optionalhook
-        ]
-        for hook in required:
-            if hook not in known:
-                raise PluginError(f"autoprune has no hook {hook!r}{near(hook, known)}")
-        unmarked = [hook for hook in known & set(dir(plugin)) if hook not in required]
-        if unmarked or (needed and not required):
-            which = ", ".join(sorted(unmarked)) or "it implements no hook"
-            raise PluginError(f"{which}: mark every hook with @autoprune.hookimpl")
 
     def _components_of(self, plugin: object, default: tuple[type[Component], ...]) -> tuple[type[Component], ...]:
         """Call a plugin's registration hook, and only this plugin's; the default if it has none.

@@ -22,6 +22,7 @@ HOST = toy_host()
 SCHEMA = json_schema(HOST)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
+FINE = {"use": "fine-tune", "lr": {"low": 0.1, "high": 1, "log": True}, "epochs": {"choose": [1, 2.5]}}
 BEYOND_A_SCHEMA = {
     # text that reads as fine data once the reader's own complaints are left out
     *("duplicate-key", "duplicate-inner-key", "tag", "list-as-key"),
@@ -66,6 +67,13 @@ def test_broken_specs_are_invalid_as_far_as_a_schema_can_tell(broken: Broken) ->
         lambda data: data.update(scorer=[{"use": "l1"}, {"use": "taylor", "batches": 2}]),
         lambda data: data.update(strategy=[{"use": "one-shot", "recover": {"use": "fine-tune", "epochs": 0.5}}]),
         lambda data: data.pop("scorer"),
+        lambda data: data.update(task={"use": "regression"}, plugins=["./mine.py"]),
+        lambda data: data.update(transforms=[{"use": "low-rank", "layers": {"low": 1, "fc": 0.5}}], observers=[]),
+        lambda data: data.update(exporters=[{"use": "onnx"}], observers=[{"use": "csv", "file": "${FILE}"}]),
+        lambda data: data.update(scorer={"choose": [{"use": "l1"}, {"use": "taylor", "batches": {"choose": [1, 2]}}]}),
+        lambda data: data["strategy"].update(recover=[{"use": "none"}, {"choose": [{"use": "none"}, FINE]}]),
+        lambda data: data["strategy"].update(recover={"choose": [{"use": "none"}, [{"use": "none"}, FINE]]}),
+        lambda data: data["strategy"].update(recover={"use": "fine-tune", "lr": {"low": "${LOW}", "high": 1}}),
         lambda data: data["search"].update(trials="${TRIALS:-20}", timeout="${LIMIT}", sampler={"use": "tpe"}),
         lambda data: data.update(name="run-${SEED}", device="cuda:1", output=None),
         lambda data: data["evaluators"][0].update(samples="${SAMPLES}", label="val"),
@@ -83,6 +91,15 @@ def test_other_ways_to_write_a_spec_are_valid(change: Callable[[Any], object], t
     "change",
     [
         lambda data: data["strategy"]["recover"].update(sample=3),
+        lambda data: data.update(task=[{"use": "regression"}]),
+        lambda data: data.update(transforms={"use": "low-rank"}),
+        lambda data: data.update(transforms=[{"use": "low-rank", "method": {"low": 1, "high": 2}}]),
+        lambda data: data.update(scorer={"choose": [{"use": "l1"}, {"use": "one-shot"}]}),
+        lambda data: data["strategy"].update(recover={"choose": [{"use": "none"}, {"use": "l1"}]}),
+        lambda data: data["strategy"].update(recover={"use": "fine-tune", "lr": {"low": 0.1}}),
+        lambda data: data["strategy"].update(recover={"use": "fine-tune", "lr": {"choose": [1, "fast"]}}),
+        lambda data: data["evaluators"][1].update(batch_size={"choose": [1, 2]}),
+        lambda data: data["search"].update(executor={"use": "tpe"}),
         lambda data: data["strategy"].update(recover={"use": "l1"}),
         lambda data: data["strategy"].update(recover={"samples": 3}),
         lambda data: data.update(scorer={"use": "one-shot"}),
