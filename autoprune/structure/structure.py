@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import StructureError
-from autoprune.plugin import Costs, Group, Inputs
+from autoprune.plugin import Costs, Group, Inputs, LayerCosts
 from autoprune.structure.costs.model import CostModel, cost_model
 from autoprune.structure.costs.table import CostTable, cost_table
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.trace import Traced
 from autoprune.structure.groups.channels import Uncut, find_groups, layer_of
-from autoprune.structure.groups.masks import chosen, expanded
-from autoprune.structure.surgery.cut import Plan, apply, module_at, resized, telling_sizes
-from autoprune.structure.surgery.exported import Template
+from autoprune.structure.groups.numbering import Kept, Numbering
+from autoprune.structure.groups.remaining import remaining, spread
+from autoprune.structure.groups.selection import selected
+from autoprune.structure.surgery.cut import Plan, apply, telling_sizes
+from autoprune.structure.surgery.exported import GraphNetwork, Template, hollowed
 from autoprune.structure.surgery.folding import foldable, folded
+from autoprune.structure.surgery.planner import Planner
 from autoprune.structure.verify.reference import Masked
+
+_NOTHING: Kept = {}
 
 
 @dataclass(frozen=True)
@@ -33,36 +37,17 @@ class Structure:
     """What stays whole, and why."""
     layers: tuple[str, ...]
     """Names of all layers with parameters."""
-    _costs: CostModel = field(repr=False)
-    _whole_groups: frozenset[str] = field(repr=False)
-    _units: Mapping[tuple[str, int], Tensor] = field(repr=False)
-    """Parameter and dimension to the number, over all groups, of the unit at each index; -1 where none is. Equal
-    tensors are one object: a layer's rows, its norm and its readers' columns."""
-    _shapes: Mapping[str, Mapping[str, tuple[str, torch.Size]]] = field(repr=False)
-    """Module that owns cut tensors to those of its own that tell its sizes: their names and shapes."""
-    _owners: Mapping[str, tuple[str, ...]] = field(repr=False)
-    """Cut tensor to the modules that own it: tied weights have several."""
-    _sizes: Mapping[tuple[str, str], Tensor] = field(repr=False)
-    """Module and attribute that holds a size to the units of the dimension that it counts; -1 where none is."""
-    _averages: Mapping[tuple[str, str, int], tuple[int, Tensor]] = field(repr=False)
-    """Module, operator and number of its call there to the dimension that it averages over, and the units along it."""
     example: Inputs = field(repr=False)
     """What it was found with."""
-    _template: Template | None = field(repr=False)
-    """The exported graph, where that is the pruned model."""
-    _unit_of_atom: Tensor = field(repr=False)
-    """Label in that graph to the unit; -1 where there is none."""
-    _masked: Mapping[str, torch.Size] = field(repr=False)
-    """Mask group to the shape of its parameter."""
-    _blocks: Mapping[str, int] = field(repr=False)
-    """Block to the length of the tuple that it returns; 0 for a bare tensor."""
+    _numbering: Numbering = field(repr=False)
+    _planner: Planner = field(repr=False)
+    _costs: CostModel = field(repr=False)
+    _averages: Mapping[tuple[str, str, int], tuple[int, Tensor]] = field(repr=False)
+    """Module, operator and number of its call there to the dimension that it averages over, and the units along it."""
     _foldable: tuple[tuple[str, str], ...] = field(repr=False)
     """Layers, each with the batch norm that alone reads its output."""
-
-    @cached_property
-    def _slots(self) -> dict[str, dict[tuple[str, int], None]]:
-        """Group to the parameters and dimensions that its units lie along."""
-        return {g.name: dict.fromkeys((part.parameter, part.dim) for part in g.slices) for g in self.groups}
+    _template: Template | None = field(repr=False)
+    """The exported graph, where that is the pruned model."""
 
     @property
     def form(self) -> str:
@@ -77,41 +62,60 @@ class Structure:
             return dict(named)
         return {name: tensor for name, tensor in named if name in self._template.tensors}
 
+    # Which units stay.
+
     def select(self, scores: Mapping[str, Tensor], cut_units: Mapping[str, int]) -> dict[str, Tensor]:
         """The units that stay: the best ones; of equal ones the first.
 
         Args:
-            scores: Importance of each unit, (U,) per group.
-            cut_units: Units that go, per group.
+            scores: Importance of each unit, (U,) per group; minus infinity for what is gone already.
+            cut_units: Units that go, per group, counted from the dense network.
 
         Returns:
-            What `plan` takes, for every group.
+            What `plan` takes, for every group that has scores.
         """
-        kept = {
-            group.name: _best(scores[group.name].cpu(), group.units - cut_units.get(group.name, 0))
-            for group in self.groups
-            if group.name in scores and not group.masked
-        }
-        left = self._kept_indices(kept)[0]
-        gone = tuple(f"{name}." for name in self.bypassed(kept))
-        for group in self.groups:
-            if group.name in scores and group.masked:
-                count = 0 if group.masked.startswith(gone) else cut_units.get(group.name, 0)
-                shape, indices = self._masked[group.name], left.get(group.masked, {})
-                kept[group.name] = chosen(group, scores[group.name], count, shape, indices)
-        return kept
+        return selected(self._numbering, scores, cut_units)
 
-    def bypassed(self, kept: Mapping[str, Tensor]) -> dict[str, int]:
+    def bypassed(self, kept: Kept) -> dict[str, int]:
         """The blocks that are left out, to the length of the tuple that each returned."""
-        return {
-            name: self._blocks[name]
-            for group in self.groups
-            if group.owned and group.name in kept
-            for unit, name in enumerate(group.layers)
-            if not (kept[group.name] == unit).any()
-        }
+        return self._numbering.bypassed(kept)
 
-    def plan(self, network: nn.Module, kept: Mapping[str, Tensor]) -> Plan:
+    def remaining(self, kept: Kept) -> tuple[Group, ...]:
+        """The groups as they are in the network that is cut so, in the order of ``groups``.
+
+        Units are those that are left, numbered anew; slices and masked entries are places in the cut network's tensors.
+        Of weights and kernels zeros count as units, too. A group of which nothing is left has no units.
+        """
+        return remaining(self._numbering, kept)
+
+    def spread(self, group: str, scores: Tensor, kept: Kept) -> Tensor:
+        """Scores of a group's remaining units as scores of all of its units.
+
+        Args:
+            group: Its name.
+            scores: Of the units as `remaining` numbers them, (U',).
+            kept: The units that stay.
+
+        Returns:
+            Of shape (U,): minus infinity for units that are gone. All 0 for what is left of a group whose layers are
+            gone with their blocks.
+        """
+        return spread(self._numbering, self._numbering.by_name[group], scores, kept)
+
+    def rows(self, kept: Kept, layer: str) -> Tensor:
+        """Indices of a dense layer's outputs that stay, int64, ascending; none if it is in a block that is left out.
+
+        Outputs are what the last dimension of a linear layer, an embedding or a recurrent layer counts, the channels
+        of a convolution or a norm.
+
+        Raises:
+            StructureError: There is no such layer.
+        """
+        return self._numbering.rows(kept, layer)
+
+    # Cutting.
+
+    def plan(self, network: nn.Module, kept: Kept) -> Plan:
         """What a cut changes.
 
         Args:
@@ -122,76 +126,27 @@ class Structure:
         Raises:
             StructureError: A group is unknown or would lose every unit.
         """
-        if unknown := set(kept) - {group.name for group in self.groups}:
-            raise StructureError(f"there is no group {sorted(unknown)[0]!r}")
-        tensors, keep = self._kept_indices(kept)
-        attributes = self._attributes(network, tensors)
-        for (module, attribute), units in self._sizes.items():
-            size = int(keep[units].sum())
-            if size != len(units):
-                attributes.setdefault(module, {})[attribute] = size
-        masks = {
-            group.masked: expanded(group, kept[group.name].cpu(), self._masked[group.name])
-            for group in self.groups
-            if group.masked and group.name in kept and not kept[group.name].all()
-        }
-        return Plan(tensors, attributes, masks, self.bypassed(kept))
+        return self._planner.plan(network, kept, {})
 
-    def _kept_indices(self, kept: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, Tensor]], Tensor]:
-        """Parameter to dimension to the indices that stay; and whether each unit of all sliced groups stays."""
-        sliced = [group for group in self.groups if group.slices]
-        keep = torch.ones(sum(group.units for group in sliced) + 1, dtype=torch.bool)
-        offset, changed = 0, dict[tuple[str, int], None]()
-        for group in self.groups:
-            if group.name in kept and not group.masked and not len(kept[group.name]):
-                raise StructureError(f"{group.name} would lose all of its {group.units} units")
-        for group in sliced:
-            if group.name in kept and len(kept[group.name]) < group.units:
-                keep[offset : offset + group.units] = False
-                keep[offset + kept[group.name].cpu()] = True
-                changed.update(self._slots[group.name])
-            offset += group.units
-        tensors: dict[str, dict[int, Tensor]] = {}
-        indices: dict[int, Tensor] = {}
-        for name, dim in changed:
-            units = self._units[name, dim]
-            index = indices.get(id(units))
-            if index is None:
-                # Index -1, no unit, reads the last entry, which is always kept.
-                index = indices[id(units)] = keep[units].nonzero().view(-1)
-            tensors.setdefault(name, {})[dim] = index
-        return tensors, keep
-
-    def _attributes(self, network: nn.Module, kept: Mapping[str, Mapping[int, Tensor]]) -> dict[str, dict[str, object]]:
-        changes: dict[str, dict[str, object]] = {}
-        for owner in dict.fromkeys(owner for name in kept for owner in self._owners[name]):
-            shapes: dict[str, Sequence[int]] = {}
-            for local, (name, dense) in self._shapes[owner].items():
-                dims = kept.get(name)
-                if dims is None:
-                    shapes[local] = dense
-                else:
-                    shapes[local] = shape = list(dense)
-                    for dim, index in dims.items():
-                        shape[dim] = index.shape[0]
-            if new := resized(module_at(network, owner), shapes, owner in self._whole_groups):
-                changes[owner] = new
-        return changes
-
-    def cut(self, network: nn.Module, kept: Mapping[str, Tensor], *, share: bool = False) -> nn.Module:
-        """A smaller copy of the dense network; a `GraphNetwork` where its code cannot be adjusted.
+    def cut(self, network: nn.Module, kept: Kept, *, before: Kept = _NOTHING, share: bool = False) -> nn.Module:
+        """A smaller copy of a network; a `GraphNetwork` where its code cannot be adjusted.
 
         Args:
-            network: The dense network.
-            kept: See `plan`.
+            network: The dense network or, whatever its weights are by now, a cut of it.
+            kept: See `plan`; units are numbered as in the dense network.
+            before: The units that the network has, as they were kept; what ``kept`` says nothing of stays as it is.
             share: Let modules that stay as they are be the network's own, where pruned networks are no graphs.
+
+        Raises:
+            StructureError: A group is unknown or would lose every unit, or a unit is gone already.
         """
-        plan = self.plan(network, kept)
-        small = apply(network, plan, share=share and self._template is None)
+        kept = {**before, **kept}
         if self._template is None:
-            return small
-        _, keep = self._kept_indices(kept)
-        return self._template.network(small, lambda labels: int(keep[self._unit_of_atom[labels]].sum()), plan.bypassed)
+            return apply(network, self._planner.plan(network, kept, before), share=share)
+        root = hollowed(network) if isinstance(network, GraphNetwork) else network
+        small = apply(root, self._planner.plan(root, kept, before))
+        stays = self._numbering.stays(kept)
+        return self._template.network(small, lambda units: int(stays[units].sum()), self.bypassed(kept))
 
     def folded(self, network: nn.Module) -> nn.Module:
         """What predicts the same in fewer steps: batch norms are part of the layers before them.
@@ -204,11 +159,13 @@ class Structure:
         """
         return folded(network, self._foldable)
 
-    def masked(self, network: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
+    def masked(self, network: nn.Module, kept: Kept) -> nn.Module:
         """The dense-sized reference that `cut` equals: every parameter entry of a cut unit is zero."""
-        _, keep = self._kept_indices(kept)
-        averages = {place: (dim, keep[units]) for place, (dim, units) in self._averages.items()}
+        stays = self._numbering.stays(kept)
+        averages = {place: (dim, stays[units]) for place, (dim, units) in self._averages.items()}
         return Masked(network, self.plan(network, kept), {k: a for k, a in averages.items() if not a[1].all()})
+
+    # What a cut costs.
 
     def costs(self, cut_units: Mapping[str, int] | None = None, bypassed: Collection[str] = ()) -> Costs:
         """Exact costs after every group lost so many units, by arithmetic.
@@ -219,6 +176,17 @@ class Structure:
         """
         return self._costs(cut_units or {}, bypassed)
 
+    def layer_costs(
+        self, cut_units: Mapping[str, int] | None = None, bypassed: Collection[str] = ()
+    ) -> dict[str, LayerCosts]:
+        """The same of each module that owns parameters or buffers, by its name in the network.
+
+        Their parameters, bytes and non-zero parameters add up to those of `costs`: a tensor of several modules counts
+        for the first. Multiply-accumulates count for the layer whose weight they multiply with; products of activations
+        for the module whose code computes them, if it owns tensors.
+        """
+        return self._costs.layers(cut_units or {}, bypassed)
+
     @cached_property
     def cost_table(self) -> CostTable:
         """The same arithmetic for many candidates at once, groups in the order of ``groups``."""
@@ -227,11 +195,6 @@ class Structure:
     def lost(self, group: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """How many units a group loses: of weights and kernels a share of those that other cuts leave."""
         return self._costs.zeroed(group, cut_units, bypassed) if group.masked else cut_units.get(group.name, 0)
-
-
-def _best(scores: Tensor, count: int) -> Tensor:
-    """Sorted indices of the ``count`` highest scores; of equal ones the first."""
-    return scores.argsort(descending=True, stable=True)[:count].sort().values
 
 
 @dataclass(frozen=True)
@@ -289,30 +252,41 @@ def build(network: nn.Module, traced: Traced, read: Reading, others: Others | No
         start, size = first[key]
         of_key = unit_of_atom[start : start + size].clone()
         units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
-    aliases = _aliases(network, {name for name, _ in units})
-    owners = {name: tuple(dict.fromkeys(a.rpartition(".")[0] for a in every)) for name, every in aliases.items()}
+    aliases = {name: traced.aliases[name] for name, _ in units}
     only = None if read.template is None else read.template.tensors
+    every = offered + others.groups
+    outputs: dict[str, Tensor] = {}
+    for layer, labels in found.outputs.items():
+        made = unit_of_atom[labels]
+        outputs[layer] = shared.setdefault(made.numpy().tobytes(), made)
+    numbering = Numbering(
+        every,
+        units,
+        outputs,
+        {g.name: traced.tensors[g.masked].shape for g in others.groups if g.masked},
+        others.blocks,
+    )
     return Structure(
-        groups=offered + others.groups,
+        groups=every,
         uncut=uncut + refusals + others.uncut,
         layers=tuple(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters())),
-        _costs=cost_model(network, offered + others.groups, found, unit_of_atom, traced.batch, only),
-        _whole_groups=frozenset(found.whole_groups),
-        _units=units,
-        _shapes=_shapes(network, aliases),
-        _owners=owners,
-        _sizes={key: unit_of_atom[labels] for key, labels in read.sizes.items()},
         example=example,
-        _template=read.template,
-        _unit_of_atom=unit_of_atom if read.template else torch.zeros(0),
+        _numbering=numbering,
+        _planner=Planner(
+            numbering,
+            aliases,
+            _shapes(network, aliases),
+            {key: unit_of_atom[labels] for key, labels in read.sizes.items()},
+            frozenset(found.whole_groups),
+        ),
+        _costs=cost_model(network, every, found, unit_of_atom, traced.batch, only),
         _averages={
             (a.module, a.operator, a.call): (a.dim, unit_of_atom[a.labels])
             for a in found.averages
             if bool((unit_of_atom[a.labels] >= 0).any())
         },
-        _masked={g.name: traced.tensors[g.masked].shape for g in others.groups if g.masked},
-        _blocks=others.blocks,
         _foldable=() if read.template else foldable(network, traced),
+        _template=None if read.template is None else read.template.counting(unit_of_atom),
     )
 
 
@@ -325,11 +299,3 @@ def _shapes(network: nn.Module, aliases: Mapping[str, tuple[str, ...]]) -> dict[
         names = {name: f"{owner}.{name}" if owner else name for name in telling_sizes(own)}
         result[owner] = {name: (canonical.get(full, full), own[name].shape) for name, full in names.items()}
     return result
-
-
-def _aliases(network: nn.Module, names: set[str]) -> dict[str, tuple[str, ...]]:
-    by_tensor: dict[int, list[str]] = {}
-    every = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
-    for name, tensor in every:
-        by_tensor.setdefault(id(tensor), []).append(name)
-    return {name: tuple(by_tensor[id(tensor)]) for name, tensor in every if name in names}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autoprune.plugin import Costs, Group
+from autoprune.plugin import Costs, Group, LayerCosts
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.groups.masks import zeroed
 
@@ -38,6 +38,13 @@ class Stored:
     mask: Group | None
     """Whose entries it is that become zero."""
 
+    def zeros(self, sizes: Sequence[int], cut_units: Mapping[str, int]) -> int:
+        """Entries that a mask sets to zero, of those sizes."""
+        if self.mask is None:
+            return 0
+        whole = math.prod(extent.size for extent in self.extents)
+        return zeroed(self.mask, sizes, cut_units.get(self.mask.name, 0)) * (whole // self.mask.units)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -46,6 +53,9 @@ class Work:
     factor: int
     extents: tuple[Extent, ...]
     module: str
+    """Whose code computes it."""
+    layer: str
+    """Whose weight it multiplies with; the module where it is no weight."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class CostModel:
     stored: tuple[Stored, ...]
     work: tuple[Work, ...]
     batch: int
+    kinds: Mapping[str, str]
+    """Module that owns parameters or buffers to the name of its class."""
 
     def __call__(self, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> Costs:
         """Costs after every group lost so many units, and blocks were left out."""
@@ -67,15 +79,47 @@ class CostModel:
             entries = math.prod(sizes)
             params += entries if tensor.trained else 0
             total += entries * tensor.element_bytes
-            if (mask := tensor.mask) is not None:
-                whole = math.prod(extent.size for extent in tensor.extents)
-                zeros += zeroed(mask, sizes, cut_units.get(mask.name, 0)) * (whole // mask.units)
+            zeros += tensor.zeros(sizes, cut_units)
         macs = sum(
             work.factor * math.prod(e.kept(cut_units) for e in work.extents)
             for work in self.work
             if not f"{work.module}.".startswith(gone)
         )
         return Costs(params=params, macs=macs // self.batch, bytes=total, nonzero=params - zeros)
+
+    def layers(self, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> dict[str, LayerCosts]:
+        """The same, of each module that owns parameters or buffers.
+
+        A tensor of several counts for the first of them; multiply-accumulates without a weight for the module whose
+        code computes them, if it owns any tensor.
+        """
+        gone = tuple(f"{name}." for name in bypassed)
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {
+            name: {} for name in self.kinds if not f"{name}.".startswith(gone)
+        }
+        sums = {name: [0, 0, 0, 0] for name in shapes}
+        for tensor in self.stored:
+            sizes = tuple(extent.kept(cut_units) for extent in tensor.extents)
+            named = (name.rpartition(".") for name in tensor.names)
+            owners = [(owner, local) for owner, _, local in named if owner in shapes]
+            for owner, local in owners:
+                shapes[owner][local] = sizes
+            if owners:
+                entries, zeros = math.prod(sizes), tensor.zeros(sizes, cut_units)
+                params = entries if tensor.trained else 0
+                for place, more in enumerate((params, 0, entries * tensor.element_bytes, params - zeros)):
+                    sums[owners[0][0]][place] += more
+        for work in self.work:
+            if work.layer in sums:
+                sums[work.layer][1] += work.factor * math.prod(e.kept(cut_units) for e in work.extents)
+        return {
+            name: LayerCosts(
+                self.kinds[name],
+                shapes[name],
+                Costs(params=params, macs=macs // self.batch, bytes=total, nonzero=nonzero),
+            )
+            for name, (params, macs, total, nonzero) in sums.items()
+        }
 
     def zeroed(self, mask: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """Units of a mask group that become zero, among those that other cuts leave."""
@@ -132,6 +176,9 @@ def cost_model(
         for key, names in named.items()
         if only is None or any(name in only for name in names)
     )
+    first: dict[nn.Module, str] = {}  # of the names of a module
+    named_modules = list(network.named_modules(remove_duplicate=False))
+    same = {name: first.setdefault(module, name) for name, module in named_modules}
     work = []
     for product in found.products:
         vectors = []
@@ -143,5 +190,7 @@ def cost_model(
                 if o >= 0
             }
             vectors.append(Extent(len(labels), per_unit))
-        work.append(Work(product.factor, tuple(vectors), product.module))
-    return CostModel(stored, tuple(work), batch)
+        work.append(Work(product.factor, tuple(vectors), product.module, same.get(product.layer, "")))
+    owners = {name.rpartition(".")[0] for tensor in stored for name in tensor.names}
+    kinds = {name: type(module).__name__ for module, name in first.items() if name in owners}
+    return CostModel(stored, tuple(work), batch, kinds)

@@ -88,9 +88,23 @@ class Labeler(fx.Interpreter):
         """Note what the units of those labels are."""
         self.found.kinds.setdefault(granularity, []).append(labels)
 
-    def macs(self, factor: int, *vectors: Tensor) -> None:
-        """Note the multiply-accumulates of an operator over the whole batch."""
-        self.found.products.append(Product(factor, vectors, self._module))
+    def macs(self, factor: int, *vectors: Tensor, weight: Labels | None = None) -> None:
+        """Note the multiply-accumulates of an operator over the whole batch, and its weight if it has one."""
+        layer = "" if weight is None else self._layer(weight)
+        self.found.products.append(Product(factor, vectors, self._module, layer or self._module))
+
+    def makes(self, weight: Labels, made: Tensor) -> None:
+        """Note the labels of what the layer of that weight makes, in the order of its outputs."""
+        if layer := self._layer(weight):
+            self.found.outputs.setdefault(layer, made)
+
+    def _layer(self, weight: Labels) -> str:
+        """Name of the layer that a weight belongs to: of several that share it the one that runs."""
+        for plane in weight.planes:
+            if name := self.found.tensor(narrowed(plane)):
+                owners = [_owner(each) for each in self._traced.aliases[name]]
+                return self._module if self._module in owners else owners[0]
+        return ""
 
     def count(self, node: fx.Node) -> None:
         """Number the calls of an operator that averages, for each module."""
@@ -307,6 +321,11 @@ class Labeler(fx.Interpreter):
         for labels in _tensors(values):
             for plane in labels.planes:
                 self.ties.pin(plane, reason)
+
+
+def _owner(tensor: str) -> str:
+    """Name of the layer of a parameter, or of one that a parametrization computes the layer's own from."""
+    return tensor.partition(".parametrizations.")[0] if ".parametrizations." in tensor else tensor.rpartition(".")[0]
 
 
 def _constant_like(value: Any) -> Any:

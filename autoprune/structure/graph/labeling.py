@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -33,6 +34,8 @@ class Product:
     vectors: tuple[Tensor, ...]
     module: str = ""
     """Whose code computes it."""
+    layer: str = ""
+    """Whose weight it multiplies with; the module where it is no weight."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,21 @@ class Labeling:
     """Of what is reshaped, expanded, split or sliced."""
     kinds: dict[str, list[Tensor]] = field(default_factory=dict)
     """Granularity to labels of units that are of that kind, where the operator tells: ``head``, ``hidden unit``."""
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    """Layer to the labels of what it makes, in the order of its outputs."""
     averages: list[Average] = field(default_factory=list)
     """Reductions over units."""
     unknown: dict[str, list[str]] = field(default_factory=dict)
     """Operators without a rule that touched units, with the modules that call them."""
     atoms: int = 1
+
+    def tensor(self, atoms: Tensor) -> str:
+        """Name of the parameter or buffer that those atoms, or the last of them, belong to; empty if they are none."""
+        largest = int(atoms.max()) if atoms.numel() else 0
+        if not largest:
+            return ""
+        span = self.ranges[bisect_right(self.ranges, largest, key=lambda span: span.first) - 1]
+        return "" if span.virtual else span.tensor
 
     @cached_property
     def roots(self) -> Tensor:

@@ -24,6 +24,8 @@ class Traced:
     program: ExportedProgram
     tensors: dict[str, Tensor]
     """Every parameter and buffer that the graph reads, by name."""
+    aliases: Mapping[str, tuple[str, ...]]
+    """The same to all names of that tensor in the model."""
     names: dict[str, str]
     """Placeholder of the graph to the name of the parameter or buffer that it stands for."""
     constants: dict[str, Tensor]
@@ -69,18 +71,20 @@ class Traced:
         canonical: dict[int, str] = {}
         names = {place: canonical.setdefault(id(named[name]), name) for place, name in names.items()}
         tensors = {name: named[name].detach() for name in names.values()}
-        return cls(
-            program, tensors, names, constants, dict(zip(inputs, _keywords(program, len(inputs)), strict=True)), example
-        )
+        every: dict[int, list[str]] = {}
+        for name, tensor in named.items():
+            every.setdefault(id(tensor), []).append(name)
+        aliases = {name: tuple(every[id(named[name])]) for name in tensors}
+        keywords = dict(zip(inputs, _keywords(program, len(inputs)), strict=True))
+        return cls(program, tensors, aliases, names, constants, keywords, example)
 
 
 def _keywords(program: ExportedProgram, count: int) -> list[str]:
     """Of ``count`` inputs in the order of the program: the keyword of each, empty for positional ones."""
     spec = program.call_spec.in_spec
     by_name = spec.child(1) if spec is not None and spec.num_children == 2 else None
-    names = (
-        [] if by_name is None or by_name.num_leaves != by_name.num_children else list(map(str, by_name.context or ()))
-    )
+    flat = by_name is not None and by_name.num_leaves == by_name.num_children
+    names = [str(keyword) for keyword in by_name.context or ()] if by_name is not None and flat else []
     return [""] * (count - len(names)) + names
 
 

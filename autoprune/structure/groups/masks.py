@@ -90,6 +90,8 @@ def zeroed(group: Group, sizes: Sequence[int], cut_units: int) -> int:
 def chosen(group: Group, scores: Tensor, cut_units: int, shape: torch.Size, kept: Mapping[int, Tensor]) -> Tensor:
     """The units that stay, bool of shape (U,): False for the worst of those that other cuts leave.
 
+    Those of score minus infinity are gone already, and go however few are asked for.
+
     Args:
         group: Its parameter is masked.
         scores: Importance, (U,).
@@ -97,7 +99,7 @@ def chosen(group: Group, scores: Tensor, cut_units: int, shape: torch.Size, kept
         shape: Of the whole parameter.
         kept: Dimension to the indices that other cuts leave.
     """
-    dims = shape[:2] if group.granularity == "kernel" else shape
+    dims = wide(group, shape)
     left = scores.cpu().view(dims)
     for dim, index in kept.items():
         left = left.index_select(dim, index.cpu())
@@ -112,10 +114,16 @@ def chosen(group: Group, scores: Tensor, cut_units: int, shape: torch.Size, kept
         stays[:, :whole] = flags.view(blocks.shape).movedim(-1, 1)
     elif count:
         stays.view(-1)[left.reshape(-1).argsort(stable=True)[:count]] = False
+    stays &= left != -math.inf
     for dim, index in reversed(list(kept.items())):
         size = [*stays.shape[:dim], dims[dim], *stays.shape[dim + 1 :]]
         stays = torch.ones(size, dtype=torch.bool).index_copy_(dim, index.cpu(), stays)
     return stays.view(-1)
+
+
+def wide(group: Group, shape: torch.Size) -> torch.Size:
+    """Shape of the units of a mask group: of kernels the first two dimensions of the parameter's."""
+    return shape[:2] if group.granularity == "kernel" else shape
 
 
 def expanded(group: Group, stays: Tensor, shape: torch.Size) -> Tensor:

@@ -61,7 +61,7 @@ def apply(network: nn.Module, plan: Plan, *, share: bool = False) -> nn.Module:
     Raises:
         StructureError: The plan names tensors or modules that the network does not have.
     """
-    tensors = _named_tensors(network)
+    tensors = named_tensors(network)
     if missing := [name for name in plan.kept if name not in tensors]:
         raise StructureError(
             f"{type(network).__name__} has no parameter {missing[0]!r}: it is not the model of the recipe"
@@ -109,6 +109,16 @@ def module_at(network: nn.Module, name: str) -> nn.Module:
     return module  # type: ignore[no-any-return]
 
 
+def module_or_none(network: nn.Module, name: str) -> nn.Module | None:
+    """The same of a name that may not be there."""
+    module: Any = network
+    for part in name.split(".") if name else ():
+        module = module._modules.get(part)
+        if module is None:
+            return None
+    return module  # type: ignore[no-any-return]
+
+
 def keep_zero(parameter: Tensor, mask: Tensor) -> None:
     """Set masked entries to zero, for good: their gradients are zero, which no optimizer or weight decay moves.
 
@@ -143,7 +153,7 @@ def reuse(module: nn.Module, changed: Set[int], memo: dict[int, Any]) -> bool:
     return True
 
 
-def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
+def named_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Every parameter and buffer under each of its names."""
     found: dict[str, Tensor] = {}
     todo = [("", network)]
@@ -161,7 +171,7 @@ def _named_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def _hollow(module: nn.Module) -> nn.Module:
     """A copy without parameters and buffers."""
-    return copied(module, {id(tensor): None for tensor in _named_tensors(module).values()})
+    return copied(module, {id(tensor): None for tensor in named_tensors(module).values()})
 
 
 _PLAIN = frozenset({int, float, str, bool, type(None), torch.dtype, torch.device, torch.Size})

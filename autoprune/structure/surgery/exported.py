@@ -78,12 +78,20 @@ class Template:
                 placed.append((replace(edit, node=self.names[edit.node]), 1))
         return replace(self, edits=tuple(placed))
 
+    def counting(self, unit_of_atom: Tensor) -> Template:
+        """The same, its edits counting units instead of labels.
+
+        Args:
+            unit_of_atom: Label to its unit; -1 where there is none.
+        """
+        return replace(self, edits=tuple((replace(e, labels=unit_of_atom[e.labels]), by) for e, by in self.edits))
+
     def network(self, root: nn.Module, count: Callable[[Tensor], int], bypassed: Collection[str] = ()) -> GraphNetwork:
         """The graph on the tensors of a cut network.
 
         Args:
             root: Holds the tensors by their dense names; changed.
-            count: Labels to how many of them are kept.
+            count: What edits count to how much of it is kept.
             bypassed: Blocks that are left out.
         """
         graph, nodes = _copied(self.graph)
@@ -100,11 +108,21 @@ class Template:
         return graph_network(root, graph, self.extras, self.name)
 
 
+def hollowed(network: GraphNetwork) -> nn.Module:
+    """What a network that runs a graph holds, without the graph."""
+    root = nn.Module()
+    for held in ("_parameters", "_buffers", "_modules"):
+        root.__dict__[held] = dict(network.__dict__[held])
+    root.training = network.training
+    return root
+
+
 def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], name: str) -> GraphNetwork:
     """A network of a graph, with the tensors and modules of another by their names."""
+    device = next((tensor.device for tensor in itertools.chain(root.parameters(), root.buffers())), None)
     for extra, value in extras.items():
         if isinstance(value, Tensor):
-            root.register_buffer(extra, value.clone())
+            root.register_buffer(extra, value.to(device, copy=True))
         else:
             root.add_module(extra, copy.deepcopy(value))  # a mode of its own: one network trains, another does not
     for node in graph.nodes:

@@ -66,7 +66,8 @@ def convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     shape = output_shape(node)
     kernel = torch.Size(weight.shape[2:]).numel()
     positions = torch.Size([*shape[:channel], *shape[channel + 1 :]]).numel()
-    lab.macs(kernel * positions, made, inner)
+    lab.macs(kernel * positions, made, inner, weight=weight)
+    lab.makes(weight, made)
     return along(made, channel, shape)
 
 
@@ -93,7 +94,8 @@ def transposed_convolution(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -
     shape = output_shape(node)
     kernel = torch.Size(weight.shape[2:]).numel()
     positions = torch.Size([*x.shape[:channel], *x.shape[channel + 1 :]]).numel()
-    lab.macs(kernel * positions, rows, inner)
+    lab.macs(kernel * positions, rows, inner, weight=weight)
+    lab.makes(weight, made)
     return along(made, channel, shape)
 
 
@@ -120,21 +122,23 @@ def linear(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     plane = narrowed(lab.carried(x, -1))
     shape = output_shape(node)
     _bias(lab, args, 2, made)
+    lab.makes(weight, made)
     if any(size > 1 for size in plane.shape[:-1]) and lab.chosen(node, 2) == 0:
         lab.ties.pin(torch.cat([made, inner]), f"{lab.ties.where} runs along another dimension than the units")
         units = next(dim for dim, size in enumerate(plane.shape) if size > 1)
-        lab.macs(shape.numel() // shape[units] * len(inner), vector(plane, units, lab.ties))
+        lab.macs(shape.numel() // shape[units] * len(inner), vector(plane, units, lab.ties), weight=weight)
         return Labels((plane.expand(shape),))
     lab.ties.tie(vector(plane.expand(x.shape), -1, lab.ties), inner)
-    lab.macs(torch.Size(shape[:-1]).numel(), made, inner)
+    lab.macs(torch.Size(shape[:-1]).numel(), made, inner, weight=weight)
     return along(made, len(shape) - 1, shape)
 
 
 @rule("embedding")
 def embedding(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Weight of shape (vocabulary, width); vocabulary rows are no units."""
-    shape = output_shape(node)
-    return along(lab.claim(axis(args[0], 1), "output"), len(shape) - 1, shape)
+    shape, made = output_shape(node), lab.claim(axis(args[0], 1), "output")
+    lab.makes(args[0], made)
+    return along(made, len(shape) - 1, shape)
 
 
 # Norms: channels go together with their scale, shift and running statistics.
@@ -159,6 +163,7 @@ def channel_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     for tensor in args[1:5]:
         if tensor is not None:
             lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
+            lab.makes(tensor, axis(tensor, 0))
     return x if x.parameter else along(channels, 1, x.shape)
 
 
@@ -178,6 +183,7 @@ def group_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     affine = [tensor for tensor in args[2:4] if tensor is not None]
     for tensor in affine:
         lab.ties.tie(channels, lab.claim(axis(tensor, 0), "vector"))
+        lab.makes(tensor, axis(tensor, 0))
     blocks = channels.view(groups, -1)
     if groups > 1 and lab.by_whole_groups(node, groups, blocks.shape[1]):
         lab.ties.tie(blocks, blocks[:, :1])
@@ -199,6 +205,7 @@ def layer_norm(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
         lab.ties.pin(x.plane, f"{node.target} averages over them" + ("" if affine else " and has no scale"))
         return constant(x.shape)
     for tensor in affine:
+        lab.makes(tensor, axis(tensor, -1))
         for dim in range(len(shape)):
             atoms = axis(tensor, dim)
             if [first + dim] == dims:
@@ -212,6 +219,7 @@ def prelu(lab: Labeler, _: fx.Node, args: tuple[Any, ...]) -> Labels:
     x, slope = args[0], args[1]
     if torch.Size(slope.shape).numel() > 1:
         lab.ties.tie(vector(x.plane, 1, lab.ties), lab.claim(slope.planes[0].reshape(-1), "vector"))
+        lab.makes(slope, slope.planes[0].reshape(-1))
     return x  # type: ignore[no-any-return]
 
 

@@ -85,10 +85,17 @@ def contraction(  # noqa: C901  one pass over letters
         # Summed over together with, or multiplied by, entries that cannot go.
         if fixed.get(name):
             lab.ties.pin(found[0], f"{lab.ties.where} pairs them with what cannot be cut")
+    weight = next((operand for operand in operands if operand.parameter), None)
     lab.macs(
         torch.Size([size for name, size in sizes.items() if name not in vectors]).numel(),
         *(found[0] for found in vectors.values()),
+        weight=weight,
     )
+    if weight is not None:
+        names = letters[next(n for n, operand in enumerate(operands) if operand is weight)]
+        outputs = [axis(weight, dim) for dim, name in enumerate(names) if name in made]
+        if len(outputs) == 1:
+            lab.makes(weight, outputs[0])
     out = [name for name in made if name in vectors]
     if not any(operand.parameter for operand in operands):
         for name in out:
@@ -200,12 +207,13 @@ def recurrent(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:  # noq
                 if kept is not None:
                     lab.ties.tie(kept, new)
             cells, hidden = cell if cells is None else cells, out if hidden is None else hidden
-            lab.macs(steps, axis(weights[0], 0), reads)
-            lab.macs(steps, axis(weights[1], 0), back)
+            lab.macs(steps, axis(weights[0], 0), reads, weight=weights[0])
+            lab.macs(steps, axis(weights[1], 0), back, weight=weights[1])
             if projected:
-                lab.macs(steps, out, cell)
+                lab.macs(steps, out, cell, weight=weights[-1])
             made.append(out)
         reads = torch.cat(made)
+    lab.makes(params[0], reads)
     assert hidden is not None  # noqa: S101  there is at least one layer
     assert cells is not None  # noqa: S101
     for state, units in zip(states, (hidden, cells), strict=False):
