@@ -33,11 +33,11 @@ def test_the_toys_are_learnt_and_the_same_every_time():
     network, again, data = toy_network(), toy_network(), toy_data()
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert network.stem.weight is not again.stem.weight
-    assert torch.equal(data.test.fetch(torch.arange(3))[0][0], toy_data().test.fetch(torch.arange(3))[0][0])
+    assert torch.equal(data.test.fetch(torch.arange(3))[0].first, toy_data().test.fetch(torch.arange(3))[0].first)
     bench = Bench()
-    (images,), targets = data.validation.fetch(torch.arange(len(data.validation)))
+    inputs, targets = data.validation.fetch(torch.arange(len(data.validation)))
     with torch.no_grad():
-        predicted = bench.predictor(network)(images).argmax(1)
+        predicted = inputs.feed(bench.predictor(network)).argmax(1)
     assert (predicted == targets).float().mean() > 0.8
     assert {g.name: (g.units, g.layers) for g in bench.structure.groups} == {
         "stem": (8, ("stem", "outer")),
@@ -73,14 +73,15 @@ def test_components_run_under_the_host_s_seeds():
 
         name = "draws"
 
-        def recover(self, network, ctx):
-            network.linear.bias.data = torch.rand(4)
+        def recover(self, pruned, ctx):
+            pruned.network.linear.bias.data = torch.rand(4)
 
     bench = Bench()
-    networks = [bench.cut({}) for _ in range(3)]
+    pruned = [bench.pruned({}) for _ in range(3)]
     before = torch.get_rng_state()
-    for network, seed in zip(networks, (1, 1, 2), strict=True):
-        bench.recover(Draws(), network, seed=seed)
+    for each, seed in zip(pruned, (1, 1, 2), strict=True):
+        bench.recover(Draws(), each, seed=seed)
+    networks = [each.network for each in pruned]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(networks[0].linear.bias, networks[1].linear.bias)
     assert not torch.equal(networks[0].linear.bias, networks[2].linear.bias)

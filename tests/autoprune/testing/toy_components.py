@@ -25,11 +25,14 @@ from autoprune.plugin import (
     Metric,
     ModelSource,
     Normalization,
-    PrunedModel,
+    Pruned,
+    Range,
     Recovery,
     Sampler,
     Split,
     Strategy,
+    Task,
+    Transform,
 )
 from autoprune.testing import (
     DataSourceConformance,
@@ -39,8 +42,10 @@ from autoprune.testing import (
     SamplerConformance,
     ScorerConformance,
     StrategyConformance,
+    TaskConformance,
     ToyNet,
     ToyScorer,
+    TransformConformance,
     toy_data,
     toy_network,
 )
@@ -202,12 +207,13 @@ class ToyStrategy(Strategy):
     name = "toy"
 
     def prune(self, candidate, ctx):
-        scores = ctx.scores()
+        whole = ctx.start()
+        scores = ctx.score(whole)
         kept = {
             group.name: scores[group.name].topk(group.units - candidate.cut_units.get(group.name, 0)).indices.sort()[0]
             for group in ctx.groups
         }
-        return PrunedModel(network=ctx.cut(kept), kept=kept)
+        return ctx.cut(whole, kept)
 
 
 @check(StrategyConformance, cuts_exactly_what_is_asked="stem lost 1 of its 8 units, not 0")
@@ -228,7 +234,7 @@ class TellsTales(ToyStrategy):
     name = "tells-tales"
 
     def prune(self, candidate, ctx):
-        return replace(super().prune(candidate, ctx), network=ctx.cut({}))
+        return Pruned(ctx.start().network, super().prune(candidate, ctx).kept)
 
 
 @check(StrategyConformance, cuts_a_single_group="KeyError")
@@ -274,11 +280,13 @@ class ToyRecovery(Recovery):
 
     name = "toy"
 
-    def recover(self, network, ctx):
+    def recover(self, pruned, ctx):
         inputs, targets = next(ctx.data.train.batches(32, generator=ctx.generator()))
+        network = pruned.network
         network.train()
         weight = network.linear.weight
-        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(ctx.predictor(network)(*inputs), targets), weight)
+        loss = ctx.task.loss(inputs.feed(ctx.predictor(network)), targets).mean()
+        (gradient,) = torch.autograd.grad(loss, weight)
         weight.data -= 0.1 * gradient
         network.eval()
 
@@ -289,9 +297,9 @@ class StaysInTrainMode(ToyRecovery):
 
     name = "stays-in-train-mode"
 
-    def recover(self, network, ctx):
-        super().recover(network, ctx)
-        network.top_bn.train()
+    def recover(self, pruned, ctx):
+        super().recover(pruned, ctx)
+        pruned.network.top_bn.train()
 
 
 @check(RecoveryConformance, recovers_in_place="outputs are not all finite")
@@ -300,8 +308,8 @@ class Diverges(ToyRecovery):
 
     name = "diverges"
 
-    def recover(self, network, ctx):
-        network.linear.weight.data *= torch.inf
+    def recover(self, pruned, ctx):
+        pruned.network.linear.weight.data *= torch.inf
 
 
 @check(RecoveryConformance, leaves_nothing_behind="gradients were left behind: linear.bias")
@@ -310,8 +318,8 @@ class LeavesGradients(ToyRecovery):
 
     name = "leaves-gradients"
 
-    def recover(self, network, ctx):
-        network.linear.bias.sum().backward()
+    def recover(self, pruned, ctx):
+        pruned.network.linear.bias.sum().backward()
 
 
 @check(RecoveryConformance, leaves_nothing_behind="requires_grad was changed")
@@ -320,8 +328,8 @@ class Thaws(ToyRecovery):
 
     name = "thaws"
 
-    def recover(self, network, ctx):
-        network.requires_grad_(True)
+    def recover(self, pruned, ctx):
+        pruned.network.requires_grad_(True)
 
 
 @check(RecoveryConformance, recovers_in_place="tensors changed shape")
@@ -330,9 +338,10 @@ class Regrows(ToyRecovery):
 
     name = "regrows"
 
-    def recover(self, network, ctx):
+    def recover(self, pruned, ctx):
+        network = pruned.network
         network.linear = nn.LazyLinear(ctx.data.classes + 1)
-        ctx.predictor(network)(*next(ctx.data.train.batches(2))[0])
+        next(ctx.data.train.batches(2))[0].feed(ctx.predictor(network))
         network.eval()
 
 
@@ -342,8 +351,8 @@ class RecoversByChance(ToyRecovery):
 
     name = "recovers-by-chance"
 
-    def recover(self, network, ctx):
-        network.linear.bias.data += next(COUNTER)
+    def recover(self, pruned, ctx):
+        pruned.network.linear.bias.data += next(COUNTER)
 
 
 @check(RecoveryConformance, recovers_without_the_splits_that_measure="the test split was used")
@@ -352,7 +361,7 @@ class TrainsOnTheTest(ToyRecovery):
 
     name = "trains-on-the-test"
 
-    def recover(self, network, ctx):
+    def recover(self, pruned, ctx):
         next(ctx.data.test.batches(4))
 
 
@@ -369,7 +378,7 @@ class ToyEvaluator(Evaluator):
     def evaluate(self, model, ctx):
         inputs, targets = ctx.memo(ctx.split, lambda: next(ctx.data.split(ctx.split).batches(48)))
         with torch.no_grad():
-            right = (model(*inputs).argmax(1) == targets).float().mean().item()
+            right = (inputs.feed(model).argmax(1) == targets).float().mean().item()
         return {"toy_accuracy": Measured(value=right, low=right - 0.1, high=right + 0.1, samples=48)}
 
 
@@ -516,6 +525,165 @@ class IgnoresItsLabel(ToyEvaluator):
         return name
 
 
+# Transforms
+
+
+class Scaled(nn.Module):
+    """A linear layer whose outputs are scaled."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+        self.scale = nn.Parameter(torch.ones(linear.out_features))
+
+    def forward(self, x):
+        return self.linear(x) * self.scale
+
+
+@check(TransformConformance)
+class ToyTransform(Transform):
+    """Scales the classifier's outputs."""
+
+    name = "toy"
+
+    def knobs(self, network):
+        return (Range("linear", 0.5, 1.0, usual=1.0),)
+
+    def apply(self, network, choice, ctx):
+        inputs, _ = next(ctx.data.train.batches(4))
+        network.linear = Scaled(network.linear)
+        with torch.no_grad():
+            network.linear.scale.mul_(choice["linear"] + 0 * inputs.first.mean())
+        return network
+
+    def rebuild(self, network, choice):
+        network.linear = Scaled(network.linear)
+        return network
+
+    def costs(self, layers, choice):
+        linear = layers["linear"]
+        more, costs = linear.shapes["weight"][0], linear.costs
+        changed = replace(costs, params=costs.params + more, bytes=costs.bytes + 4 * more, nonzero=costs.nonzero + more)
+        return {"linear": replace(linear, costs=changed)}
+
+
+@check(TransformConformance, costs_what_it_computes="bytes")
+class CountsNothing(ToyTransform):
+    """Forgets what its scales cost."""
+
+    name = "counts-nothing"
+
+    def costs(self, layers, choice):
+        return {}
+
+
+@check(TransformConformance, is_rebuilt_without_data="assert")
+class RebuildsAnother(ToyTransform):
+    """Opens saved models with other modules."""
+
+    name = "rebuilds-another"
+
+    def rebuild(self, network, choice):
+        made = super().rebuild(network, choice)
+        made.linear.register_forward_hook(lambda module, args, output: output * 2)
+        return made
+
+
+@check(TransformConformance, result_hangs_on_the_seed_alone="weights of linear.scale differ")
+class ScalesByChance(ToyTransform):
+    """Draws numbers from where no seed reaches."""
+
+    name = "scales-by-chance"
+
+    def apply(self, network, choice, ctx):
+        made = super().apply(network, choice, ctx)
+        made.linear.scale.data += next(COUNTER)
+        return made
+
+
+@check(TransformConformance, calibrates_without_the_splits_that_measure="the test split was used")
+class CalibratesOnTheTest(ToyTransform):
+    """Calibrates on what the front is measured on."""
+
+    name = "calibrates-on-the-test"
+
+    def apply(self, network, choice, ctx):
+        next(ctx.data.test.batches(4))
+        return super().apply(network, choice, ctx)
+
+
+# Tasks
+
+
+class OutputsAndTargets(TaskConformance):
+    @pytest.fixture
+    def outputs(self):
+        return torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+
+    @pytest.fixture
+    def targets(self):
+        return torch.randn(8, 5, generator=torch.Generator().manual_seed(2))
+
+
+@check(OutputsAndTargets)
+class ToyTask(Task):
+    """Right is what has the target's sign."""
+
+    name = "toy"
+
+    def loss(self, outputs, targets):
+        return (outputs - targets).square().mean(1)
+
+    def divergence(self, outputs, dense):
+        return (outputs - dense).square().mean(1)
+
+    def agreement(self, outputs, dense):
+        return ((outputs > 0) == (dense > 0)).double().mean(1)
+
+    def correct(self, outputs, targets):
+        return self.agreement(outputs, targets)
+
+
+@check(OutputsAndTargets, takes_its_own="assert")
+class RefusesAll(ToyTask):
+    """Is never content."""
+
+    name = "refuses-all"
+
+    def refuses(self, outputs, targets, data):
+        return "no"
+
+
+@check(OutputsAndTargets, loss_has_a_gradient="losses have the shape ()")
+class OneLoss(ToyTask):
+    """Takes the mean over samples, too."""
+
+    name = "one-loss"
+
+    def loss(self, outputs, targets):
+        return super().loss(outputs, targets).mean()
+
+
+@check(OutputsAndTargets, divergence_is_a_distance_from_the_dense_model="assert")
+class Similarity(ToyTask):
+    """Takes likeness for distance."""
+
+    name = "similarity"
+
+    def divergence(self, outputs, dense):
+        return (outputs * dense).sum(1)
+
+
+@check(OutputsAndTargets, agreement_is_a_share="assert", correct_is_a_share="assert")
+class CountsElements(ToyTask):
+    """Counts, and does not divide."""
+
+    name = "counts-elements"
+
+    def agreement(self, outputs, dense):
+        return ((outputs > 0) == (dense > 0)).double().sum(1)
+
+
 # Samplers
 
 
@@ -626,8 +794,8 @@ class ToySource(DataSource):
 
 def with_split(data, name, inputs=None, targets=None):
     split = data.split(name)
-    (images,), classes = split.fetch(torch.arange(len(split)))
-    images = images if inputs is None else inputs(images)
+    found, classes = split.fetch(torch.arange(len(split)))
+    images = found.first if inputs is None else inputs(found.first)
     return replace(data, **{name: Split.of_tensors((images,), classes if targets is None else targets(classes))})
 
 
@@ -649,7 +817,7 @@ class OverlapsByOne(ToySource):
 
     def load(self, ctx):
         first, _ = toy_data().validation.fetch(torch.arange(1))
-        return with_split(toy_data(), "test", lambda images: torch.cat([first[0], images[1:]]))
+        return with_split(toy_data(), "test", lambda images: torch.cat([first.first, images[1:]]))
 
 
 @check(DataSourceConformance, batches_are_well_formed="class 4 of 4")
@@ -690,17 +858,17 @@ class HandsOutItsMemory(ToySource):
 
     def load(self, ctx):
         data = toy_data()
-        (images,), targets = data.train.fetch(torch.arange(len(data.train)))
-        rows = [images[i] for i in range(len(images))]
+        inputs, targets = data.train.fetch(torch.arange(len(data.train)))
+        rows = list(inputs.first)
 
-        def fetch(index):
+        def read(index):
             if len(index) == 1:
                 return (rows[int(index)][None],), targets[index]
             for row in (rows[i] for i in index.tolist()):
                 row += 1
             return (torch.stack([rows[i] for i in index.tolist()]) - 1,), targets[index]
 
-        return replace(data, train=Split(len(data.train), fetch))
+        return replace(data, train=Split(len(data.train), read))
 
 
 @check(DataSourceConformance, loads_the_same_again="train differs")
@@ -772,7 +940,7 @@ class OneForAll(ToyModel):
 ONE = toy_network()
 
 
-@check(ModelSourceConformance, the_model_predicts="outputs have the shape (2, 12)")
+@check(ModelSourceConformance, the_model_predicts="outputs are (2, 12)")
 class Headless(ToyModel):
     """Gives features in place of classes."""
 
