@@ -41,7 +41,10 @@ class PrePrune(Training, Strategy):
         pruned, untrained = ctx.start(), ctx.build().state_dict()
         if _equal(untrained, ctx.dense.state_dict()):
             raise TrialError("the model is built with its trained weights, so it cannot be pruned before training")
-        pruned.network.load_state_dict(untrained)
+        # An exported graph holds fewer tensors than the model that it is of, and constants of its own.
+        missing = pruned.network.load_state_dict(untrained, strict=False).missing_keys
+        if stale := sorted({name for name, _ in pruned.network.named_parameters()}.intersection(missing)):
+            raise TrialError(f"built untrained, the model has no {stale[0]}, so it cannot be pruned before training")
         pruned = cut_further(pruned, candidate.cut_units, ctx)
         train(pruned.network, ctx, self)
         recovered(pruned, self.recover, ctx)
