@@ -19,13 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from ruamel.yaml import YAML
 
+from autoprune import load_pruned, search, spec_from_mapping
 from autoprune.cli.app import app
 from autoprune.host.binding import load_spec
 from autoprune.host.plugins import PluginHost
+from autoprune.plugin.kinds import KINDS
 from tests.docs.pages import BASE, DOCS, GUIDES, LANGUAGES, PAGES, ROOT, Block, blocks, files, headings, named, yaml_of
 
 PYTHON = [page for page in GUIDES if any(block.file is None for block in blocks(page, "python"))]
@@ -131,7 +134,7 @@ def test_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "sh"):
         for line in block.text.splitlines():
-            for command in line.split(" && "):
+            for command in line.partition(" > ")[0].split(" && "):
                 words = shlex.split(command, comments=True)
                 if words:
                     check_command(words, where=of(page, block))
@@ -208,10 +211,16 @@ def test_examples_pass_their_kits(page: Path, kits: Counter[tuple[str, str]]) ->
     assert kits[page.stem, "passed"] >= 8
 
 
+def plugin_of(page: Path) -> str:
+    """The one file with a plugin."""
+    [name] = [name for name in files(page) if name.endswith(".py") and not name.startswith("test_")]
+    return name
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.glob("plugins/*.md")), ids=named)
 def test_each_plugin_page_has_one_plugin(page: Path, tmp_path: Path) -> None:
     """A file that the host loads; it brings one component, of the page's kind, which a spec on the page names."""
-    [name] = [name for name in files(page) if name.endswith(".py") and not name.startswith("test_")]
+    name = plugin_of(page)
     host = PluginHost(())
     host.load_file(write(page, tmp_path) / name)
     [plugin] = host.plugins
@@ -220,6 +229,35 @@ def test_each_plugin_page_has_one_plugin(page: Path, tmp_path: Path) -> None:
     assert page.stem in (component.kind, "README")
     named_by = [block.text for block in blocks(page, "yaml") if f"./{name}" in block.text]
     assert any(f"use: {component.name}" in text for text in named_by)
+
+
+def test_examples_work_together(tmp_path: Path) -> None:
+    """One search with the plugins of all pages: what no kit tells of executors, exporters and observers."""
+    pages = [DOCS / "plugins" / f"{kind.contract.kind}.md" for kind in KINDS]
+    for page in pages:
+        write(page, tmp_path)
+    spec = {
+        **BASE,
+        "plugins": [f"./{plugin_of(page)}" for page in pages],
+        "scorer": {"use": "fisher", "samples": 32},
+        "strategy": {"use": "two-rounds", "recover": {"use": "output-bias", "samples": 64}},
+        "transforms": [{"use": "half-precision"}],
+        "evaluators": [{"use": "recall"}, {"use": "size"}],
+        "objectives": {"recall_3": "maximize", "size_mb": "minimize"},
+        "search": {"sampler": {"use": "near-front"}, "executor": {"use": "prefixed", "prefix": ["env"]}, "trials": 3},
+        "exporters": [{"use": "arrays"}],
+        "observers": [{"use": "csv-log"}],
+        "output": "study",
+    }
+    result = search(spec_from_mapping(spec, folder=tmp_path))
+    assert [trial.state for trial in result.outcome.trials] == ["complete"] * 3
+    assert {"half-precision.hidden", "half-precision.linear"} <= set(result.outcome.trials[-1].knobs)
+    assert Path(result.facts["csv"]).read_text(encoding="utf-8").splitlines()[0] == "number,state,recall_3,size_mb"
+    assert result.models
+    for folder in result.models.values():
+        state = load_pruned(folder).state_dict()
+        with np.load(folder / "exports" / "arrays" / "weights.npz") as arrays:
+            assert {name: arrays[name].shape for name in arrays} == {n: tuple(t.shape) for n, t in state.items()}
 
 
 def test_the_picture_shows_the_way() -> None:
