@@ -20,19 +20,19 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 
 def described(component: type[Component]) -> dict[str, Any]:
     """Everything that a user of the component needs to know; JSON types only."""
-    from autoprune.plugin import Component, Evaluator
+    from autoprune.host.schema import written_default
+    from autoprune.plugin import Evaluator
 
     schema = component.model_json_schema()
     options = []
     for name, field in component.model_fields.items():
-        own = schema["properties"][name]
-        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        own = schema["properties"][field.alias or name]
         options.append(
             {
-                "name": name,
+                "name": field.alias or name,
                 "type": _type(own, schema.get("$defs", {})),
                 "required": field.is_required(),
-                "default": default.reference() if isinstance(default, Component) else own.get("default"),
+                "default": written_default(field).get("default", own.get("default")),
                 "description": field.description or "",
             }
         )
@@ -57,7 +57,9 @@ def described(component: type[Component]) -> dict[str, Any]:
 
 def texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     """A description for people."""
-    yield "{kind} {name}, from {plugin[distribution]} {plugin[version]}".format_map(document)
+    plugin = document["plugin"]
+    origin = plugin["file"] or f"{plugin['distribution']} {plugin['version']}"
+    yield f"{document['kind']} {document['name']}, from {origin}"
     yield document["description"] + "\n"
     if document["options"]:
         options = table("option", "type", "default", "description")

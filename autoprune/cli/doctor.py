@@ -65,7 +65,7 @@ def _plugins() -> Iterator[_Check]:
     from autoprune.host.plugins import PluginHost
 
     for plugin in PluginHost().plugins:
-        brings = f"{len(plugin.components)} components" if plugin.components else "observer"
+        brings = f"{len(plugin.components)} components" if plugin.components else "hooks"
         origin = f"{plugin.distribution} {plugin.version}"
         yield _Check(f"plugin {plugin.name}", plugin.error is None, f"{origin}: {plugin.error or brings}")
 

@@ -8,45 +8,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.options import AsJson, Overrides, SpecPath
+from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath
 from autoprune.cli.reply import Reply, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from autoprune.plugin import TrialResult
+    from autoprune.plugin import Knob, TrialResult
     from autoprune.study.problem import Problem
 
 
 def explain(
     spec: SpecPath,
     overrides: Overrides = None,
+    plugins: PluginFiles = None,
     timing: Annotated[bool, typer.Option(help="Run two trials, to estimate what the search takes.")] = True,
     _json: AsJson = False,
 ) -> Reply:
     """Print what a search would cut, and what it takes.
 
-    The groups, what stays whole and why, and an estimate of the time.
+    The groups, what stays whole and why, what else is chosen, and an estimate of the time.
     """
     from autoprune.host.binding import load_spec
     from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
-    checked = load_spec(spec, overrides=overrides or (), host=host)
+    checked = load_spec(spec, overrides=overrides or (), host=host, plugins=plugins or ())
     from autoprune.study.problem import resolve  # torch, which a wrong spec need not wait for
 
     problem = resolve(checked, host)
     document: dict[str, Any] = {
         "spec": str(spec),
         "device": str(problem.device),
+        "task": problem.components.task.reference(),
         "samples": {name: len(problem.data.split(name)) for name in ("train", "validation", "test")},
         "form": problem.structure.form,
         "dense": asdict(problem.structure.costs()),
         "groups": list(_groups(problem)),
         "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
+        "knobs": [_knob(knob) for knob in problem.space.knobs],
         "metrics": [
             {"name": m.name, "unit": m.unit, "cost": m.cost.name.lower(), "role": _role(problem, m.name)}
-            for m in problem.components.metrics.values()
+            for m in problem.metrics.values()
         ],
         "trials": problem.spec.search.trials,
         "estimate": _estimate(problem) if timing else None,
@@ -78,6 +81,12 @@ def _groups(problem: Problem) -> Iterator[dict[str, Any]]:
         }
 
 
+def _knob(knob: Knob) -> dict[str, Any]:
+    from autoprune.plugin import Choice
+
+    return {"name": knob.name, "options": list(knob.options)} if isinstance(knob, Choice) else asdict(knob)
+
+
 def _role(problem: Problem, name: str) -> str:
     spec = problem.spec
     bound = f"constraint {spec.constraints[name]}" if name in spec.constraints else ""
@@ -89,7 +98,7 @@ def _estimate(problem: Problem) -> dict[str, Any]:
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from autoprune.study.space import Proposal
+    from autoprune.study.proposal import Proposal
     from autoprune.study.trial import Runner
 
     (_, dense), (_, half), _ = problem.space.first(2)
@@ -118,6 +127,7 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield f"dense model: {dense['params']:,} parameters, {dense['macs']:,} MACs, {dense['bytes']:,} bytes"
     yield f"data: {samples['train']:,} train, {samples['validation']:,} validation, {samples['test']:,} test samples"
     yield f"device: {document['device']}"
+    yield f"task: {_option(document['task'])}"
     graph = "the exported graph, since the model's own code cannot run with other sizes"
     yield f"pruned models: {graph if document['form'] == 'graph' else 'the modules of the model'}\n"
     groups = table("group", "#units", "ratio", "#params", "#MACs", "cut together", title="groups")
@@ -132,6 +142,11 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         for each in document["uncut"]:
             uncut.add_row(each["layer"], str(each["units"]), each["reason"])
         yield uncut
+    if document["knobs"]:
+        knobs = table("knob", "chosen from", title="besides the ratios")
+        for knob in document["knobs"]:
+            knobs.add_row(knob["name"], _range(knob))
+        yield knobs
     metrics = table("metric", "unit", "cost", "in the search", title="metrics")
     for metric in document["metrics"]:
         metrics.add_row(metric["name"], metric["unit"], metric["cost"], metric["role"])
@@ -144,6 +159,18 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield stages
         yield from (f"a trial failed: {reason}" for reason in estimate["failures"])
         yield f"{document['trials']} trials take about {_duration(estimate['search_s'])}"
+
+
+def _range(knob: Mapping[str, Any]) -> str:
+    if "options" in knob:
+        return ", ".join(knob["options"])
+    kind = ", whole numbers" if knob["whole"] else ", on a log scale" if knob["log"] else ""
+    return f"{knob['low']:g} to {knob['high']:g}{kind}"
+
+
+def _option(reference: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{key}: {value}" for key, value in reference.items() if key != "use" and value != "")
+    return f"{reference['use']} ({options})" if options else str(reference["use"])
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoprune.cli.options import AsJson
+from autoprune.cli.options import AsJson, PluginFiles, host_with
 from autoprune.cli.reply import Reply, table
 
 if TYPE_CHECKING:
@@ -16,29 +16,28 @@ app = typer.Typer(help="List plugins, or show what a component takes.")
 
 
 @app.command("list")
-def list_plugins(_json: AsJson = False) -> Reply:
+def list_plugins(files: PluginFiles = None, _json: AsJson = False) -> Reply:
     """Print the plugins, and what is wrong with them."""
-    from autoprune.host.plugins import PluginHost
-
-    plugins = PluginHost().plugins
+    plugins = host_with(files).plugins
     rows = table("plugin", "from", "brings", "names")
     for plugin in plugins:
         for index, (kind, names) in enumerate(_rows(plugin)):
-            origin = f"{plugin.distribution} {plugin.version}".strip()
+            origin = str(plugin.file or f"{plugin.distribution} {plugin.version}".strip())
             rows.add_row(*((plugin.name, origin) if index == 0 else ("", "")), kind, names)
     return Reply({"plugins": [_document(plugin) for plugin in plugins]}, (rows,))
 
 
 @app.command("show")
 def show_component(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What a spec says after `use`.")], _json: AsJson = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What a spec says after `use`.")],
+    files: PluginFiles = None,
+    _json: AsJson = False,
 ) -> Reply:
     """Print the options and the metrics of a component."""
     from autoprune.cli.components import described, texts
-    from autoprune.host.plugins import PluginHost
     from autoprune.spec import near
 
-    plugins = PluginHost().plugins
+    plugins = host_with(files).plugins
     found = [(component, plugin) for plugin in plugins for component in plugin.components if component.name == name]
     if not found:
         known = {component.name for plugin in plugins for component in plugin.components}
@@ -54,11 +53,12 @@ def _rows(plugin: Plugin) -> list[tuple[str, str]]:
     rows = [(kind, ", ".join(names)) for kind, names in kinds.items()]
     if plugin.error is not None:
         rows.append(("BROKEN", plugin.error))
-    return rows or [("observer", "")]
+    return rows or [("hooks", "")]
 
 
-def _origin(plugin: Plugin) -> dict[str, str]:
-    return {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
+def _origin(plugin: Plugin) -> dict[str, str | None]:
+    file = None if plugin.file is None else str(plugin.file)
+    return {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version, "file": file}
 
 
 def _document(plugin: Plugin) -> dict[str, Any]:

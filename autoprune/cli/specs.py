@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autoprune.cli.options import AsJson, Overrides, SpecPath
+from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host_with
 from autoprune.cli.reply import Reply
 
 SCHEMA_FILE = "autoprune.schema.json"
@@ -40,6 +41,7 @@ def init(
 def validate(
     spec: SpecPath,
     overrides: Overrides = None,
+    plugins: PluginFiles = None,
     spec_only: Annotated[
         bool, typer.Option("--spec-only", help="Check the text alone; load neither the model nor the data.")
     ] = False,
@@ -53,7 +55,7 @@ def validate(
     from autoprune.host.plugins import PluginHost
 
     host = PluginHost()
-    checked = load_spec(spec, overrides=overrides or (), host=host)
+    checked = load_spec(spec, overrides=overrides or (), host=host, plugins=plugins or ())
     document = {"spec": str(spec), "name": checked.name, "valid": True, "objectives": dict(checked.objectives)}
     facts = [f"{len(checked.objectives)} objectives", f"{checked.search.trials} trials"]
     if not spec_only:
@@ -61,8 +63,10 @@ def validate(
 
         space = resolve(checked, host).space
         ratios = sum(group.searched for group in space.groups)
-        document |= {"groups": len(space.groups), "searched_groups": ratios}
+        knobs = [knob.name for knob in space.knobs]
+        document |= {"groups": len(space.groups), "searched_groups": ratios, "knobs": knobs}
         facts.append(f"ratios of {ratios} groups")
+        facts += [f"{len(knobs)} other knobs"] if knobs else []
     return Reply(document, (f"{spec} is valid: {', '.join(facts)}",))
 
 
@@ -70,28 +74,28 @@ def schema(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of to stdout.")
     ] = None,
+    plugins: PluginFiles = None,
     _json: AsJson = False,
 ) -> Reply:
     """Print the JSON Schema of specs.
 
-    It holds the options of every installed component.
+    It holds the options of every component that is installed or in the given files.
     """
     import json
 
-    text = _schema_text()
+    text = _schema_text(plugins)
     if output is None:
         return Reply(json.loads(text), (text.rstrip("\n"),))
     _write(output, text)
     return Reply({"schema": str(output)}, (f"wrote {output}",))
 
 
-def _schema_text() -> str:
+def _schema_text(plugins: Sequence[Path] | None = None) -> str:
     import json
 
-    from autoprune.host.plugins import PluginHost
     from autoprune.host.schema import json_schema
 
-    return json.dumps(json_schema(PluginHost()), indent=2) + "\n"
+    return json.dumps(json_schema(host_with(plugins)), indent=2) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

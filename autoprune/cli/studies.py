@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import AsJson, Overrides, SpecPath
+from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host_with
 from autoprune.cli.reply import INTERRUPTED, Reply, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autoprune.host.plugins import PluginHost
     from autoprune.study import SearchResult
 
 
 def search(
     spec: SpecPath,
     overrides: Overrides = None,
+    plugins: PluginFiles = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the study, over the spec's output.")
     ] = None,
@@ -36,7 +37,7 @@ def search(
 
     host = PluginHost()
     folder = () if output is None else (f"output={json.dumps(str(output.absolute()))}",)
-    checked = load_spec(spec, overrides=(*(overrides or ()), *folder), host=host)
+    checked = load_spec(spec, overrides=(*(overrides or ()), *folder), host=host, plugins=plugins or ())
     with progress(live=not as_json) as observer:
         from autoprune.study import search as run  # torch and optuna: the display is up by now
 
@@ -49,14 +50,17 @@ def resume(
     trials: Annotated[
         int | None, typer.Option(min=1, help="Number of trials in all; as asked before if left out.")
     ] = None,
+    plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> Reply:
-    """Continue an interrupted or killed study, or extend it."""
-    from autoprune.cli.progress import progress
-    from autoprune.host.plugins import PluginHost
+    """Continue an interrupted or killed study, or extend it.
 
-    host = PluginHost()
-    folder = study if study.is_dir() else _latest(study, host)
+    It has its own copies of the plugin files that it began with.
+    """
+    from autoprune.cli.progress import progress
+
+    folder = study if study.is_dir() else _latest(study, plugins)
+    host = host_with(plugins)
     with progress(live=not as_json) as observer:
         from autoprune.study import resume as run
 
@@ -66,17 +70,17 @@ def resume(
 
 def report(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    plugins: PluginFiles = None,
     _json: AsJson = False,
 ) -> Reply:
     """Write the report of a study into its folder.
 
     Prints the front as it stands; nothing is measured.
     """
-    from autoprune.host.plugins import PluginHost
     from autoprune.study.stored import read_study
 
-    host = PluginHost()
-    reply = _reply(read_study(study if study.is_dir() else _latest(study, host), host=host))
+    folder = study if study.is_dir() else _latest(study, plugins)
+    reply = _reply(read_study(folder, host=host_with(plugins)))
     return replace(reply, exit_code=0)  # the report is done, however the search ended
 
 
@@ -113,8 +117,10 @@ def _front(result: SearchResult) -> Table:
     return rows
 
 
-def _latest(spec: Path, host: PluginHost) -> Path:
+def _latest(spec: Path, plugins: Sequence[Path] | None) -> Path:
     """Folder of the latest study that a spec was searched in.
+
+    The spec is read by a host of its own: its plugin files may have changed since, and the study has copies.
 
     Raises:
         StudyError: There is none.
@@ -124,7 +130,7 @@ def _latest(spec: Path, host: PluginHost) -> Path:
 
     if not spec.exists():
         raise StudyError(f"there is no study or spec at {spec}")
-    checked = load_spec(spec, host=host)
+    checked = load_spec(spec, plugins=plugins or ())
     if checked.output is not None:
         return checked.document.folder / checked.output
     runs = [f for f in Path("runs").glob(f"{checked.name}-*") if f.name.removeprefix(f"{checked.name}-").isdecimal()]

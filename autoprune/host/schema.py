@@ -88,13 +88,12 @@ def _add_use(schema: Schema, name: str, cls: type[Component]) -> None:
     schema["required"] = ["use", *schema.get("required", [])]
     schema["title"] = f"{cls.kind} {name}"
     for option, field in cls.model_fields.items():
-        if not field.is_required():
-            schema["properties"][field.alias or option] |= written_default(field)
+        schema["properties"][field.alias or option] |= written_default(field)
 
 
 def written_default(field: FieldInfo) -> Schema:
     """The default of an option as a spec writes it, where it is or holds components; else nothing."""
-    default = field.get_default(call_default_factory=True)
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(default, Component):
         return {"default": default.reference()}
     if isinstance(default, list | tuple) and any(isinstance(each, Component) for each in default):

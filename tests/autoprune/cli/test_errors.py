@@ -45,7 +45,7 @@ def test_a_wrong_call_gives_one_line_and_code_2(
     ids=lambda v: type(v).__name__,
 )
 def test_each_kind_of_error_has_its_code(error: Exception, code: int, autoprune, monkeypatch) -> None:
-    def fail() -> str:
+    def fail(_plugins: object) -> str:
         raise error
 
     monkeypatch.setattr(specs, "_schema_text", fail)
@@ -62,7 +62,7 @@ def test_each_kind_of_error_has_its_code(error: Exception, code: int, autoprune,
 
 
 def test_ctrl_c_anywhere_is_code_130(autoprune, monkeypatch) -> None:
-    def interrupt() -> str:
+    def interrupt(_plugins: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(specs, "_schema_text", interrupt)
@@ -104,3 +104,44 @@ def test_mistakes_of_a_spec_are_listed_in_the_document(autoprune, tmp_path) -> N
     }
     assert all(m["file"] == str(spec) and m["message"] for m in mistakes)
     assert answer.err.count("\n") == len(mistakes)
+
+
+SPEC = """\
+name: own
+model: {use: digits-cnn}
+data: {use: digits}
+scorer: {use: my-own, power: {choose: [1, 2]}}
+evaluators: [{use: params}]
+objectives: {params: minimize}
+"""
+OWN = """
+from autoprune.plugin import Scorer
+
+class Own(Scorer):
+    name = "my-own"
+    power: int = 1
+    def score(self, group, ctx): ...
+"""
+
+
+def test_a_spec_is_checked_with_the_plugin_files_given(autoprune, tmp_path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    (tmp_path / "own.py").write_text(OWN)
+    check = ("validate", tmp_path / "spec.yaml", "--spec-only")
+    assert autoprune(*check, "--plugin", tmp_path / "own.py").code == 0
+    assert autoprune(*check, "--set", "plugins=[own.py]").code == 0, "beside the spec"
+    answer = autoprune(*check)
+    assert answer.code == 2
+    assert "spec.yaml:4:10: scorer.use: no scorer is called 'my-own'" in answer.err
+
+
+def test_a_plugin_file_of_a_spec_that_fails_is_told_at_its_place(autoprune, tmp_path) -> None:
+    (tmp_path / "spec.yaml").write_text(f"{SPEC}plugins:\n- ./own.py\n")
+    (tmp_path / "own.py").write_text(OWN.replace("def score(self, group, ctx)", "def score_(self)"))
+    answer = autoprune("validate", tmp_path / "spec.yaml", "--spec-only")
+    assert answer.code == 2
+    place = f"{tmp_path / 'spec.yaml'}:8:3: plugins.0: {tmp_path / 'own.py'}:4: "
+    assert answer.err == f"{place}Own does not implement score\n"
+    answer = autoprune("search", tmp_path / "spec.yaml", "--plugin", tmp_path / "own.py")
+    assert (answer.code, answer.err.count("\n")) == (3, 1)
+    assert "own.py:4: Own does not implement score" in answer.err

@@ -7,13 +7,13 @@ import pytest
 GARDEN = '''
 from typing import Literal
 from pydantic import Field
-from autoprune.plugin import Cost, Evaluator, Metric, Recovery, Strategy, hookimpl
+from autoprune.plugin import Cost, Evaluator, Metric, Recoveries, Recovery, Strategy, hookimpl
 
 class Rest(Recovery):
     """Waits."""
     name = "garden-rest"
     days: int = Field(default=3, ge=1, description="How long.")
-    def recover(self, network, ctx): ...
+    def recover(self, pruned, ctx): ...
 
 class Shears(Strategy):
     """Cuts neatly.
@@ -24,6 +24,7 @@ class Shears(Strategy):
     size: float = Field(gt=0, lt=9, description="Of the blades.")
     hand: Literal["left", "right"] = Field(default="right", description="Which hand holds them.")
     after: Recovery = Field(default=Rest(days=5), description="What follows.")
+    then: Recoveries = Field(default=(Rest(), Rest(days=7)), description="And then.")
     marks: list[str] = Field(default=[], description="On the blades.")
     def prune(self, candidate, ctx): ...
 
@@ -52,6 +53,7 @@ def test_list_shows_what_plugins_bring_and_why_one_is_broken(autoprune, install)
         "name": "garden",
         "distribution": "garden",
         "version": "1.5",
+        "file": None,
         "error": None,
         "components": [
             {"kind": "strategy", "name": "garden-shears"},
@@ -74,7 +76,7 @@ def test_show_gives_every_option(autoprune, install) -> None:
     (shears,) = autoprune("plugins", "show", "garden-shears", "--json").document["components"]
     assert shears["kind"] == "strategy"
     assert shears["description"] == "Cuts neatly.\n\nAt length."
-    assert shears["plugin"] == {"name": "garden", "distribution": "garden", "version": "1.5"}
+    assert shears["plugin"] == {"name": "garden", "distribution": "garden", "version": "1.5", "file": None}
     assert shears["metrics"] == []
     assert {option.pop("name"): option for option in shears["options"]} == {
         "size": {"type": "number > 0 and < 9", "required": True, "default": None, "description": "Of the blades."},
@@ -89,6 +91,12 @@ def test_show_gives_every_option(autoprune, install) -> None:
             "required": False,
             "default": {"use": "garden-rest", "days": 5},
             "description": "What follows.",
+        },
+        "then": {
+            "type": "list of recovery",
+            "required": False,
+            "default": [{"use": "garden-rest", "days": 3}, {"use": "garden-rest", "days": 7}],
+            "description": "And then.",
         },
         "marks": {"type": "list of text", "required": False, "default": [], "description": "On the blades."},
     }
@@ -111,6 +119,65 @@ def test_show_gives_the_metrics_of_an_evaluator(autoprune, install) -> None:
         }
     ]
     assert "higher" in autoprune("plugins", "show", "garden-ruler").out
+
+
+FILE = """
+from pydantic import Field
+from autoprune.plugin import Exporter, Observer, Task, Transform
+
+class Gate(Transform):
+    '''Shuts.'''
+    name = "garden-gate"
+    wood: str = Field(default="oak", description="Of what.")
+    def apply(self, network, choice, ctx): ...
+    def rebuild(self, network, choice): ...
+    def costs(self, layers, choice): ...
+
+class Harvest(Task):
+    '''Ripens.'''
+    name = "garden-harvest"
+    def loss(self, outputs, targets): ...
+    def divergence(self, outputs, dense): ...
+    def agreement(self, outputs, dense): ...
+
+class Basket(Exporter):
+    '''Holds.'''
+    name = "garden-basket"
+    def export(self, model, examples, folder, ctx): ...
+
+class Scarecrow(Observer):
+    '''Watches.'''
+    name = "garden-scarecrow"
+"""
+
+
+def test_a_file_is_listed_and_shown_like_an_installed_plugin(autoprune, tmp_path) -> None:
+    path = tmp_path / "garden.py"
+    path.write_text(FILE)
+    document = plugin(autoprune("plugins", "list", "--plugin", path, "--json").document, "garden")
+    assert (document["file"], document["error"]) == (str(path), None)
+    kinds = ["transform", "task", "exporter", "observer"]
+    assert [component["kind"] for component in document["components"]] == kinds
+    assert any(
+        str(path) in line and "garden-gate" in line
+        for line in autoprune("plugins", "list", "--plugin", path).out.splitlines()
+    )
+    for name, kind in zip(("gate", "harvest", "basket", "scarecrow"), kinds, strict=True):
+        assert autoprune("plugins", "show", f"garden-{name}", "--plugin", path).out.startswith(
+            f"{kind} garden-{name}, from {path}\n"
+        )
+    assert autoprune("plugins", "show", "garden-gate").code == 2, "it is not installed"
+    schema = autoprune("schema", "--plugin", path, "--json").document
+    assert schema["$defs"]["Gate"]["properties"]["use"]["const"] == "garden-gate"
+
+
+def test_a_file_that_cannot_be_loaded_is_one_line_with_code_3(autoprune, tmp_path) -> None:
+    path = tmp_path / "garden.py"
+    path.write_text(f"x = 1\n{BROKEN}\n")
+    for command in (["plugins", "list"], ["plugins", "show", "l1"], ["schema"]):
+        answer = autoprune(*command, "--plugin", path)
+        assert (answer.code, answer.out) == (3, "")
+        assert answer.err == (f"autoprune: {path}:2: ModuleNotFoundError: No module named 'a_module_that_nobody_has'\n")
 
 
 def test_show_suggests_a_near_name(autoprune, install) -> None:

@@ -15,7 +15,7 @@ from autoprune.cli.reply import Reply, show, table
 NOISY = """
 import os, subprocess, sys
 from autoprune.cli import main, specs
-def noisy():
+def noisy(_plugins):
     print("from Python")
     sys.stdout.flush()
     os.write(1, b"from C\\n")
