@@ -1,6 +1,6 @@
 """Tables, text and figures of a study: pure functions of what observers see."""
 
-from autoprune.report._words import heading, number
+from autoprune.report._words import chosen, heading, number
 from autoprune.report.figures import front_figure, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.tables import front_table, trials_table
@@ -8,6 +8,7 @@ from autoprune.report.text import markdown, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
+    "chosen",
     "front_figure",
     "front_table",
     "heading",

@@ -124,7 +124,7 @@ def _ends(measured: Measured) -> list[list[float]] | None:
 
 
 @dataclass(frozen=True)
-class History(_Trials):
+class Course(_Trials):
     """One objective over the trials, and the best so far."""
 
     objective: str

@@ -40,6 +40,11 @@ def number(value: float, unit: str) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def chosen(value: float | str) -> str:
+    """What the search chose for a knob."""
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
 def spread(measured: Measured | None, unit: str) -> str:
     """The value with its interval: ``94.1 % (92.8 to 95.2)``."""
     if measured is None:
@@ -67,6 +72,11 @@ def metric_names(objectives: Iterable[str], trials: Iterable[TrialResult]) -> li
     for trial in trials:
         names.update(dict.fromkeys(trial.metrics))
     return list(names)
+
+
+def knob_names(trials: Iterable[TrialResult]) -> list[str]:
+    """What was chosen besides ratios, in the order it first appears."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.knobs))
 
 
 def searched_groups(study: StudyInfo) -> list[str]:

@@ -38,12 +38,12 @@ def front_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
     One panel for two objectives; for more a panel per pair, where a member of the front may look dominated; for one
     objective its course over the trials.
     """
-    from autoprune.report._scatter import History, Panel, legend, write_numbers
+    from autoprune.report._scatter import Course, Panel, legend, write_numbers
 
     names = list(outcome.front.objectives)
     pairs = list(combinations(names, 2))
-    panels: list[Panel | History] = [Panel(study, outcome, x=x, y=y, alone=len(pairs) == 1) for y, x in pairs]
-    panels = panels or [History(study, outcome, names[0])]
+    panels: list[Panel | Course] = [Panel(study, outcome, x=x, y=y, alone=len(pairs) == 1) for y, x in pairs]
+    panels = panels or [Course(study, outcome, names[0])]
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     with _figure((6.6 if columns == 1 else 4.3 * columns, 4.6 if rows == 1 else 3.9 * rows)) as (figure, svg):

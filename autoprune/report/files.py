@@ -79,6 +79,7 @@ def _member(trial: TrialResult, test: dict[str, Measured]) -> dict[str, Any]:
         "scorer": trial.scorer,
         "strategy": trial.strategy,
         "precision": trial.precision,
+        "knobs": trial.knobs,
         "seed": trial.seed,
         "metrics": {name: _measured(value) for name, value in trial.metrics.items()},
         "test": {name: _measured(value) for name, value in test.items()},

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from autoprune.plugin.results import StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report._words import dense_trial, metric_names
+from autoprune.report._words import dense_trial, knob_names, metric_names
 
 Cell = str | float | int | bool | None
 Row = dict[str, Cell]
@@ -18,15 +18,15 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     """The dense model, for comparison, then the members of the front.
 
     Columns: ``trial``, ``origin``, ``on_front``, ``mean_ratio`` (achieved), then per metric ``name``, ``name_low``,
-    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``,
-    ``precision``, ``model``. All rows have the same columns; what was not measured is None.
+    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``, ``precision``,
+    ``knob/<name>`` (what else was chosen) and ``model``. All rows have the same columns; what was not measured is None.
     """
     members = {point.trial.number: point for point in outcome.front.points}
     trials = [point.trial for point in outcome.front.points]
     dense = dense_trial(outcome)
     if dense is not None and dense.number not in members:
         trials.insert(0, dense)
-    names = metric_names(outcome.front.objectives, trials)
+    names, knobs = metric_names(outcome.front.objectives, trials), knob_names(trials)
     rows: list[Row] = []
     for trial in trials:
         member = members.get(trial.number)
@@ -42,6 +42,7 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
                 "scorer": trial.scorer,
                 "strategy": trial.strategy,
                 "precision": trial.precision,
+                **_chosen(knobs, trial),
                 "model": str(trial.model) if trial.model else None,
             }
         )
@@ -49,11 +50,14 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
 
 
 def trials_table(outcome: StudyOutcome) -> list[Row]:
-    """Every trial with its asked (``ratio/…``) and achieved (``achieved/…``) ratios, in the order of their numbers."""
+    """Every trial in the order of their numbers.
+
+    With its asked (``ratio/…``) and achieved (``achieved/…``) ratios and what else was chosen (``knob/…``).
+    """
     members = {point.trial.number for point in outcome.front.points}
     trials = sorted(outcome.trials, key=lambda t: t.number)
     names = metric_names(outcome.front.objectives, trials)
-    groups = list(dict.fromkeys(group for trial in trials for group in trial.ratios))
+    groups, knobs = list(dict.fromkeys(group for trial in trials for group in trial.ratios)), knob_names(trials)
     rows: list[Row] = [
         {
             "trial": trial.number,
@@ -72,6 +76,7 @@ def trials_table(outcome: StudyOutcome) -> list[Row]:
             **_cells(names, trial.metrics),
             **{f"ratio/{group}": _finite(trial.ratios.get(group)) for group in groups},
             **{f"achieved/{group}": _finite(trial.achieved.get(group)) for group in groups},
+            **_chosen(knobs, trial),
         }
         for trial in trials
     ]
@@ -81,6 +86,10 @@ def trials_table(outcome: StudyOutcome) -> list[Row]:
 def mean_ratio(trial: TrialResult) -> float:
     """Mean over the groups of the achieved ratio."""
     return fmean(trial.achieved.values()) if trial.achieved else 0.0
+
+
+def _chosen(knobs: list[str], trial: TrialResult) -> Row:
+    return {f"knob/{name}": trial.knobs.get(name) for name in knobs}
 
 
 def _cells(names: list[str], metrics: Mapping[str, Measured]) -> Row:

@@ -10,8 +10,10 @@ from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialR
 from autoprune.plugin.values import Direction, Measured
 from autoprune.report._words import (
     NO_VALUE,
+    chosen,
     dense_trial,
     heading,
+    knob_names,
     label,
     listed,
     metric_names,
@@ -37,6 +39,9 @@ def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
     if pruned:
         return point_verdict(study, outcome, _compromise(study, outcome, pruned))
     if outcome.front.points:
+        tried = [trial for trial in outcome.trials if trial.origin != "dense"]
+        if tried and all(trial.state == "failed" for trial in tried):
+            return f"No pruned model came through: {len(tried)} of {len(tried)} failed."
         return "No pruned model beats the dense one: it is the front's only member."
     states = Counter(trial.state for trial in outcome.trials)
     infeasible = sum(1 for trial in outcome.trials if trial.state == "complete" and not trial.feasible)
@@ -82,6 +87,7 @@ def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
         _summary(study, outcome),
         *_front(study, outcome),
         *_ratios(study, outcome),
+        *_knobs(outcome),
         *_unfinished(outcome),
         "## Environment",
         _table(["", ""], [[key, value] for key, value in study.environment.items()]),
@@ -195,6 +201,16 @@ def _ratios(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
         text += f" The first {len(shown)} of {len(points)} members; all of them are in `front.json`."
     table = _table(["group", "units", *(f"trial {p.trial.number}" for p in shown)], rows)
     return ["## Ratios", text, table, "![Ratios per group](ratios.svg)"]
+
+
+def _knobs(outcome: StudyOutcome) -> list[str]:
+    shown = [p.trial for p in outcome.front.points if p.trial.origin != "dense"][:_MOST_COLUMNS]
+    names = knob_names(shown)
+    if not names:
+        return []
+    rows = [[f"`{name}`", *(chosen(t.knobs[name]) if name in t.knobs else NO_VALUE for t in shown)] for name in names]
+    text = "What the search chose besides the ratios."
+    return ["## Knobs", text, _table(["knob", *(f"trial {trial.number}" for trial in shown)], rows)]
 
 
 def _asked_and_achieved(trial: TrialResult, group: str) -> str:

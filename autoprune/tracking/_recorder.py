@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
 from autoprune.report import front_table, point_verdict, report_files, verdict
 from autoprune.tracking import _records as records
@@ -44,8 +45,7 @@ class Recorder:
     def __init__(self, study: StudyInfo) -> None:
         self._study = study
         self._results: dict[int, TrialResult] = {}
-        self._front: dict[int, tuple[float, ...]] = {}
-        """Numbers of its members, and their losses."""
+        self._front = RunningFront(study.objectives)
         self._learn(study.finished)
         self._file = study.folder / _STATE_FILE
         self._uri = tracking_uri(study)
@@ -84,7 +84,7 @@ class Recorder:
 
     def finish(self, outcome: StudyOutcome) -> None:
         """Record what is missing and how the study ended."""
-        self._results, self._front = {}, {}
+        self._results, self._front = {}, RunningFront(self._study.objectives)
         self._learn(outcome.trials)
         if not self._attempt("trials", self._catch_up, final=True):
             return
@@ -97,7 +97,7 @@ class Recorder:
     def _learn(self, results: Sequence[TrialResult]) -> None:
         for result in results:
             self._results[result.number] = result
-            self._front = records.joined(self._front, result, self._study.objectives)
+            self._front.add(result)
 
     def _attempt(self, what: str, step: Callable[[Store], None], *, final: bool = False) -> bool:
         """Take a step; whatever it raises is told and ends there."""
@@ -190,8 +190,9 @@ class Recorder:
         """Record every trial that lacks a complete run, and who is on the front."""
         for number in sorted(self._results.keys() - self._children.keys()):
             self._record(store, self._results[number])
-        for number in sorted(self._front.keys() ^ self._marked):
-            tags = records.standing(self._results[number], on_front=number in self._front)
+        members = {result.number for result in self._front.members}
+        for number in sorted(members ^ self._marked):
+            tags = records.standing(self._results[number], on_front=number in members)
             store.log(self._children[number].run_id, tags=tags)
             self._marked ^= {number}
 

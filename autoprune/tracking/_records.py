@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from autoprune.plugin.domination import dominates, losses
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
-from autoprune.plugin.values import Direction, Measured
+from autoprune.plugin.values import Measured
+from autoprune.report import chosen
 from autoprune.tracking._uri import redacted
 
 MOST_KEY = 250
@@ -128,10 +128,11 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Scorer, strategy, precision, seed and the asked ratios (``ratio/<group>``)."""
+    """Scorer, strategy, precision, seed, the asked ratios (``ratio/<group>``) and the other knobs (``knob/<name>``)."""
     params = {"scorer": result.scorer, "strategy": result.strategy, "precision": result.precision}
     params["seed"] = str(result.seed)
     params.update({key("ratio", group): f"{ratio:.6g}" for group, ratio in result.ratios.items()})
+    params.update({key("knob", name): chosen(value) for name, value in result.knobs.items()})
     return {name: value[:MOST_PARAM] for name, value in params.items() if value}
 
 
@@ -156,25 +157,6 @@ def trial_metrics(study: StudyInfo, result: TrialResult) -> dict[str, float]:
 def test_metrics(test: Mapping[str, Measured]) -> dict[str, float]:
     """What was measured again on the test split: ``test/…`` and its uncertainty."""
     return _finite({**{key("test", name): m.value for name, m in test.items()}, **_uncertainty(test, "test_")})
-
-
-def joined(
-    front: Mapping[int, tuple[float, ...]], result: TrialResult, objectives: Mapping[str, Direction]
-) -> dict[int, tuple[float, ...]]:
-    """The front with one more trial, which may push others off it; of equal trials the first stays.
-
-    Args:
-        front: Number of each member to its losses.
-        result: The trial. One that is infeasible changes nothing.
-        objectives: Direction per metric.
-    """
-    if not result.feasible:
-        return dict(front)
-    mine = losses(result.metrics, objectives)
-    if any(dominates(theirs, mine) or (theirs == mine and n < result.number) for n, theirs in front.items()):
-        return dict(front)
-    left = {n: theirs for n, theirs in front.items() if theirs != mine and not dominates(mine, theirs)}
-    return left | {result.number: mine}
 
 
 def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str, float]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from autoprune.plugin import Measured
-from autoprune.report import front_table, trials_table, write_report
+from autoprune.report import REPORT_FILES, front_table, report_files, trials_table, write_report
 
 
 @pytest.fixture
@@ -56,6 +56,29 @@ def test_trials_table_has_every_trial_with_asked_and_achieved_ratios(outcome):
         assert {g: row[f"ratio/{g}"] for g in trial.ratios} == trial.ratios
         assert {g: row[f"achieved/{g}"] for g in trial.achieved} == trial.achieved
     assert {r["trial"] for r in rows if r["on_front"]} == {p.trial.number for p in outcome.front.points}
+
+
+@pytest.fixture
+def _without_figures(monkeypatch):
+    """Drawing takes seconds."""
+    for name in ("front_figure", "ratios_figure"):
+        monkeypatch.setattr(f"autoprune.report.files.{name}", lambda *_: "")
+
+
+@pytest.mark.usefixtures("_without_figures")
+def test_what_else_was_chosen_has_columns_where_there_is_any(synthetic, study, outcome):
+    for table in (front_table(outcome), trials_table(outcome)):
+        assert not any(column.startswith("knob") for column in table[0])
+    knobs = [{"strategy.lr": 0.01 * t.number} if t.number else {} for t in outcome.trials]
+    trials = [t.model_copy(update={"knobs": chosen}) for t, chosen in zip(outcome.trials, knobs, strict=True)]
+    chosen = synthetic.outcome(study, tuple(trials))
+    assert [row["knob/strategy.lr"] for row in trials_table(chosen)] == [t.knobs.get("strategy.lr") for t in trials]
+    for row in front_table(chosen):
+        assert row["knob/strategy.lr"] == trials[row["trial"]].knobs.get("strategy.lr")
+    files = report_files(study, chosen)
+    front = json.loads(files["front.json"])
+    assert [member["knobs"] for member in front["front"]] == [p.trial.knobs for p in chosen.front.points]
+    assert tuple(files) == REPORT_FILES
 
 
 def test_files_hold_what_the_tables_hold(study, outcome, tmp_path):

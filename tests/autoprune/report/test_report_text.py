@@ -87,8 +87,14 @@ def test_verdict_of_one_minimised_objective(study, ended):
 
 
 def test_verdict_when_only_the_dense_model_is_left(synthetic, study):
-    outcome = synthetic.outcome(study, (synthetic.trial(0), synthetic.trial(1, state="failed")))
+    outcome = synthetic.outcome(study, (synthetic.trial(0), synthetic.trial(1, state="rejected")))
     assert verdict(study, outcome) == "No pruned model beats the dense one: it is the front's only member."
+
+
+def test_verdict_when_every_pruned_trial_failed(synthetic, study):
+    failed = [synthetic.trial(n, state="failed") for n in (1, 2)]
+    outcome = synthetic.outcome(study, (synthetic.trial(0), *failed))
+    assert verdict(study, outcome) == "No pruned model came through: 2 of 2 failed."
 
 
 def test_verdict_when_nothing_is_feasible_says_why(synthetic, study):
@@ -119,6 +125,17 @@ def test_report_leads_with_the_verdict_and_tells_all(synthetic, tmp_path):
     # Trial 1 was asked for 15 % of 16 units, which is 2 of them.
     assert "12.5 % (15.0 %)" in text
     assert "`head`" not in text, "a group that was not searched has no ratio"
+
+
+def test_report_tells_what_else_was_chosen(synthetic, study):
+    plain = synthetic.outcome(study, synthetic.trials(12))
+    assert "## Knobs" not in markdown(study, plain)
+    knobs = {"strategy": "gradual", "strategy.lr": 0.0123456789}
+    trials = tuple(t.model_copy(update={"knobs": knobs if t.number else {}}) for t in plain.trials)
+    text = markdown(study, synthetic.outcome(study, trials))
+    count = sum(p.trial.number > 0 for p in plain.front.points)
+    assert "| `strategy.lr` |" + " 0.0123457 |" * count in text
+    assert "| `strategy` |" + " gradual |" * count in text
 
 
 def test_tables_of_the_report_are_rectangular(synthetic, tmp_path):

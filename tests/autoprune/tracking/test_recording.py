@@ -166,6 +166,19 @@ def test_many_groups_with_odd_names_are_recorded(synthetic, run_study, stored, u
     assert {"ratio/layer7", "ratio/层.卷积", "ratio/a b"} <= set(asked)
 
 
+def test_what_else_was_chosen_is_a_parameter(synthetic, run_study, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    knobs = {"strategy.1.recover.lr": 0.00123456789, "strategy": "gradual", "low-rank.blocks[0].fc": 12.0}
+    results = (synthetic.trial(0), synthetic.trial(1).model_copy(update={"knobs": knobs}))
+    run_study(study, results)
+    runs = stored(study, uri).trials
+    plain, chosen = ({k: v for k, v in runs[n].data.params.items() if k.startswith("knob/")} for n in (0, 1))
+    assert plain == {}
+    odd = next(name for name in chosen if "blocks" in name)
+    assert not set(odd) & set("[]")
+    assert chosen == {"knob/strategy.1.recover.lr": "0.00123457", "knob/strategy": "gradual", odd: "12"}
+
+
 def test_what_is_not_finite_is_not_recorded(synthetic, run_study, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri)
     odd = {"loss": Measured(value=float("nan")), "snr": Measured(value=float("inf"), low=1.0)}
