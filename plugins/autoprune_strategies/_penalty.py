@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from autoprune import TrialError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -25,26 +27,29 @@ def penalty_of(
         groups: Whose units are penalised.
         kind: l1 of what `scaled` leaves, or the Euclidean norm of each unit's weights.
         strength: Factor of it.
+
+    Raises:
+        TrialError: No group has a weight of that kind.
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
     parameters = dict(network.named_parameters(remove_duplicate=False))
-    scales = {
-        f"{name}.weight"
-        for name, module in network.named_modules(remove_duplicate=False)
-        if isinstance(module, _BatchNorm)
-    }
+    modules = network.named_modules(remove_duplicate=False)
+    scales = {f"{name}.weight" for name, module in modules if isinstance(module, _BatchNorm)}
+    narrowed = [scaled(group, scales) if kind == "l1" else weighted(group) for group in groups]
+    penalised = [group for group in narrowed if group.slices or group.owned or group.masked]
+    if not penalised:
+        raise TrialError(f"no unit has weights that a penalty of {kind} could shrink")
 
     def l1(group: Group) -> Tensor:
-        return scaled(group, scales).total(lambda name: parameters[name].abs()).sum()
+        return group.total(lambda name: parameters[name].abs()).sum()
 
     def lasso(group: Group) -> Tensor:
-        squares = weighted(group).total(lambda name: parameters[name].square())
-        return (squares + _TINY).sqrt().sum()
+        return (group.total(lambda name: parameters[name].square()) + _TINY).sqrt().sum()
 
     of = l1 if kind == "l1" else lasso
-    return lambda: strength * torch.stack([of(group) for group in groups]).sum()
+    return lambda: strength * torch.stack([of(group) for group in penalised]).sum()
 
 
 def scaled(group: Group, scales: Collection[str]) -> Group:

@@ -134,6 +134,15 @@ def test_penalties_by_hand(net: nn.Module, group: Group) -> None:
     assert torch.allclose(penalty_of(net, (owned,), "group-lasso", 1.0)(), together)
 
 
+def test_groups_without_weights_are_left_out_and_none_at_all_is_refused(net: nn.Module, group: Group) -> None:
+    bare = Group("bias", 8, "channel", ("bn",), slices=tuple(p for p in group.slices if p.parameter == "bn.bias"))
+    both = penalty_of(net, (bare, group), "group-lasso", 1.0)()
+    assert torch.equal(both, penalty_of(net, (group,), "group-lasso", 1.0)())
+    for kind in ("l1", "group-lasso"):
+        with pytest.raises(TrialError, match=f"a penalty of {kind}"):
+            penalty_of(net, (bare,), kind, 1.0)
+
+
 def test_a_unit_that_is_zero_has_a_penalty_with_a_gradient(net: nn.Module, group: Group) -> None:
     with torch.no_grad():
         net.conv.weight[3] = 0
