@@ -46,11 +46,7 @@ class Taylor(Scorer):
 
     def refuses(self, group: Group) -> str | None:
         """Why it cannot rank a group: nothing reads its units; None when something does."""
-        return (
-            None
-            if any(_telling(group))
-            else f"no weight reads the units of group {group.name!r}: taylor has no gradient"
-        )
+        return None if any(_telling(group)) else f"no weight reads group {group.name!r}, so taylor cannot rank it"
 
     def _changes(self, ctx: ScoreContext) -> dict[str, Tensor]:
         """One gradient of the parameters that tell about any group, per batch."""

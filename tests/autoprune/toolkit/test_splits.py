@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune import DataError
-from autoprune_sources._splits import Samples, as_targets, number_of_classes, stratified_order, three_splits
+from autoprune.toolkit.splits import Samples, as_classes, number_of_classes, stratified_order, three_splits
 
 
 def numbered(targets):
@@ -18,8 +18,8 @@ def numbered(targets):
 
 
 def indices(split):
-    (inputs,), _ = split.fetch(torch.arange(len(split)))
-    return inputs.long().view(-1).tolist()
+    inputs, _ = split.fetch(torch.arange(len(split)))
+    return inputs.first.long().view(-1).tolist()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.data())
@@ -65,8 +65,8 @@ def test_targets_stay_with_their_samples():
     labels = torch.randint(0, 7, (300,), generator=torch.Generator().manual_seed(0))
     splits = three_splits({"train": numbered(labels)}, validation=0.1, test=0.1)
     for split in splits.values():
-        (inputs,), targets = split.fetch(torch.tensor([3, 0, 5]))
-        assert torch.equal(targets, labels[inputs.long().view(-1)])
+        inputs, targets = split.fetch(torch.tensor([3, 0, 5]))
+        assert torch.equal(targets, labels[inputs.first.long().view(-1)])
 
 
 def test_files_sorted_by_class_give_mixed_prefixes():
@@ -92,12 +92,42 @@ def test_no_split_may_end_up_empty(validation, test):
         three_splits({"train": numbered([0, 1] * 5)}, validation=validation, test=test)
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [torch.arange(60.0), torch.arange(60.0).view(20, 3), torch.arange(60).view(20, 3), {"a": torch.arange(20)}],
+    ids=["numbers", "rows", "masks", "by name"],
+)
+def test_targets_that_are_no_classes_are_split_in_random_order(targets):
+    samples = Samples(targets, lambda index: {"x": index.float().unsqueeze(1)})
+    count = len(samples)
+    splits = three_splits({"train": samples}, validation=0.2, test=0.2)
+    parts = [indices(splits[name]) for name in ("train", "validation", "test")]
+    assert sorted(itertools.chain(*parts)) == list(range(count))
+    assert [len(part) for part in parts] == [count * 6 // 10, count * 2 // 10, count * 2 // 10]
+    assert parts[0] != sorted(parts[0])
+    inputs, found = splits["test"].fetch(torch.tensor([2, 0]))
+    assert list(inputs.kwargs) == ["x"]
+    rows = inputs.first.long().view(-1)
+    if isinstance(targets, dict):
+        found, targets = found["a"], targets["a"]
+    assert torch.equal(found, targets[rows])
+    assert number_of_classes({"train": samples}) is None
+
+
+def test_bytes_of_any_input_are_scaled():
+    samples = Samples(torch.zeros(9), lambda index: (index.to(torch.uint8)[:, None], index[:, None]))
+    inputs, _ = three_splits({"train": samples}, validation=2, test=2)["train"].fetch(torch.arange(5))
+    pixels, numbers = inputs.args
+    assert torch.equal(pixels, numbers / 255)
+    assert numbers.dtype == torch.int64
+
+
 def test_classes_are_counted_over_all_splits():
     assert number_of_classes({"train": numbered([0, 1]), "test": numbered([0, 4])}) == 5
 
 
 def test_labels_of_one_column_are_taken():
-    assert as_targets([[2], [0]], where="y").tolist() == [2, 0]
+    assert as_classes([[2], [0]], where="y").tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +141,4 @@ def test_labels_of_one_column_are_taken():
 )
 def test_other_labels_are_refused(labels, message):
     with pytest.raises(DataError, match=f"^y: .*{message}"):
-        as_targets(labels, where="y")
+        as_classes(labels, where="y")

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from autoprune import DataError
+from autoprune import DataError, TrialError
 from autoprune.plugin import Cost, Inputs, Measured, Normalization, Split, Task
 from autoprune.toolkit.balls import L2, Ball, Linf
 from autoprune_evaluators import Accuracy, Fgsm, Pgd
 from autoprune_evaluators._attack import Attack, withstood
 from autoprune_tasks.classification import Classification
+from autoprune_tasks.regression import Regression
 
 if TYPE_CHECKING:
     from conftest import Case
@@ -239,21 +240,6 @@ def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
         away = (inputs[:, None] - images[None]).flatten(2)
         distance = away.abs().amax(2) if norm == "linf" else away.norm(dim=2)
         assert (distance.amin(1) <= epsilon * (1 + 1e-5) + 1e-6).all()
-
-
-@pytest.mark.parametrize("ball", [Linf(0.5), L2(0.5)])
-def test_noise_fills_the_ball_evenly(ball: Ball) -> None:
-    noise = ball.noise(torch.zeros(4000, 1, 1, 2), torch.Generator().manual_seed(0)).flatten(1)
-    size = noise.abs().amax(1) if isinstance(ball, Linf) else noise.norm(dim=1)
-    assert size.max() <= 0.5 + 1e-6
-    # In two dimensions a quarter of either ball is within half its size.
-    assert float((size < 0.25).float().mean()) == pytest.approx(0.25, abs=0.03)
-    assert noise.mean(0).abs().max() < 0.02
-
-
-def test_a_gradient_of_zero_moves_nothing() -> None:
-    for ball in (Linf(0.1), L2(0.1)):
-        assert torch.equal(ball.steepest(torch.zeros(2, 3)), torch.zeros(2, 3))
 
 
 def test_every_model_of_a_study_starts_from_the_same_noise(digits: Case) -> None:
@@ -518,6 +504,80 @@ def test_an_epsilon_in_grey_levels_is_refused(digits: Case) -> None:
 def test_inputs_outside_their_bounds_are_refused(digits: Case) -> None:
     with pytest.raises(DataError, match=r"0 to 0\.5"):
         digits.with_data(bounds=(0.0, 0.5)).measure(Pgd(epsilon=0.1))
+
+
+class PerElement(Task):
+    """Outputs and targets (N, E): an element is right where both have the same sign."""
+
+    name = "per-element"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (-outputs * targets).sigmoid().sum(1)
+
+    def divergence(self, outputs: Tensor, dense: Tensor) -> Tensor:
+        return (outputs - dense).square().sum(1)
+
+    def agreement(self, outputs: Tensor, dense: Tensor) -> Tensor:
+        return (outputs.sign() == dense.sign()).float().mean(1)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.sign() == targets).float().mean(1)
+
+
+def test_where_a_sample_has_many_elements_its_worst_iterate_counts() -> None:
+    """Attacked one by one, the smallest share that any input the model saw had right."""
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs = torch.randn(5, 4, generator=generator), torch.rand(30, 5, generator=generator)
+    targets = (inputs @ weight).sign() * torch.tensor([1.0, 1, 1, -1])  # the last element is wrong from the start
+    task, attack = PerElement(), Attack(Linf(0.15), 4, 0.08, (0, 1))
+    found = []
+    for sample, wanted in zip(inputs.split(1), targets.split(1), strict=True):
+        recorder = Recorder(Linear(weight))
+        found.append(run(recorder, sample, wanted, attack, task=task, restarts=2))
+        seen = torch.cat(recorder.inputs)
+        assert float(found[-1]) == float((((seen @ weight).sign() == wanted).float().mean(1)).min())
+    shares = torch.cat(found)
+    assert {0.75, 0.5, 0.25} <= set(shares.tolist())
+    assert shares.max() == 0.75
+    # All together, from the same start, samples fall as they do alone.
+    start = torch.zeros_like(inputs)
+    _, together = attack.perturb(Linear(weight), Inputs.of(inputs), targets, start, task=task, asks="pgd")
+    alone = [
+        attack.perturb(Linear(weight), Inputs.of(x), y, z, task=task, asks="pgd")[1]
+        for x, y, z in zip(inputs.split(1), targets.split(1), start.split(1), strict=True)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_several_targets_by_name_and_inputs_by_name() -> None:
+    class ByName(PerElement):
+        name = "by-name"
+
+        def loss(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]
+            return super().loss(outputs, targets["signs"])
+
+        def correct(self, outputs: Tensor, targets: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]
+            return super().correct(outputs, targets["signs"])
+
+    class Keyed(Linear):
+        def forward(self, *, pixels: Tensor, gate: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(pixels) * gate
+
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs = torch.randn(5, 4, generator=generator), torch.rand(30, 5, generator=generator)
+    signs, gate = (inputs @ weight).sign(), torch.ones(30, 1)
+    attack = Attack(L2(0.3), 4, 0.1, (0, 1))
+    named = run(Keyed(weight), Inputs(kwargs={"pixels": inputs, "gate": gate}), {"signs": signs}, attack, task=ByName())
+    plain = run(Linear(weight), inputs, signs, attack, task=PerElement())
+    assert torch.equal(named, plain)
+    assert plain.mean() < 1
+
+
+@pytest.mark.parametrize("evaluator", [Pgd(epsilon=0.1), Fgsm(epsilon=0.1)], ids=lambda e: e.name)
+def test_a_task_without_right_and_wrong_is_refused(digits: Case, evaluator: Pgd | Fgsm) -> None:
+    told = f"{evaluator.name}: regression has nothing that is right or wrong; use loss"
+    with pytest.raises(TrialError, match=told):
+        digits.measure(evaluator, task=Regression())
 
 
 def test_metric_and_label() -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from scipy import stats
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
 from torch import Tensor, nn
 
-from autoprune.plugin import Batch, Measured, Split
+from autoprune import TrialError
+from autoprune.plugin import Batch, Data, Measured, Split, Task
 from autoprune.toolkit import samples
 from autoprune_evaluators import Accuracy, Loss, Pgd
+from autoprune_tasks.regression import Regression
 
 if TYPE_CHECKING:
     from conftest import Case
@@ -176,3 +178,86 @@ def test_batch_norm_left_in_train_mode_would_show(digits: Case) -> None:
     trained = digits.measure(Loss(batch_size=16), model.train())["loss"].value
     assert trained != pytest.approx(digits.measure(Loss())["loss"].value, rel=1e-3)
     assert not torch.equal(before, statistics[0].running_mean)
+
+
+class Shares(Task):
+    """Two numbers, each right if it is near enough."""
+
+    name = "shares"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).abs().sum(1)
+
+    def divergence(self, outputs: Tensor, dense: Tensor) -> Tensor:
+        return self.loss(outputs, dense)
+
+    def agreement(self, outputs: Tensor, dense: Tensor) -> Tensor:
+        return self.correct(outputs, dense)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs - targets).abs() < 1).float().mean(1)
+
+
+def regression(digits: Case, model: nn.Module, *, by_name: bool = False) -> Case:
+    """50 samples of two numbers that are to become two numbers."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = (torch.randn(50, 2, generator=generator) for _ in range(2))
+    split = Split.of_tensors({"x": inputs} if by_name else inputs, targets)
+    return type(digits)(model, Data(split, split, split))
+
+
+def test_accuracy_is_the_mean_share_of_what_the_task_calls_right(digits: Case) -> None:
+    case = regression(digits, nn.Identity())
+    inputs, targets = case.data.validation.fetch(torch.arange(50))
+    shares = ((inputs.first - targets).abs() < 1).double().mean(1).numpy()
+    measured = case.measure(Accuracy(batch_size=16), task=Shares())["accuracy"]
+    assert measured.value == pytest.approx(shares.mean())
+    assert 0.2 < measured.value < 0.8
+    assert measured.samples == 50
+    interval = stats.norm.interval(0.95, loc=shares.mean(), scale=stats.sem(shares))
+    assert (measured.low, measured.high) == pytest.approx(interval)
+
+
+def test_loss_is_that_of_the_task(digits: Case) -> None:
+    case = regression(digits, nn.Identity())
+    inputs, targets = case.data.validation.fetch(torch.arange(50))
+    measured = case.measure(Loss(), task=Regression())["loss"]
+    assert measured.value == pytest.approx(mean_squared_error(targets, inputs.first))
+
+
+def test_accuracy_of_a_task_without_right_and_wrong_is_refused(digits: Case) -> None:
+    with pytest.raises(TrialError, match=r"^accuracy: regression has nothing that is right or wrong; use loss$"):
+        regression(digits, nn.Identity()).measure(Accuracy(), task=Regression())
+
+
+@pytest.mark.parametrize("evaluator", [Accuracy(), Loss()])
+def test_a_task_that_averages_over_the_batch_is_told(digits: Case, evaluator: Accuracy | Loss) -> None:
+    class Averages(Shares):
+        name = "averages"
+
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            return super().loss(outputs, targets).mean()
+
+        def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            return ((outputs - targets).abs() < 1).float()
+
+    told = {"accuracy": r"correct of task averages gives \(50, 2\)", "loss": r"loss of task averages gives \(\)"}
+    with pytest.raises(TrialError, match=told[evaluator.name]):
+        regression(digits, nn.Identity()).measure(evaluator, task=Averages())
+
+
+def test_inputs_by_name_reach_the_model(digits: Case) -> None:
+    class Named(nn.Module):
+        def forward(self, *, x: Tensor) -> Tensor:
+            return x
+
+    expected = regression(digits, nn.Identity()).measure(Loss(), task=Regression())
+    assert regression(digits, Named(), by_name=True).measure(Loss(), task=Regression()) == expected
+
+
+def test_labels_outside_the_outputs_fail_the_trial(digits: Case) -> None:
+    """They would count as wrong predictions, and nothing would tell."""
+    inputs, targets = digits.data.validation.fetch(torch.arange(20))
+    case = digits.with_data(validation=Split.of_tensors(inputs, targets + 1))
+    with pytest.raises(TrialError, match="class 10, but the model has 10 outputs"):
+        case.measure(Accuracy())

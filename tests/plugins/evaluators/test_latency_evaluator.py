@@ -115,6 +115,21 @@ def test_a_batch_is_full_even_if_the_split_is_smaller(digits: Case) -> None:
     assert torch.equal(batch, inputs.first[torch.arange(8) % 3])
 
 
+def test_inputs_by_name_are_timed_by_name(digits: Case) -> None:
+    class Named(nn.Module):
+        def forward(self, *, pixels: Tensor, mask: Tensor) -> Tensor:
+            calls.append((pixels, mask))
+            return pixels.flatten(1) * mask
+
+    calls: list[tuple[Tensor, Tensor]] = []
+    pixels, mask = torch.rand(5, 1, 2, 2), torch.ones(5, 4)
+    split = Split.of_tensors({"pixels": pixels, "mask": mask}, torch.zeros(5, dtype=torch.int64))
+    predictor = Predictor(Named(), Normalization((0.5,), (0.25,))).eval()
+    digits.with_data(validation=split).measure(Latency(batch_size=5, repeats=2, seconds=0), predictor, dense=predictor)
+    assert len(calls) > 5
+    assert all(torch.equal(first, (pixels - 0.5) / 0.25) and torch.equal(other, mask) for first, other in calls)
+
+
 def test_the_network_keeps_no_hook(digits: Case) -> None:
     class Breaks(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -15,11 +16,12 @@ from torch.nn.functional import cross_entropy
 import autoprune
 from autoprune import TrialError
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Data, Group, ScoreContext, Scorer, Slice
+from autoprune.plugin import Data, Group, ScoreContext, Scorer, Slice, Split
 from autoprune_scorers.batch_norm import BatchNormScale
 from autoprune_scorers.magnitude import L1, L2
 from autoprune_scorers.random_order import RandomOrder
 from autoprune_scorers.taylor import Taylor
+from autoprune_tasks.regression import Regression
 
 SCORERS = [
     L1(),
@@ -104,6 +106,44 @@ def test_a_group_without_the_weights_it_needs_is_named(
         scorer.score(group, dataclasses.replace(ctx, groups=(group,)))
 
 
+@pytest.mark.parametrize(
+    ("scorer", "role", "told"),
+    [
+        (L1(), "output", "'hidden' has no output weights"),
+        (L2(weights="fan-out"), "input", "'hidden' has no weights that read it"),
+        (Taylor(), "input", "no weight reads group 'hidden', so taylor"),
+        (BatchNormScale(), "vector", "no batch norm follows group 'hidden'.*otherwise"),
+        (BatchNormScale(otherwise=L1()), "output", "'hidden' has no output weights"),
+    ],
+    ids=str,
+)
+def test_what_it_cannot_rank_is_told_beforehand(
+    scorer: Scorer, role: str, told: str, ctx: ScoreContext, groups: dict[str, Group]
+) -> None:
+    hidden = groups["hidden"]
+    lacking = dataclasses.replace(hidden, slices=tuple(p for p in hidden.slices if p.role != role))
+    assert re.search(told, scorer.refuses(lacking) or "")
+    with pytest.raises(TrialError):
+        scorer.score(lacking, dataclasses.replace(ctx, groups=(lacking,), cache={}))
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=str)
+def test_what_it_can_rank_is_not_refused(scorer: Scorer, group: Group) -> None:
+    assert scorer.refuses(group) is None
+    if not isinstance(scorer, BatchNormScale):
+        weights = Group("hidden.weight", 1152, "weight", ("hidden",), masked="hidden.weight")
+        blocks = Group("blocks", 1, "block", ("hidden",), owned=(("hidden.weight", "hidden.bias"),))
+        assert scorer.refuses(weights) is scorer.refuses(blocks) is None
+
+
+def test_bn_scale_refuses_what_surely_has_no_batch_norm(groups: dict[str, Group]) -> None:
+    assert BatchNormScale().refuses(groups["conv1"]) is None
+    assert "otherwise" in (BatchNormScale().refuses(groups["hidden"]) or "")
+    weights = Group("hidden.weight", 1152, "weight", ("hidden",), masked="hidden.weight")
+    assert "otherwise" in (BatchNormScale().refuses(weights) or "")
+    assert BatchNormScale(otherwise=L1()).refuses(weights) is None
+
+
 def test_random_is_stable_and_differs_by_group_and_seed(ctx: ScoreContext, groups: dict[str, Group]) -> None:
     twin = dataclasses.replace(groups["hidden"], name="another")
     first = RandomOrder().score(groups["hidden"], ctx)
@@ -167,6 +207,21 @@ def test_taylor_is_gradient_times_activation(
     handle.remove()
     scores = Taylor(batches=1, batch_size=64).score(groups["hidden"], ctx)
     assert torch.allclose(scores, gradient.square(), rtol=1e-4)
+
+
+def test_taylor_asks_the_task_for_its_loss(ctx: ScoreContext, net: nn.Module, groups: dict[str, Group]) -> None:
+    numbers = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+    inputs, _ = ctx.data.train.fetch(torch.arange(64))
+    own = dataclasses.replace(
+        ctx,
+        task=Regression(),
+        data=dataclasses.replace(ctx.data, train=Split.of_tensors(inputs, numbers), classes=None),
+    )
+    ((inputs, numbers),) = own.data.train.batches(64, generator=own.generator())
+    (inputs.feed(ctx.model) - numbers).square().mean().backward()
+    change = (net.head.weight.grad * net.head.weight.detach()).sum(0)
+    scores = Taylor(batches=1, batch_size=64).score(groups["hidden"], own)
+    assert torch.allclose(scores, change.square(), rtol=1e-4)
 
 
 def test_taylor_takes_the_gradients_once_for_all_groups(

@@ -32,8 +32,8 @@ def contents():
     """A split as a multiset of its samples."""
 
     def of(split: Split) -> Counter:
-        (inputs,), targets = split.fetch(torch.arange(len(split)))
-        return Counter((sample.numpy().tobytes(), int(target)) for sample, target in zip(inputs, targets, strict=True))
+        inputs, targets = split.fetch(torch.arange(len(split)))
+        return Counter((x.numpy().tobytes(), int(y)) for x, y in zip(inputs.first, targets, strict=True))
 
     return of
 

@@ -35,7 +35,8 @@ def test_the_splits_are_stratified_and_of_the_told_sizes(digits):
 
 
 def test_images_are_in_input_units(digits):
-    (images,), targets = digits.train.fetch(torch.arange(len(digits.train)))
+    inputs, targets = digits.train.fetch(torch.arange(len(digits.train)))
+    images = inputs.first
     assert images.shape == (1079, 1, 8, 8)
     assert images.dtype == torch.float32
     assert targets.dtype == torch.int64

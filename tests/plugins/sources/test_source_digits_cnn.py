@@ -26,7 +26,8 @@ def quick():
 
 
 def accuracy(network, split):
-    (images,), targets = split.fetch(torch.arange(len(split)))
+    batch, targets = split.fetch(torch.arange(len(split)))
+    images = batch.first
     with torch.no_grad():
         return (network(images).argmax(1) == targets).float().mean().item()
 
@@ -89,7 +90,8 @@ def test_the_cache_is_used_and_keyed_by_everything(ctx, digits, quick, monkeypat
 def test_it_learns_the_inputs_as_the_host_normalises_them(ctx, digits):
     data = replace(digits, normalization=Normalization((0.5,), (0.05,)))
     network = DigitsCnn(width=8, epochs=6).load(data, ctx)
-    (images,), targets = digits.validation.fetch(torch.arange(len(digits.validation)))
+    batch, targets = digits.validation.fetch(torch.arange(len(digits.validation)))
+    images = batch.first
     with torch.no_grad():
         assert (network((images - 0.5) / 0.05).argmax(1) == targets).float().mean() > 0.9
 

@@ -33,7 +33,8 @@ def by_class(*splits):
     """The values of the images of each class, over the splits."""
     found = {}
     for split in splits:
-        (images,), targets = split.fetch(torch.arange(len(split)))
+        batch, targets = split.fetch(torch.arange(len(split)))
+        images = batch.first
         for image, target in zip(images, targets, strict=True):
             found.setdefault(int(target), set()).add(round(float(image.max()) * 255))
     return found
@@ -78,7 +79,8 @@ def test_a_split_without_a_folder_is_carved_from_the_training_images(ctx, paint,
 def test_size_channels_and_normalisation(ctx, paint):
     paint("a", 20, "bmp")
     data = load(ctx, size=2, channels=3, normalize={"mean": [0.5] * 3, "std": [0.25] * 3})
-    (images,), _ = data.train.fetch(torch.arange(2))
+    batch, _ = data.train.fetch(torch.arange(2))
+    images = batch.first
     assert images.shape == (2, 3, 2, 2)
     assert data.normalization.mean == (0.5, 0.5, 0.5)
     with pytest.raises(DataError, match="normalize gives 3 channels; the data has 1"):

@@ -27,7 +27,8 @@ def load(ctx, arrays=None, **options):
 
 
 def everything(split):
-    (inputs,), targets = split.fetch(torch.arange(len(split)))
+    batch, targets = split.fetch(torch.arange(len(split)))
+    inputs = batch.first
     return inputs, targets
 
 
@@ -92,6 +93,21 @@ def test_integers_stay_integers(ctx):
     assert data.bounds is None
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 4)])
+def test_float_targets_are_numbers_to_predict(ctx, shape):
+    features, numbers = RANDOM.normal(size=(40, 7)), RANDOM.normal(size=(40, *shape))
+    data = load(ctx, {"x": features, "y": numbers}, validation=8, test=8)
+    assert data.classes is None
+    found = {name: everything(data.split(name)) for name in ("train", "validation", "test")}
+    assert [len(inputs) for inputs, _ in found.values()] == [24, 8, 8]
+    whole = dict(zip(map(bytes, features.astype(np.float32)), numbers.astype(np.float32), strict=True))
+    for inputs, targets in found.values():
+        assert targets.dtype == torch.float32
+        for sample, target in zip(inputs, targets, strict=True):
+            assert np.array_equal(whole.pop(bytes(sample.numpy())), target.numpy()), "another sample's target"
+    assert not whole
+
+
 def test_labels_in_a_column_and_names_of_their_own(ctx):
     arrays = {"train_images": images(20, 4, 4), "train_labels": labels(20)[:, None]}
     data = load(ctx, arrays, inputs="images", targets="labels")
@@ -104,15 +120,24 @@ def test_labels_in_a_column_and_names_of_their_own(ctx):
         ({"X_train": images(4, 2, 2), "y_train": labels(4)}, r"no array 'x_train' or 'x'; there: X_train, y_train"),
         (
             {"x_train": images(4, 2, 2), "labels_train": labels(4)},
-            "no array 'y_train' of classes for 'x_train'; there: x_train, labels_train",
+            "no array 'y_train' of targets for 'x_train'; there: x_train, labels_train",
         ),
         ({"x": images(4, 2, 2), "y": labels(5)}, "x has 4 samples and y has 5"),
         ({"x": images(0, 2, 2), "y": labels(0)}, "x is empty"),
         ({"x": images(4), "y": labels(4)}, r"x: shape \(4,\) holds no samples of any width"),
         ({"x": np.array([[1.0], [np.nan]]), "y": labels(2)}, "x: holds NaN or infinity"),
         ({"x": np.array([["a"], ["b"]]), "y": labels(2)}, "x: <U1 is no kind of input"),
-        ({"x": images(4, 2, 2), "y": np.eye(4)}, r"y: one class per sample is needed; its shape is \(4, 4\)"),
+        (
+            {"x": images(4, 2, 2), "y": np.eye(4, dtype=np.int64)},
+            r"y: one class per sample is needed; its shape is \(4, 4\)",
+        ),
         ({"x": images(4, 2, 2), "y": labels(4) - 1}, "y: class -1 at sample 0"),
+        (
+            {"x_train": images(9, 2, 2), "y_train": labels(9), "x_test": images(9, 2, 2), "y_test": RANDOM.random(9)},
+            r"the splits' targets differ: {'train': '\(\) int64', 'test': '\(\) float32'}",
+        ),
+        ({"x": images(4, 2, 2), "y": np.array([0.5, 1.5, np.inf, 0])}, "y: holds NaN or infinity"),
+        ({"x": images(4, 2, 2), "y": np.array(["a", "b", "c", "d"])}, "y: classes must be integers from 0"),
         (
             {"x_train": images(9, 2, 2), "y_train": labels(9), "x_test": images(9, 3, 3), "y_test": labels(9)},
             r"the splits' samples differ in shape: {'train': \(1, 2, 2\), 'test': \(1, 3, 3\)}",

@@ -51,7 +51,8 @@ def load(ctx, **options):
 
 
 def everything(split):
-    (images,), targets = split.fetch(torch.arange(len(split)))
+    batch, targets = split.fetch(torch.arange(len(split)))
+    images = batch.first
     return images, targets
 
 
@@ -142,9 +143,9 @@ def test_images_are_decoded_once_and_only_when_fetched(ctx, write, monkeypatch):
     first, _ = data.train.fetch(torch.arange(5))
     again, _ = data.train.fetch(torch.arange(7))
     assert len(decoded) == len(set(decoded)) == 7
-    assert torch.equal(first[0], again[0][:5])
-    first[0].zero_()
-    assert torch.equal(data.train.fetch(torch.arange(5))[0][0], again[0][:5]), "what was kept is not handed out"
+    assert torch.equal(first.first, again.first[:5])
+    first.first.zero_()
+    assert torch.equal(data.train.fetch(torch.arange(5))[0].first, again.first[:5]), "what was kept is not handed out"
 
 
 def test_what_was_kept_is_bounded(ctx, write, monkeypatch):
@@ -291,7 +292,8 @@ def test_cifar_10(ctx, shared):
     data = load(ctx, path=str(shared / "data/cifar10"), validation=5000)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [45_000, 5_000, 10_000]
     assert data.classes == 10
-    (images,), targets = data.test.fetch(torch.arange(300))
+    batch, targets = data.test.fetch(torch.arange(300))
+    images = batch.first
     assert images.shape == (300, 3, 32, 32)
     assert targets.bincount(minlength=10).float().std() < 2
     # The same images as pillow reads them from the rows, and with the rows' labels.
@@ -309,7 +311,8 @@ def test_cifar_10(ctx, shared):
 
 def test_mnist(ctx, shared):
     data = load(ctx, path=str(shared / "data/mnist"))
-    (images,), _ = data.train.fetch(torch.arange(10))
+    batch, _ = data.train.fetch(torch.arange(10))
+    images = batch.first
     assert images.shape == (10, 1, 28, 28)
     assert data.classes == 10
 

@@ -28,7 +28,8 @@ def load(ctx, **options):
 
 
 def everything(split):
-    (tokens,), targets = split.fetch(torch.arange(len(split)))
+    batch, targets = split.fetch(torch.arange(len(split)))
+    tokens = batch.first
     return tokens, targets
 
 
@@ -154,7 +155,7 @@ def test_sst_2(ctx, shared):
     tokens, targets = everything(data.train)
     assert tokens.max() == 7999
     # Every sentence is its row's, word for word: one token to a word, and one word to a token of the vocabulary.
-    rows = pq.read_table(shared / "data/sst2/train.parquet").take(data.train.fetch.order.numpy()).to_pylist()
+    rows = pq.read_table(shared / "data/sst2/train.parquet").take(data.train.read.order.numpy()).to_pylist()
     word_of = {}
     for row, sentence, target in zip(rows, tokens.tolist(), targets.tolist(), strict=True):
         words = row["sentence"].split()
