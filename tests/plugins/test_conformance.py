@@ -13,7 +13,17 @@ from PIL import Image
 
 from autoprune import save_program
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import DataSource, Evaluator, ModelSource, Recovery, Sampler, Scorer, SourceContext, Strategy
+from autoprune.plugin import (
+    DataSource,
+    Evaluator,
+    ModelSource,
+    Recovery,
+    Sampler,
+    Scorer,
+    SourceContext,
+    Strategy,
+    Transform,
+)
 from autoprune.structure import save_pruned
 from autoprune.testing import (
     Bench,
@@ -24,6 +34,7 @@ from autoprune.testing import (
     SamplerConformance,
     ScorerConformance,
     StrategyConformance,
+    TransformConformance,
     toy_data,
     toy_network,
 )
@@ -32,8 +43,13 @@ OPTIONS = {
     ("scorer", "bn-scale"): {"otherwise": {"use": "l1"}},
     ("scorer", "taylor"): {},
     ("strategy", "one-shot"): {"recover": {"use": "bn-recalibration", "samples": 64}},
+    ("strategy", "iterative"): {"rounds": 2, "recover": {"use": "fine-tune", "epochs": 0.5, "batch_size": 16}},
+    ("strategy", "gradual"): {"cuts": 3, "epochs": 0.5, "batch_size": 16},
+    ("strategy", "pre-prune"): {"epochs": 0.5, "batch_size": 16},
+    ("strategy", "sparse-training"): {"epochs": 0.5, "batch_size": 16, "penalty": "group-lasso"},
     ("recovery", "bn-recalibration"): {"samples": 64, "batch_size": 32},
     ("recovery", "fine-tune"): {"epochs": 0.5, "batch_size": 16},
+    ("recovery", "distill"): {"epochs": 0.5, "batch_size": 16},
     ("evaluator", "latency"): {"batch_size": 4, "repeats": 4, "seconds": 0},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
@@ -49,7 +65,7 @@ OPTIONS = {
 """The options that a component needs, or that make it quick."""
 
 HOST = PluginHost()
-OURS = {"scorers", "strategies", "evaluators", "sources", "samplers"}
+OURS = {"scorers", "strategies", "recoveries", "transforms", "evaluators", "sources", "samplers"}
 
 
 def every(contract):
@@ -83,6 +99,12 @@ class TestStrategies(StrategyConformance):
 
 class TestRecoveries(RecoveryConformance):
     @pytest.fixture(**every(Recovery))
+    def component(self, request):
+        return request.param
+
+
+class TestTransforms(TransformConformance):
+    @pytest.fixture(**every(Transform))
     def component(self, request):
         return request.param
 
