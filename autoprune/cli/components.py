@@ -75,6 +75,8 @@ def texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
             better = "higher" if metric["direction"] == "maximize" else "lower"
             metrics.add_row(metric["name"], metric["unit"], better, metric["cost"], metric["description"])
         yield metrics
+    elif document["kind"] == "evaluator":
+        yield "Its metrics hang on its options or on the data."
 
 
 def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -121,6 +121,16 @@ def test_show_gives_the_metrics_of_an_evaluator(autoprune, install) -> None:
     assert "higher" in autoprune("plugins", "show", "garden-ruler").out
 
 
+def test_show_says_why_an_evaluator_has_no_metrics_yet(autoprune, tmp_path) -> None:
+    path = tmp_path / "late.py"
+    path.write_text(
+        "from autoprune.plugin import Evaluator\n\nclass Late(Evaluator):\n    name = 'late'\n"
+        "    def declares(self, data): return ()\n    def evaluate(self, model, ctx): ...\n"
+    )
+    shown = autoprune("plugins", "show", "late", "--plugin", path).out
+    assert "Its metrics hang on its options or on the data." in shown
+
+
 FILE = """
 from pydantic import Field
 from autoprune.plugin import Exporter, Observer, Task, Transform

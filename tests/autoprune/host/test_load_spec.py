@@ -394,12 +394,21 @@ PIECES = st.sampled_from(
 ) | st.text(max_size=3)
 
 
+OPEN = (
+    GOOD.replace("{use: taylor, batches: 4}", "{choose: [{use: l1}, {use: taylor, batches: {low: 1, high: 4}}]}")
+    .replace("samples: 64}}", "samples: {choose: [4, 8]}}}", 1)
+    .replace("evaluators:", "transforms: [{use: low-rank, method: {choose: [svd, asvd]}}]\nevaluators:")
+)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits=st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 30), PIECES), min_size=1, max_size=4))
+@given(
+    text=st.sampled_from([GOOD, OPEN]),
+    edits=st.lists(st.tuples(st.integers(0, len(OPEN)), st.integers(0, 30), PIECES), max_size=4),
+)
 def test_no_edit_of_a_good_spec_raises_anything_but_a_spec_error(
-    tmp_path: Path, edits: list[tuple[int, int, str]]
+    tmp_path: Path, text: str, edits: list[tuple[int, int, str]]
 ) -> None:
-    text = GOOD
     for start, length, piece in edits:
         text = f"{text[:start]}{piece}{text[start + length :]}"
     path = tmp_path / "spec.yaml"
@@ -410,6 +419,7 @@ def test_no_edit_of_a_good_spec_raises_anything_but_a_spec_error(
     except SpecError as error:
         mistakes, told = error.mistakes, str(error)
     assert (spec is None) == bool(mistakes)
+    assert spec is not None or edits
     assert all(mistake.line >= 1 and mistake.column >= 1 for mistake in mistakes)
     assert len(told.splitlines()) == len(mistakes)
     if spec is not None:
