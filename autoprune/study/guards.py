@@ -155,7 +155,7 @@ def _checksums(tensors: Sequence[Tensor]) -> list[int]:
         if tensor.layout is not torch.strided or tensor.is_quantized:
             sums.append(0)
             continue
-        bits = tensor.detach()
+        bits = tensor.detach().resolve_conj()
         bits = (torch.view_as_real(bits) if bits.is_complex() else bits).view(_INTEGERS[bits.real.element_size()])
         sums.append(zlib.crc32(bits.contiguous().numpy().data) if bits.device.type == "cpu" else _weighted(bits))
     there = [value for value in sums if isinstance(value, Tensor)]
