@@ -79,18 +79,20 @@ def right_shares(task: Task, outputs: Any, targets: Any, *, asks: str) -> Tensor
         asks: Name of the component that asks, for the message.
 
     Raises:
-        TrialError: The task knows no right and wrong, or gives another shape.
+        TrialError: The task knows no right and wrong, or gives another shape, or what is no share.
     """
     shares = task.correct(outputs, targets)
     if shares is None:
         raise TrialError(f"{asks}: {task.name} has nothing that is right or wrong; use loss")
+    if bool(((shares < 0) | (shares > 1)).any()):
+        raise TrialError(
+            f"correct of task {task.name} gives {float(shares.max()):g}, which is no share between 0 and 1"
+        )
     return _of_each(task, "correct", shares, outputs)
 
 
 def _of_each(task: Task, what: str, values: Tensor, outputs: Any) -> Tensor:
     # Anything else would be averaged without a word.
     if values.shape != (len(outputs),):
-        raise TrialError(
-            f"{what} of task {task.name} gives {shapes(values)} for {len(outputs)} samples, not one of each"
-        )
+        raise TrialError(f"{what} of task {task.name} gives {shapes(values)} for {len(outputs)} samples, not one each")
     return values

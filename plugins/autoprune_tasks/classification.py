@@ -127,9 +127,11 @@ def _wrong_targets(outputs: Tensor, targets: Any) -> str | None:
 
 
 def _outside(targets: Tensor, classes: int) -> str | None:
+    import torch
+
     if not len(targets):
         return None
-    low, high = (int(end) for end in targets.aminmax())
+    low, high = torch.stack(targets.aminmax()).tolist()  # a GPU is waited for once
     if low >= 0 and high < classes:
         return None
     wrong = low if low < 0 else high
