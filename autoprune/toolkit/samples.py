@@ -85,9 +85,8 @@ def right_shares(task: Task, outputs: Any, targets: Any, *, asks: str) -> Tensor
     if shares is None:
         raise TrialError(f"{asks}: {task.name} has nothing that is right or wrong; use loss")
     if bool(((shares < 0) | (shares > 1)).any()):
-        raise TrialError(
-            f"correct of task {task.name} gives {float(shares.max()):g}, which is no share between 0 and 1"
-        )
+        low, high = float(shares.min()), float(shares.max())
+        raise TrialError(f"correct of task {task.name} gives {low:g} to {high:g}; shares are between 0 and 1")
     return _of_each(task, "correct", shares, outputs)
 
 
