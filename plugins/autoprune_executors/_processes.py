@@ -81,7 +81,7 @@ class Processes:
 
     def _assign(self) -> None:
         for worker in self._workers:
-            if self._jobs and worker.ready and worker.job is None:
+            if self._jobs and worker.idle:
                 worker.begin(self._jobs.popleft())
 
     def _patience(self) -> float | None:
@@ -133,6 +133,11 @@ class _Worker:
             )
         self._reader = threading.Thread(target=self._read, args=(messages,), daemon=True)
         self._reader.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can take a job. One that died meanwhile will say so, and is replaced then."""
+        return self.ready and self.job is None and self._process.poll() is None
 
     def get_ready(self, line: str) -> None:
         """Take the first message: what is wrong, or nothing.
