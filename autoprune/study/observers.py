@@ -76,7 +76,7 @@ class Observers:
                         call.name,
                         call.hook,
                         type(error).__name__,
-                        error,
+                        " ".join(str(error).split()),
                         exc_info=log.isEnabledFor(logging.DEBUG),
                     )
             into = self._folder / re.sub(r"[^\w.-]", "_", call.name)
