@@ -186,8 +186,12 @@ FAILED: dict[str, tuple[Change, str]] = {
         f"strategy meddling: module first is a Gated, not a Linear, {LOST}",
     ),
     "outputs that are NaN": (
-        {"strategy": {"use": "meddling", "fault": "nan"}},
-        "evaluator loss: the model's outputs are NaN",
+        {
+            "strategy": {"use": "meddling", "fault": "nan"},
+            "evaluators": [{"use": "params"}, {"use": "accuracy"}],  # which could count them as wrong
+            "objectives": {"accuracy": "maximize", "params": "minimize"},
+        },
+        "evaluator accuracy: the model's outputs are NaN",
     ),
 }
 """Changes of the spec, and why every pruned model fails."""
