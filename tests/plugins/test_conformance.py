@@ -22,6 +22,7 @@ from autoprune.plugin import (
     Scorer,
     SourceContext,
     Strategy,
+    Task,
     Transform,
 )
 from autoprune.structure import save_pruned
@@ -34,6 +35,7 @@ from autoprune.testing import (
     SamplerConformance,
     ScorerConformance,
     StrategyConformance,
+    TaskConformance,
     TransformConformance,
     toy_data,
     toy_network,
@@ -65,7 +67,7 @@ OPTIONS = {
 """The options that a component needs, or that make it quick."""
 
 HOST = PluginHost()
-OURS = {"scorers", "strategies", "recoveries", "transforms", "evaluators", "sources", "samplers"}
+OURS = {"scorers", "strategies", "recoveries", "transforms", "evaluators", "sources", "samplers", "tasks"}
 
 
 def every(contract):
@@ -107,6 +109,20 @@ class TestTransforms(TransformConformance):
     @pytest.fixture(**every(Transform))
     def component(self, request):
         return request.param
+
+
+class TestTasks(TaskConformance):
+    @pytest.fixture(**every(Task))
+    def component(self, request):
+        return request.param
+
+    @pytest.fixture
+    def outputs(self):
+        return torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+
+    @pytest.fixture
+    def targets(self, component):
+        return torch.arange(20) % 4 if component.name == "classification" else torch.arange(80.0).view(20, 4)
 
 
 class TestEvaluators(EvaluatorConformance):

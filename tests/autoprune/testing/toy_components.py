@@ -18,6 +18,7 @@ from torch import nn
 
 from autoprune.plugin import (
     Cost,
+    Data,
     DataSource,
     Evaluator,
     ExactEvaluator,
@@ -871,6 +872,46 @@ class HandsOutItsMemory(ToySource):
         return replace(data, train=Split(len(data.train), read))
 
 
+def numbers(read_targets):
+    """Inputs by name, and whatever targets are read for indices; no classes."""
+    whole = torch.arange(60.0).view(30, 2)
+
+    def split(first):
+        return Split(10, lambda index: ({"x": whole[first:][index], "mask": index[:, None] < 5}, read_targets(index)))
+
+    return Data(split(0), split(10), split(20))
+
+
+@check(DataSourceConformance)
+class Numbers(ToySource):
+    """Has several inputs and targets by name."""
+
+    name = "numbers"
+
+    def load(self, ctx):
+        return numbers(lambda index: {"y": index.float(), "weight": torch.ones(len(index), 3)})
+
+
+@check(DataSourceConformance, batches_are_well_formed="10 samples were asked for; there is a tensor of shape (1,)")
+class OneForAllSamples(ToySource):
+    """Gives one target for a batch."""
+
+    name = "one-for-all-samples"
+
+    def load(self, ctx):
+        return numbers(lambda index: {"y": index.float(), "weight": torch.ones(1)})
+
+
+@check(DataSourceConformance, samples_are_fetched_by_their_index="is another one when it is fetched again")
+class TargetsByPlace(ToySource):
+    """Gives a sample the target of its place in the batch."""
+
+    name = "targets-by-place"
+
+    def load(self, ctx):
+        return numbers(lambda index: torch.arange(float(len(index))))
+
+
 @check(DataSourceConformance, loads_the_same_again="train differs")
 class SplitsByChance(ToySource):
     """Carves other splits every time."""
@@ -949,6 +990,18 @@ class Headless(ToyModel):
     def load(self, data, ctx):
         network = toy_network()
         network.linear = nn.Identity()
+        return network
+
+
+@check(ModelSourceConformance, the_model_predicts="returns a dict; override the fixture `task`")
+class ReturnsADict(ToyModel):
+    """Has two outputs and says of neither that it counts."""
+
+    name = "returns-a-dict"
+
+    def load(self, data, ctx):
+        network = toy_network()
+        network.register_forward_hook(lambda _, __, output: {"a": output, "b": output})
         return network
 
 

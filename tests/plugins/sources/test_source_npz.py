@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from pydantic import ValidationError
 
 from autoprune import DataError
 from autoprune.plugin import Normalization
+from autoprune.testing import DataSourceConformance
 from autoprune_sources.npz import Npz
 
 RANDOM = np.random.default_rng(0)
@@ -184,3 +187,16 @@ def test_other_files_are_told(ctx):
 def test_bounds_the_wrong_way_round_are_refused_with_the_spec():
     with pytest.raises(ValidationError, match=r"bounds: 1\.0 is not below 0\.0"):
         Npz.model_validate({"path": "data.npz", "bounds": [1, 0]})
+
+
+class TestNumbersToPredict(DataSourceConformance):
+    """The kit on targets that are no classes."""
+
+    @pytest.fixture
+    def component(self):
+        return Npz(path=Path("data.npz"))
+
+    @pytest.fixture
+    def ctx(self, ctx):
+        np.savez(ctx.folder / "data.npz", x=RANDOM.normal(size=(40, 7)), y=RANDOM.normal(size=(40, 2)))
+        return ctx
