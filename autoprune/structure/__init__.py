@@ -2,15 +2,19 @@
 
 from autoprune.structure.discover import discover
 from autoprune.structure.groups.channels import Uncut
+from autoprune.structure.saved.opening import load_pruned
 from autoprune.structure.saved.program import load_program, save_program
-from autoprune.structure.saved.recipe import Recipe, load_pruned, read_recipe, save_pruned
+from autoprune.structure.saved.recipe import CutStep, Recipe, TransformStep, read_recipe
+from autoprune.structure.saved.saving import save_pruned
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.cut import Plan
 
 __all__ = [
+    "CutStep",
     "Plan",
     "Recipe",
     "Structure",
+    "TransformStep",
     "Uncut",
     "discover",
     "load_program",

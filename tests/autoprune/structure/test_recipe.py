@@ -12,7 +12,7 @@ from torch import nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Data, ModelSource, Normalization, SourceContext
-from autoprune.structure import Structure, discover, load_pruned, read_recipe, save_pruned
+from autoprune.structure import CutStep, Structure, discover, load_pruned, read_recipe, save_pruned
 
 from .nets import CASES, discovered, example, perturb
 from .test_parity import candidate
@@ -142,7 +142,9 @@ def test_fifty_rounds_compose_to_one_recipe_without_drift(tmp_path: Path) -> Non
             assert torch.equal(net(x), small(x))
     recipe = read_recipe(tmp_path / "10")
     assert recipe.model == {"use": "toy-net", "case": "vgg"}, "it opens without the forty-nine before it"
-    assert recipe.kept["0.weight"][0] == survivors.tolist()
+    (step,) = recipe.steps
+    assert isinstance(step, CutStep)
+    assert step.kept["0.weight"][0] == survivors.tolist()
     at_once = discover(dense, (x,)).cut(dense, {"0": survivors})
     with torch.no_grad():
         assert torch.equal(net(x), at_once(x))

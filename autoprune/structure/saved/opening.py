@@ -1,0 +1,121 @@
+"""Opening saved models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from autoprune.errors import StructureError
+from autoprune.host.plugins import PluginHost
+from autoprune.plugin import Component, ModelSource, SourceContext, Transform
+from autoprune.structure.saved.plugin_files import host_for
+from autoprune.structure.saved.program import load_program
+from autoprune.structure.saved.recipe import (
+    PROGRAM_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    CutStep,
+    Recipe,
+    TransformStep,
+    read_recipe,
+    saved_tensors,
+)
+from autoprune.structure.surgery.cut import Plan, apply, keep_zero
+
+C = TypeVar("C", bound=Component)
+
+
+def load_pruned(
+    folder: str | Path,
+    *,
+    dense: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+) -> nn.Module:
+    """Open a saved model, in ``eval()``.
+
+    It takes the inputs that the dense model took: normalised, where the spec normalises.
+
+    Args:
+        folder: What a search saved.
+        dense: The dense model, with any weights; left as it was. Left out, the recipe's model source builds it: a
+            ``factory`` imports the module that the recipe names, from the folder that it names. An exported program
+            needs none.
+        device: Where the model goes.
+        trust: Let the Python files run that the folder brings along, where its model source or a transform came from
+            a single-file plugin.
+
+    Raises:
+        StructureError: The folder holds no saved model, ``dense`` is not the model of the recipe, or code would have to
+            run that is not trusted.
+        DataError: The recipe's model source cannot build the dense model.
+    """
+    folder = Path(folder)
+    recipe = read_recipe(folder)
+    if recipe.form == "graph":
+        network: nn.Module = load_program(folder / PROGRAM_FILE)
+    else:
+        network = _of_modules(folder, recipe, dense, trust=trust)
+    for name in recipe.masks:
+        parameter = network.get_parameter(name)
+        keep_zero(parameter, parameter.detach() != 0)
+    return network.eval().to(device)
+
+
+def _of_modules(folder: Path, recipe: Recipe, dense: nn.Module | None, *, trust: bool) -> nn.Module:
+    """The dense model after every step, with the saved weights."""
+    host: PluginHost | None = None
+    if dense is None or any(isinstance(step, TransformStep) for step in recipe.steps):
+        host = host_for(folder, recipe, trust=trust)
+    if dense is None:
+        assert host is not None  # noqa: S101  just made
+        source = _component(ModelSource.model_validate, recipe.model, host, folder)
+        dense = source.build(SourceContext(folder=recipe.folder, cache=folder, seed=recipe.seed))
+    network = dense if recipe.steps and isinstance(recipe.steps[0], CutStep) else apply(dense, Plan({}))
+    for step in recipe.steps:
+        if isinstance(step, CutStep):
+            network = apply(network, step.plan(network))
+        else:
+            assert host is not None  # noqa: S101  there are transforms
+            network = _component(Transform.model_validate, step.transform, host, folder).rebuild(network, step.choice)
+    _fill(network, folder)
+    return network
+
+
+def _component(validate: Callable[..., C], reference: dict[str, object], host: PluginHost, folder: Path) -> C:
+    try:
+        return validate(reference, context=host)
+    except ValidationError as error:
+        raise StructureError(f"{folder / RECIPE_FILE}: {error.errors()[0]['msg']}") from error
+
+
+def _fill(network: nn.Module, folder: Path) -> None:
+    """Copy the saved weights into a network.
+
+    Raises:
+        StructureError: They are not its own, by name, shape and kind of number.
+    """
+    file = folder / WEIGHTS_FILE
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise StructureError(f"{file} cannot be read: {error}") from error
+    own = saved_tensors(network)
+
+    def fits(name: str) -> bool:
+        if name not in own or name not in weights or own[name].shape != weights[name].shape:
+            return False
+        return own[name].is_floating_point() == weights[name].is_floating_point()
+
+    if wrong := [name for name in own.keys() | weights.keys() if not fits(name)]:
+        raise StructureError(f"the model is not the one of {folder}: tensor {min(wrong)!r} does not fit")
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
