@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from autoprune.errors import Mistake, PluginError, SpecError, StructureError, TrialError
-from autoprune.host.binding import Components, bind
+from autoprune.host.binding import bind
+from autoprune.host.components import Components
 from autoprune.host.metrics import check_metrics
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Batch, Choices, Component, Costs, Data, ExactEvaluator, Metric, SourceContext
@@ -76,7 +77,8 @@ class Problem:
     def plugin_files(self) -> tuple[Path, ...]:
         """The single-file plugins that a saved model needs to be opened: those of its transforms and its source."""
         needed = (self.components.model, *(step.variable.component for step in self.space.steps))
-        return tuple(dict.fromkeys(file for each in needed if (file := self.host.provider(type(each)).file) is not None))
+        files = (self.host.provider(type(component)).file for component in needed)
+        return tuple(dict.fromkeys(file for file in files if file is not None))
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -193,17 +193,15 @@ def steps(transforms: Sequence[Variable[Transform]], network: nn.Module) -> tupl
 
 
 def labelled(variables: Sequence[Variable[C]]) -> dict[str, Variable[C]]:
-    """Components by name, or by name and options where a name stands more than once."""
-    names = [variable.component.name for variable in variables]
+    """Components by name, or by name and the options that differ where a name stands more than once."""
+    references = [variable.component.reference() for variable in variables]
 
-    def label(variable: Variable[C]) -> str:
-        component = variable.component
-        options = {key: value for key, value in component.reference().items() if key != "use"}
-        if names.count(component.name) == 1 or not options:
-            return component.name
-        return f"{component.name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+    def label(reference: dict[str, Any]) -> str:
+        alike = [other for other in references if other["use"] == reference["use"]]
+        told = [f"{key}={value}" for key, value in reference.items() if any(o[key] != value for o in alike)]
+        return f"{reference['use']}({', '.join(told)})" if told else str(reference["use"])
 
-    return {label(variable): variable for variable in variables}
+    return {label(reference): variable for reference, variable in zip(references, variables, strict=True)}
 
 
 def _renamed(knob: Knob, name: str) -> Knob:

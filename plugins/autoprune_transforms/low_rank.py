@@ -23,18 +23,17 @@ class LowRank(Transform):
 
     Eckart & Young, "The approximation of one matrix by another of lower rank", Psychometrika 1936; of networks Denton
     et al., "Exploiting Linear Structure Within Convolutional Networks for Efficient Evaluation", arXiv:1404.0736. The
-    search chooses the share of the full rank, min(inputs, outputs), of each layer. A layer stays as it is where two
-    thin ones would not be smaller.
+    search chooses the share of each layer's weights that is left; 1 leaves the layer as it is.
     """
 
     name = "low-rank"
 
     layers: tuple[str, ...] = Field(default=("*",), description="Patterns of the names of linear layers to replace.")
     keep: tuple[str, ...] = Field(default=(), description="Patterns of those that stay as they are all the same.")
-    low: float = Field(default=0.1, gt=0, lt=1, description="Lowest share of the full rank that may be chosen.")
+    low: float = Field(default=0.1, gt=0, lt=1, description="Lowest share of a layer's weights that may be chosen.")
 
     def knobs(self, network: nn.Module) -> Sequence[Knob]:
-        """The share of the full rank of each linear layer that a rank of 1 would make smaller; 1 for as it is."""
+        """The share of the weights that is left of each linear layer that a rank of 1 would make smaller."""
         names = (name for name, layer in _linear(network).items() if _rank(layer.weight.shape, 0.0) is not None)
         return [Range(name, self.low, 1.0, usual=1.0) for name in names if self._named(name)]
 
@@ -72,10 +71,10 @@ class LowRank(Transform):
 
 
 def _rank(shape: Sequence[int], share: float) -> int | None:
-    """Rank that a layer of that shape, (O, I), gets; None where it stays as it is."""
+    """Rank at which a layer of that shape, (O, I), has that share of its weights; None where it stays as it is."""
     outputs, inputs = shape
-    rank = max(1, round(share * min(outputs, inputs)))
-    return rank if rank * (outputs + inputs) < outputs * inputs else None
+    rank = max(1, int(share * outputs * inputs / (outputs + inputs)))
+    return rank if share < 1 and rank * (outputs + inputs) < outputs * inputs else None
 
 
 def _linear(network: nn.Module) -> dict[str, nn.Linear]:

@@ -41,7 +41,8 @@ def load_data() -> Data:
 
 def tensors(split: Split) -> tuple[Tensor, Tensor]:
     """All images of a split, normalised, (N, 3, 32, 32) with the channels last in memory, and their classes (N,)."""
-    (images,), targets = split.fetch(torch.arange(len(split)))
+    inputs, targets = split.fetch(torch.arange(len(split)))
+    images = inputs.first
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last), targets
 

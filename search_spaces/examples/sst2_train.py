@@ -41,7 +41,7 @@ def accuracy(network: nn.Module, split: Split) -> float:
     """Fraction of the split's sentences whose class the network finds."""
     network.eval()
     with torch.inference_mode():
-        right = sum(int((network(*x).argmax(1) == y).sum()) for x, y in split.batches(500))
+        right = sum(int((x.feed(network).argmax(1) == y).sum()) for x, y in split.batches(500))
     return right / len(split)
 
 
@@ -55,7 +55,7 @@ def train(network: nn.Module, data: Data) -> None:
     for epoch in range(1, EPOCHS + 1):
         network.train()
         for inputs, targets in data.train.batches(BATCH_SIZE, generator=generator):
-            loss = cross_entropy(network(*inputs), targets)
+            loss = cross_entropy(inputs.feed(network), targets)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

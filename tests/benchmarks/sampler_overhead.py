@@ -27,6 +27,7 @@ from autoprune.plugin import (
     GroupSummary,
     Measured,
     Metric,
+    Range,
     Sampler,
     SearchedGroup,
     StudyInfo,
@@ -35,7 +36,7 @@ from autoprune.plugin import (
 from autoprune.spec import Spec, Tracking
 from autoprune.study.guide import Guide
 from autoprune.study.jobs import Effect, Probed
-from autoprune.study.space import Proposal, Range
+from autoprune.study.proposal import Proposal
 from autoprune.study.storage import Study
 from autoprune.tracking import autoprune_study_started, autoprune_trial_finished
 
@@ -128,7 +129,7 @@ def _info(spec: Spec, folder: Path, groups: int) -> StudyInfo:
 
 
 def _guide(groups: int) -> Guide:
-    def costs(cut_units: np.ndarray) -> dict[str, np.ndarray]:
+    def costs(cut_units: np.ndarray, choices: object) -> dict[str, np.ndarray]:
         macs = _macs(1 - cut_units / _UNITS)
         return {"params": macs, "macs": macs, "bytes": macs, "nonzero": macs, "macs_ratio": macs / groups}
 
@@ -142,7 +143,7 @@ def _guide(groups: int) -> Guide:
             for i in range(groups)
         ),
         scorers=("l1",),
-        strategies=("one-shot",),
+        knobs=(),
         meetings=tuple((i, i + 1) for i in range(groups - 1)),
         costs=costs,
     )

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import autoprune
 from autoprune.host.binding import bind, load_spec
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Data, EvaluationContext, PruneContext, SplitName
+from autoprune.plugin import Data, EvaluationContext, Pruned, SplitName
 from autoprune.spec import Spec
 from autoprune.structure import discover
 from autoprune.study import Problem, read_study, resolve
@@ -175,22 +175,15 @@ class Bench:
     def tune(self, level: int) -> dict[str, Any]:
         """Fine-tune in bfloat16, which is about twice as fast here; the weights stay in float32."""
         problem = self.problem
-        structure, network = problem.structure, self._load(level, self.step(f"chosen-{level}")["trial"])
-        context = PruneContext(
-            device=problem.device,
-            seed=SEED,
-            data=problem.data,
-            groups=problem.space.cuttable,
-            scores=lambda _: {},
-            select=structure.select,
-            cut=lambda kept: structure.cut(problem.network, kept),
-            predictor=problem.predictor,
+        network = self._load(level, self.step(f"chosen-{level}")["trial"])
+        context = problem.contexts.pruning(
+            problem.predictor, seed=SEED, cache={}, score=lambda _: {}, once=lambda _, make: make()
         )
         network.to(memory_format=torch.channels_last)
         start, cpu = time.perf_counter(), time.process_time()
         # Without its cache: autocast would go on using the weights of the first step.
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-            FineTune(epochs=EPOCHS[level], lr=RATE[level]).recover(network, context)
+            FineTune(epochs=EPOCHS[level], lr=RATE[level]).recover(Pruned(network), context)
         found = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
         inputs, _ = problem.data.validation.fetch(torch.arange(2))
         network.to(memory_format=torch.contiguous_format)
@@ -221,6 +214,7 @@ class Bench:
             device=problem.device,
             seed=SEED,
             data=data,
+            task=problem.components.task,
             split=split,
             dense=problem.predictor(dense or problem.network),
             costs=costs,

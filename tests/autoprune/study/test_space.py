@@ -69,10 +69,8 @@ def test_kept_groups_and_fixed_ones_are_no_parameters(spec, host):
         ),
         host,
     ).space
-    assert space.parameters == (
-        Choice("strategy", ("toy-strategy(noise=0.0, fault=None)", "toy-strategy(noise=0.5, fault=None)")),
-    )
-    proposal = Proposal(number=3, origin="sampler", params={"strategy": "toy-strategy(noise=0.5, fault=None)"})
+    assert space.parameters == (Choice("strategy", ("toy-strategy(noise=0.0)", "toy-strategy(noise=0.5)")),)
+    proposal = Proposal(number=3, origin="sampler", params={"strategy": "toy-strategy(noise=0.5)"})
     candidate = space.candidate(proposal)
     assert (candidate.cut_units, candidate.ratios) == ({"wide": 0, "narrow": 4}, {"wide": 0.0, "narrow": 0.5})
     assert space.strategies[space.strategy(proposal)].component.noise == 0.5
@@ -112,8 +110,8 @@ def test_labels_are_names_unless_a_name_stands_twice(host):
 
     assert list(labelled([Variable(ToyScorer())])) == ["toy-scorer"]
     assert list(labelled([Variable(ToyScorer(power=1)), Variable(ToyScorer(power=3))])) == [
-        "toy-scorer(power=1, fault=None)",
-        "toy-scorer(power=3, fault=None)",
+        "toy-scorer(power=1)",
+        "toy-scorer(power=3)",
     ]
     assert list(labelled([Variable(ToyStrategy())])) == ["toy-strategy"]
 

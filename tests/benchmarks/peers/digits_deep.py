@@ -80,7 +80,8 @@ def digits_deep() -> DeepNet:
 
 def _train(network: DeepNet) -> None:
     split = Digits().load(SourceContext(folder=Path(), cache=cache_folder(), seed=0)).train
-    (images,), targets = split.fetch(torch.arange(len(split)))
+    inputs, targets = split.fetch(torch.arange(len(split)))
+    images = inputs.first
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     steps = _EPOCHS * -(-len(targets) // 32)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.005, total_steps=steps)

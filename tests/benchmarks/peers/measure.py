@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +16,9 @@ from autoprune.plugin import (
     EvaluationContext,
     Evaluator,
     ExactEvaluator,
+    Inputs,
     PruneContext,
+    Pruned,
     Recovery,
     SplitName,
 )
@@ -28,14 +31,14 @@ from .tasks import Setting
 CPU = torch.device("cpu")
 
 
-def counted(network: nn.Module, example: tuple[Tensor, ...]) -> Costs:
+def counted(network: nn.Module, example: Inputs) -> Costs:
     """Size of any network, its multiply-accumulates by PyTorch's own counter over one sample."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the flag's setter speaks of Intel's GPUs
         # Fused kernels are no products to the counter: recurrent layers of oneDNN, attention on the CPU.
         unfused = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
         with unfused[0], unfused[1], torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(*(tensor[:1] for tensor in example))
+            example[:1].feed(network)
     parameters, buffers = list(network.parameters()), list(network.buffers())
     size = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *buffers))
     params = sum(p.numel() for p in parameters)
@@ -55,7 +58,12 @@ class Measure:
 
     def _predictor(self, network: nn.Module) -> Predictor:
         """As our searches lay out images: every method's networks are measured alike."""
-        return Predictor(network, self._setting.data.normalization, channels_last=self._channels_last)
+        return Predictor(
+            network,
+            self._setting.data.normalization,
+            task=self._setting.components.task,
+            channels_last=self._channels_last,
+        )
 
     def recover(self, network: nn.Module, number: int) -> None:
         """What the task's strategy does after a cut.
@@ -64,21 +72,29 @@ class Measure:
             network: Cut; changed in place.
             number: Of the candidate, which seeds the recovery as a trial's number does.
         """
-        recovery: Recovery = self._setting.components.strategies[0].recover  # type: ignore[attr-defined]
+        strategy = self._setting.components.strategies[0].component
+        recoveries: tuple[Recovery, ...] = strategy.recover  # type: ignore[attr-defined]
         seed = derive(self._seed, number)
         context = PruneContext(
             device=CPU,
             seed=seed,
             data=self._setting.data,
+            task=self._setting.components.task,
             cache=self._kept["prune"],
             groups=(),
-            scores=_not_here,
+            dense=self._setting.network,
+            build=_not_here,
+            start=_not_here,
+            score=_not_here,
             select=_not_here,
             cut=_not_here,
+            rows=_not_here,
+            once=_not_here,
             predictor=self._predictor,
         )
         with seeded(seed, CPU):
-            recovery.recover(network.eval(), context)
+            for recovery in recoveries:
+                recovery.recover(Pruned(network.eval()), context)
 
     def __call__(self, network: nn.Module, split: SplitName = "validation") -> dict[str, float]:
         """The task's objectives, measured.
@@ -91,6 +107,7 @@ class Measure:
             device=CPU,
             seed=self._seed,
             data=setting.data,
+            task=setting.components.task,
             cache=self._kept[split],
             split=split,
             dense=self._dense,
@@ -100,7 +117,7 @@ class Measure:
         for evaluator in setting.components.evaluators:
             with seeded(context.seed, CPU):
                 used = _whole(evaluator) if split == "test" else evaluator
-                metrics = checked_metrics(used.evaluate(predictor, context), used)
+                metrics = checked_metrics(used.evaluate(predictor, context), used, setting.data)
             measured |= {name: metric.value for name, metric in metrics.items()}
         return {name: measured[name] for name in setting.task.objectives}
 
@@ -110,6 +127,6 @@ def _whole(evaluator: Evaluator) -> Evaluator:
     return evaluator.final() if cheap else evaluator
 
 
-def _not_here(*_: object) -> dict[str, Tensor]:
+def _not_here(*_: object) -> Any:
     """For what only the engine's own strategies ask."""
     raise NotImplementedError

@@ -44,10 +44,12 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> s
             try:
                 with quiet():
                     pruned, _ = mtp.prune(
-                        Predictor(copy.deepcopy(setting.network), setting.data.normalization),
+                        Predictor(
+                            copy.deepcopy(setting.network), setting.data.normalization, task=setting.components.task
+                        ),
                         mode=mode,
                         constraints={"flops": f"{100 * share:.1f}%"},
-                        dummy_input=inputs,
+                        dummy_input=inputs.args,
                         config={
                             "data_loader": _batches(setting),
                             "collect_func": lambda batch: batch,
@@ -84,7 +86,8 @@ def _score(setting: Setting) -> Any:
 
     def score(model: nn.Module) -> float:
         context = EvaluationContext(
-            device=CPU, seed=0, data=setting.data, cache=cache, split="validation", dense=model,
+            device=CPU, seed=0, data=setting.data, task=setting.components.task, cache=cache, split="validation",
+            dense=model,
             costs=None, dense_costs=None,  # type: ignore[arg-type]  accuracy asks for none
         )  # fmt: skip
         value = evaluator.evaluate(model.eval(), context)["accuracy"]
@@ -96,4 +99,4 @@ def _score(setting: Setting) -> Any:
 def _batches(setting: Setting) -> list[tuple[Tensor, ...]]:
     samples, size = _CALIBRATED
     order = torch.Generator().manual_seed(0)
-    return [inputs for inputs, _ in setting.data.train.batches(size, samples=samples, generator=order)]
+    return [inputs.args for inputs, _ in setting.data.train.batches(size, samples=samples, generator=order)]

@@ -56,7 +56,7 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> s
             setter(lambda *_, **__: None)
         for setter in (task.set_optimizer_function, task.set_scheduler_function):
             setter(lambda *_: None)
-        inputs, targets = setting.example[0], torch.zeros(len(setting.example[0]), dtype=torch.int64)
+        inputs, targets = setting.example.first, torch.zeros(len(setting.example), dtype=torch.int64)
         with quiet():
             task.run_optimization(setting.network, trainloader=[(inputs, targets)])
     return "one global sparsity; the filters that it zeroes are cut by our engine; without training and quantisation"

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autoprune.plugin import Inputs
+
 from .measure import Measure
 from .record import Recorder
 from .tasks import Setting
@@ -40,7 +42,7 @@ class Cutter:
     """Torch-Pruning, on what it can cut of a model."""
 
     network: nn.Module
-    example: tuple[Tensor, ...]
+    example: Inputs
     groups: tuple[tuple[tuple[str, ...], float], ...]
     """Layers that lose outputs together, and the largest ratio that works."""
     ignored: tuple[str, ...]
@@ -49,7 +51,7 @@ class Cutter:
     """Why, for the groups that it cannot cut, by their first layer."""
 
     @classmethod
-    def find(cls, network: nn.Module, example: tuple[Tensor, ...]) -> Cutter:
+    def find(cls, network: nn.Module, example: Inputs) -> Cutter:
         """Try every group, alone and together with those that worked before it.
 
         Raises:
@@ -122,7 +124,7 @@ class Cutter:
             warnings.simplefilter("ignore")
             pruner = tp.pruner.BasePruner(
                 network,
-                self.example if len(self.example) > 1 else self.example[0],
+                self.example.args if len(self.example.args) > 1 else self.example.first,
                 importance=_mean_magnitude,
                 pruning_ratio=ratio,
                 pruning_ratio_dict={modules[name]: own_ratio for name, own_ratio in own.items()},
@@ -168,7 +170,7 @@ class Cutter:
                         getattr(modules[names[module]], tensor).data[indices] = 0
             group.prune()
         with torch.no_grad():
-            expected, found = silenced(*self.example), network.eval()(*self.example)
+            expected, found = self.example.feed(silenced), self.example.feed(network.eval())
         off = float((expected - found).abs().max() / expected.abs().max().clamp_min(1.0))
         return f"it runs, but wrongly: not the model without those channels, off by {off:.2g}" if off > 1e-3 else None
 
@@ -176,12 +178,12 @@ class Cutter:
         """What goes wrong when all groups are cut; None if nothing does."""
         dense = sum(parameter.numel() for parameter in self.network.parameters())
         with torch.no_grad():
-            expected = self.network(*self.example).shape
+            expected = self.example.feed(self.network).shape
         for part in _PARTS:
             try:
                 small = self.cut([part * high for _, high in self.groups])
                 with torch.no_grad():
-                    shape = small(*self.example).shape
+                    shape = self.example.feed(small).shape
             except Exception as error:  # noqa: BLE001  whatever it is, it is the reason
                 return _reason(error)
             if shape != expected:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from autoprune import hookimpl, load_spec, spec_from_mapping
 from autoprune.host.binding import Components, bind
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Component, Data, DataSource, ModelSource, SourceContext, Split, SplitName
+from autoprune.plugin import Component, Data, DataSource, Inputs, ModelSource, SourceContext, Split, SplitName
 from autoprune.spec import Spec
 from autoprune.spec.model import Direction
 from autoprune.study.predictor import Predictor
@@ -138,7 +138,7 @@ class Setting:
     """The dense network, in ``eval()``; never changed."""
     data: Data
     """With at most `TEST_SAMPLES` test samples."""
-    example: tuple[Tensor, ...]
+    example: Inputs
     """A few inputs, as the bare network takes them: normalised."""
 
 
@@ -233,7 +233,7 @@ def _decoded(source: DataSource, context: SourceContext, cache: Path) -> Data:
         for name in names:
             split = data.split(name)
             inputs, targets = split.fetch(torch.arange(len(split)))
-            for place, tensor in enumerate((*inputs, targets)):
+            for place, tensor in enumerate((*inputs.tensors, targets)):
                 stored[f"{name}.{place}"] = _compact(tensor)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from autoprune.plugin import Inputs
 from autoprune.structure import discover
 from autoprune.study.predictor import Predictor
 
@@ -103,12 +104,12 @@ def test_images_count_for_every_method_alike(digits):
         measure(digits.network)
         recorder.add(measure(digits.network))
         recorder.add(None, reason="nothing was evaluated for this one")
-        Predictor(digits.network)(*digits.example)
+        digits.example.feed(Predictor(digits.network))
         recorder.add({"accuracy": 0.5, "macs_ratio": 0.5})
-    Predictor(digits.network)(*digits.example)
+    digits.example.feed(Predictor(digits.network))
     recalibration, validation = 512, len(digits.data.validation)
     first = recalibration + 2 * validation
-    assert [p["images"] for p in recorder.points] == [first, first, first + len(digits.example[0])]
+    assert [p["images"] for p in recorder.points] == [first, first, first + len(digits.example)]
     assert [p["evaluated"] for p in recorder.points] == [True, False, True]
 
 
@@ -130,16 +131,16 @@ def test_counted_macs_are_the_exact_ones(place):
     network.eval()
     structure = discover(network, (example,))
     assert len(structure.groups) >= (50 if isinstance(network, DeepNet) else 3)
-    assert counted(network, (example,)).macs == structure.costs().macs
+    assert counted(network, Inputs.of(example)).macs == structure.costs().macs
     generator = torch.Generator().manual_seed(place)
     kept = {
         g.name: torch.randperm(g.units, generator=generator)[: max(1, g.units // 2)].sort().values
         for g in structure.groups
     }
-    small = counted(structure.cut(network, kept), (example,))
+    small = counted(structure.cut(network, kept), Inputs.of(example))
     exact = structure.costs({g.name: g.units - len(kept[g.name]) for g in structure.groups})
     assert (small.macs, small.params) == (exact.macs, exact.params)
-    assert small.macs < counted(network, (example,)).macs
+    assert small.macs < counted(network, Inputs.of(example)).macs
 
 
 def test_a_networks_measures_are_those_of_its_trial(digits, tmp_path):
@@ -217,5 +218,5 @@ class TestTorchPruning:
         from .methods_torch_pruning import Cutter
 
         lstm = of_the_examples("sst2_models").lstm_classifier(vocabulary=100, width=16, units=12, hidden=16).eval()
-        cutter = Cutter.find(lstm, (torch.randint(2, 100, (2, 12)),))
+        cutter = Cutter.find(lstm, Inputs.of(torch.randint(2, 100, (2, 12))))
         assert "cannot cut lstm" in cutter.note()
