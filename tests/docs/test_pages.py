@@ -173,6 +173,7 @@ def parse(arguments: list[str], *, where: str) -> None:
         command, arguments = command.commands[rest[0]], rest[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PYTHON, ids=named)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the page's order, in one namespace, beside the page's files."""
@@ -205,6 +206,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Counter[tuple[str, str]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", KITS, ids=named)
 def test_examples_pass_their_kits(page: Path, kits: Counter[tuple[str, str]]) -> None:
     assert kits[page.stem, "failed"] == 0
@@ -231,6 +233,7 @@ def test_each_plugin_page_has_one_plugin(page: Path, tmp_path: Path) -> None:
     assert any(f"use: {component.name}" in text for text in named_by)
 
 
+@pytest.mark.slow
 def test_examples_work_together(tmp_path: Path) -> None:
     """One search with the plugins of all pages: what no kit tells of executors, exporters and observers."""
     pages = [DOCS / "plugins" / f"{kind.contract.kind}.md" for kind in KINDS]

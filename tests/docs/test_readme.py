@@ -81,11 +81,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_run(workplace: Path) -> None:
     done = run("-m", "autoprune.cli", "report", "runs/digits-1", "--json", folder=workplace)
     assert sum(json.loads(done.stdout)["trials"].values()) == 10
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(workplace: Path) -> None:
     spec = workplace / "spec.yaml"
     spec.write_text(spec.read_text(encoding="utf-8").replace("trials: 24", "trials: 4"), encoding="utf-8")
@@ -93,6 +95,7 @@ def test_the_notebook_runs(workplace: Path) -> None:
     assert "robust_accuracy" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_plugin_works(tmp_path: Path) -> None:
     site, project = tmp_path / "site", tomllib.loads(block("toml", holding="autoprune-farthest"))
     info = site / "autoprune_farthest-0.1.0.dist-info"
