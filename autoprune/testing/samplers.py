@@ -12,19 +12,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
+from autoprune.plugin import Choice, Choices, Cost, Knob, Measured, Metric, Range, Sampler, SearchedGroup, TrialResult
 from autoprune.spec import Search, Spec
 from autoprune.study.guide import Guide
 from autoprune.study.jobs import Cut, Effect, Probed
-from autoprune.study.space import Choice, Params, Proposal, Range
+from autoprune.study.proposal import Params, Proposal
 from autoprune.study.storage import Study
 from autoprune.testing.components import ComponentConformance
 
 if TYPE_CHECKING:
     from autoprune.plugin.results import TrialState
 
-_STRATEGIES = ("one-shot", "iterative")
-_PARAMETERS = (Range("ratio.stem", 0.0, 0.8), Range("ratio.top", 0.1, 0.5), Choice("strategy", _STRATEGIES))
+_RATIOS = (Range("ratio.stem", 0.0, 0.8), Range("ratio.top", 0.1, 0.5))
+_RANK = Range("low-rank.top", 0.25, 1.0, usual=1.0)
+_KNOBS: tuple[Knob, ...] = (
+    Choice("strategy", ("one-shot", "iterative")),
+    Range("strategy.recover.lr", 1e-4, 1e-1, log=True),
+    Range("strategy.recover.epochs", 1, 8, whole=True),
+    _RANK,
+)
 _GROUPS = tuple(
     SearchedGroup(
         name=p.name.removeprefix("ratio."),
@@ -36,8 +42,7 @@ _GROUPS = tuple(
         low=p.low,
         high=p.high,
     )
-    for p, units in zip(_PARAMETERS, (40, 60), strict=False)
-    if isinstance(p, Range)
+    for p, units in zip(_RATIOS, (40, 60), strict=True)
 )
 _TIME = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -52,15 +57,16 @@ class SamplerConformance(ComponentConformance):
     """Trials of a study; more than the algorithm begins with at random."""
 
     def test_proposes_within_the_bounds(self, component: Sampler, tmp_path: Path) -> None:
-        """Ratios stay between their bounds, and choices are among the options."""
+        """Ratios and numbers stay between their bounds, whole ones are whole, and choices are among the options."""
         for params in self._search(component, tmp_path):
-            for parameter in _PARAMETERS:
-                value = params[parameter.name]
-                if isinstance(parameter, Range):
+            for knob in (*_RATIOS, *_KNOBS):
+                value = params[knob.name]
+                if isinstance(knob, Range):
                     assert isinstance(value, float)
-                    assert parameter.low <= value <= parameter.high, f"{parameter.name} is {value}"
+                    assert knob.low <= value <= knob.high, f"{knob.name} is {value}"
+                    assert not knob.whole or value.is_integer(), f"{knob.name} is {value}"
                 else:
-                    assert value in parameter.options
+                    assert value in knob.options, f"{knob.name} is {value}"
 
     def test_proposals_hang_on_the_seed_alone(self, component: Sampler, tmp_path: Path) -> None:
         """The same seed gives the same proposals, and another one gives others."""
@@ -118,7 +124,7 @@ class SamplerConformance(ComponentConformance):
         study = Study(spec.name, spec=spec, guide=_guide(names), sampler=component, journal=journal, new=new)
         asked = []
         try:
-            study.enqueue([("dense", {"ratio.stem": 0.0, "ratio.top": 0.1, "strategy": "one-shot"})])
+            study.enqueue([("dense", {"ratio.stem": 0.0, "ratio.top": 0.1, **_chosen({})})])
             for _ in range(trials or self.trials):
                 # Some is measured before each candidate, as in a search.
                 for cut in study.rankings.next(3) if study.begun else ():
@@ -132,22 +138,29 @@ class SamplerConformance(ComponentConformance):
 
 
 def _guide(names: Sequence[str]) -> Guide:
-    """A model of two layers, the second of which reads the first."""
+    """A model of two layers, the second of which reads the first and may get a lower rank."""
 
-    def costs(cut_units: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    def costs(cut_units: NDArray[np.int64], choices: Sequence[Choices] | None) -> dict[str, NDArray[np.float64]]:
         stem, top = (group.units - cut_units[:, column] for column, group in enumerate(_GROUPS))
-        total = (27.0 * stem + stem * top).astype(float)
+        rank = np.array([float(_chosen(each)[_RANK.name]) for each in choices or [{}] * len(cut_units)])
+        total = 27.0 * stem + np.minimum(stem * top, rank * np.minimum(stem, top) * (stem + top))
         return {"params": total, "macs": 100 * total, "bytes": 4 * total, "nonzero": total}
 
     return Guide(
-        parameters=_PARAMETERS,
+        parameters=(*_RATIOS, *_KNOBS),
         metrics={n: Metric(n, "", "minimize" if i % 2 else "maximize", Cost.FORWARD) for i, n in enumerate(names)},
         groups=_GROUPS,
         scorers=("l1", "taylor"),
-        strategies=_STRATEGIES,
+        knobs=_KNOBS,
         meetings=((0, 1),),
         costs=costs,
+        priced=frozenset({_RANK.name}),
     )
+
+
+def _chosen(params: Choices) -> Params:
+    """The knobs besides the ratios: as given, or as they usually are."""
+    return {knob.name: params.get(knob.name, knob.default) for knob in _KNOBS}
 
 
 def _effect(cut: Cut) -> Effect:
@@ -159,7 +172,7 @@ def _effect(cut: Cut) -> Effect:
 
 def _result(proposal: Proposal, names: list[str]) -> TrialResult:
     """A made-up result: the more goes, the better is every other metric, and the worse are the rest."""
-    ratios = {name: value for name, value in proposal.params.items() if isinstance(value, float)}
+    ratios = {ratio.name: float(proposal.params[ratio.name]) for ratio in _RATIOS}
     gone = sum(ratios.values()) / len(ratios)
     metrics = {name: Measured(value=(gone if n % 2 else 1 - gone) + 0.01 * n) for n, name in enumerate(names)}
     states: dict[int, TrialState] = {3: "failed", 4: "rejected"}
@@ -172,6 +185,7 @@ def _result(proposal: Proposal, names: list[str]) -> TrialResult:
         achieved={name.removeprefix("ratio."): ratio for name, ratio in ratios.items()},
         scorers=dict.fromkeys((group.name for group in _GROUPS), "l1"),
         strategy=str(proposal.params["strategy"]),
+        knobs=_chosen(proposal.params),
         metrics=metrics if state == "complete" else {},
         violations={"metric0": 0.2 - metrics["metric0"].value} if state != "failed" else {},
         reason=None if state == "complete" else "made up",

@@ -35,7 +35,7 @@ class Profile:
         }
         grid = np.linspace(0.0, 1.0, 21)
         roots = [_interpolated(grid, *curve) for curve in curves.values()]
-        usual = (grid, np.median(roots, axis=0) if roots else grid)
+        usual = self._usual = (grid, np.median(roots, axis=0) if roots else grid)
         self._table = np.zeros((len(groups), max(g.most for g in groups) + 1))
         for row, group in enumerate(groups):
             shares = np.arange(group.most + 1) / group.units
@@ -53,6 +53,11 @@ class Profile:
             cut_units: Units that go (N, G).
         """
         damage: Floats = self._table[np.arange(len(self._table)), cut_units]
+        return damage
+
+    def usual(self, shares: Floats) -> Floats:
+        """Damage by the median group, if such shares of it went, of any shape."""
+        damage: Floats = _interpolated(shares, *self._usual) ** 2
         return damage
 
 

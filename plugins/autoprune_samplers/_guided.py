@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from autoprune.plugin import SamplerContext
+from autoprune.plugin import Choice, Knob, SamplerContext
 from autoprune_samplers._proposer import Pieces, Proposer
 
 
@@ -25,12 +25,11 @@ class Guided(optuna.samplers.BaseSampler):
         study: optuna.Study,  # noqa: ARG002 - Optuna's signature
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """Every ratio and every choice."""
+        """Every ratio and every knob."""
         space: dict[str, BaseDistribution] = {
             g.parameter: FloatDistribution(g.low, g.high) for g in self._ctx.groups if g.parameter is not None
         }
-        labels = self._ctx.strategies
-        return space | ({"strategy": CategoricalDistribution(labels)} if len(labels) > 1 else {})
+        return space | {knob.name: _distribution(knob) for knob in self._ctx.knobs}
 
     def sample_relative(
         self,
@@ -48,3 +47,11 @@ class Guided(optuna.samplers.BaseSampler):
     ) -> Any:
         """At random."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    if isinstance(knob, Choice):
+        return CategoricalDistribution(knob.options)
+    if knob.whole:
+        return IntDistribution(int(knob.low), int(knob.high), log=knob.log)
+    return FloatDistribution(knob.low, knob.high, log=knob.log)

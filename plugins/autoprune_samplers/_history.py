@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.plugin import Cost, SamplerContext, TrialResult, dominates, losses
-from autoprune_samplers._surrogate import MOST_FITTED
+from autoprune_samplers._levels import Levels
+from autoprune_samplers._process import MOST_FITTED
 
 Ints = NDArray[np.int64]
 
@@ -24,7 +25,7 @@ class History:
             ctx: The sampler's, of any draw.
         """
         self._groups = ctx.groups
-        self._strategies = ctx.strategies
+        self._levels = Levels(ctx.knobs, ctx.priced)
         self._uncertain = {name for name, metric in ctx.metrics.items() if metric.cost is not Cost.EXACT}
         self._objectives = ctx.objectives
         self._trials: dict[int, TrialResult] = {}
@@ -35,7 +36,9 @@ class History:
         self.tried: set[bytes] = set()
         """Rows of all that was tried, failures included: those would fail again."""
         self.rows: dict[int, Ints] = {}
-        """By number: the units that went per group, and the strategy."""
+        """By number: the units that went per group, and a level per knob."""
+        self.proposed = 0
+        """How many trials a sampler proposed."""
         self.dense: TrialResult | None = None
         """The dense model's trial, if it was measured."""
 
@@ -52,6 +55,7 @@ class History:
             if trial.number not in self._trials:
                 left -= 1
                 self._trials[trial.number] = trial
+                self.proposed += trial.origin == "sampler"
                 row = self.rows[trial.number] = self._row(trial)
                 self.tried.add(row.tobytes())
                 # A candidate that was given up half-way tells something, too.
@@ -79,5 +83,4 @@ class History:
 
     def _row(self, trial: TrialResult) -> Ints:
         cuts = [round(trial.achieved.get(g.name, 0.0) * g.units) for g in self._groups]
-        known = trial.strategy in self._strategies
-        return np.array([*cuts, self._strategies.index(trial.strategy) if known else 0], dtype=np.int64)
+        return np.array([*cuts, *self._levels.row(trial.knobs)], dtype=np.int64)

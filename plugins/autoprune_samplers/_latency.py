@@ -13,17 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprune.plugin import SearchedGroup
+from autoprune.plugin import Choices, SearchedGroup
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Costs = Callable[[Ints], Mapping[str, Floats]]
+Costs = Callable[[Ints, Sequence[Choices] | None], Mapping[str, Floats]]
 
 BLOCKS = (1, 8, 16)
 """Channels that are computed together."""
 
 
-def padded_macs(costs: Costs, groups: Sequence[SearchedGroup], cut_units: Ints) -> Floats:
+def padded_macs(
+    costs: Costs, groups: Sequence[SearchedGroup], cut_units: Ints, choices: Sequence[Choices] | None = None
+) -> Floats:
     """Multiply-accumulates, of the dense model's, with what stays rounded up to each block, (N, 3).
 
     Groups of few units, such as heads, have many channels to a unit and are counted as they are.
@@ -32,13 +34,14 @@ def padded_macs(costs: Costs, groups: Sequence[SearchedGroup], cut_units: Ints) 
         costs: The exact arithmetic.
         groups: All groups.
         cut_units: Units that go (N, G).
+        choices: The knobs of each candidate; the usual ones if None.
     """
     units = np.array([g.units for g in groups])
-    whole = float(costs(np.zeros((1, len(groups)), dtype=np.int64))["macs"][0])
+    whole = float(costs(np.zeros((1, len(groups)), dtype=np.int64), None)["macs"][0])
     columns = []
     for block in BLOCKS:
         kept = np.minimum(-(-(units - cut_units) // block) * block, units)
-        columns.append(costs(np.where(units >= BLOCKS[-1], units - kept, cut_units))["macs"] / whole)
+        columns.append(costs(np.where(units >= BLOCKS[-1], units - kept, cut_units), choices)["macs"] / whole)
     return np.stack(columns, axis=1)
 
 

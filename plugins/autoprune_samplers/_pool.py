@@ -1,6 +1,6 @@
 """Candidates to choose from: allocations along the whole front, and moves around what is on it.
 
-Shapes use: N candidates, G groups. A candidate is a row of units that go per group.
+Shapes use: N candidates, G groups, K knobs. A candidate is a row of units that go per group, and a level per knob.
 """
 
 from __future__ import annotations
@@ -54,12 +54,13 @@ def moves(around: Ints, groups: Sequence[SearchedGroup], count: int, rng: np.ran
     """Small changes: some units of one group, from one group to another or to two others, or a neighbour's cuts.
 
     Args:
-        around: Candidates to start from, in the order of their cost (N, G).
+        around: Candidates to start from, in the order of their cost (N, G + K); their knobs' levels stay, or are mixed
+            with a neighbour's, too.
         groups: Give the bounds.
         count: Number of moves.
         rng: Draws them.
     """
-    free = np.array([index for index, g in enumerate(groups) if g.fewest < g.most])
+    free = np.array([index for index, g in enumerate(groups) if g.fewest < g.most], dtype=np.int64)
     units, steps, fewest, most = (
         np.array([getattr(g, name) for g in groups]) for name in ("units", "step", "fewest", "most")
     )
@@ -80,8 +81,8 @@ def moves(around: Ints, groups: Sequence[SearchedGroup], count: int, rng: np.ran
         neighbours = around[np.where(before, origins - 1, np.minimum(origins + 1, len(around) - 1))]
         mixed = np.where(rng.random(made.shape) < 0.5, around[origins], neighbours)
         made[mixing] = mixed[mixing]
-    clipped: Ints = np.clip(made, fewest, most)
-    return clipped
+    made[:, : len(groups)] = np.clip(made[:, : len(groups)], fewest, most)
+    return made
 
 
 def scattered(groups: Sequence[SearchedGroup], count: int, rng: np.random.Generator) -> Ints:

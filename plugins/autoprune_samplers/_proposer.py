@@ -1,6 +1,6 @@
 """Chooses the next candidate: predicts what it will measure, and takes the one that adds most to the front.
 
-Shapes use: N candidates, G groups, M objectives, D draws.
+Shapes use: N candidates, G groups, K knobs, M objectives, D draws.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from autoprune_samplers._damage import Profile
 from autoprune_samplers._history import History
 from autoprune_samplers._improvement import directions, expected_improvement, reach
 from autoprune_samplers._latency import aligned, padded_macs
+from autoprune_samplers._levels import Levels
 from autoprune_samplers._pool import allocations, levels, moves, scattered
 from autoprune_samplers._prediction import LATENCY, Prediction
 
@@ -32,6 +33,8 @@ _MOVES = 200
 _ROUNDS = 3
 """How often moves are made anew around the most promising of the pool."""
 _BEST = 30
+_KNOB_MOVED, _KNOBS_BORROWED = 0.4, 0.2
+"""Shares of moves in which one knob is moved, and in which all are taken from another candidate."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,23 @@ class Proposer:
         self._number = number
         self._pieces = pieces
         self._rng = np.random.default_rng(ctx.seed)
+        self._levels = ctx.memo("levels", lambda: Levels(ctx.knobs, ctx.priced))
+        self._proposed = 0
+        """How many trials were proposed before."""
 
     def propose(self) -> dict[str, float | str] | None:
         """Parameters of the next candidate; None as long as too little is known to choose by."""
         history = self._ctx.memo("history", lambda: History(self._ctx))
         history.learn(self._ctx.history())
         measured = self._ctx.sensitivity()
-        if history.dense is None or not measured:
+        if history.dense is None or (not measured and any(g.parameter for g in self._ctx.groups)):
             return None
         profile = self._latest("profile", tuple(measured.items()), lambda: Profile(self._ctx.groups, measured))
         telling, pending = history.telling(), self._pending()
         known = np.stack([history.rows[trial.number] for trial in telling])
-        model = Prediction(self._ctx, profile, known, telling, history.dense)
+        model = Prediction(self._ctx, self._levels, profile, known, telling, history.dense)
         tried = history.tried.union(row.tobytes() for row in pending)
+        self._proposed = history.proposed + len(pending)
         chosen = self._chosen(model, profile, known[model.front], pending, tried)
         return None if chosen is None else self._parameters(chosen)
 
@@ -71,13 +78,13 @@ class Proposer:
         self, model: Prediction, profile: Profile, front: Ints, pending: Ints, tried: set[bytes]
     ) -> Ints | None:
         ctx, groups = self._ctx, self._ctx.groups
-        parts = [self._with_strategies(scattered(groups, 20, self._rng))]
+        parts = [self._with_knobs(scattered(groups, 20, self._rng), front)]
         if self._pieces.allocation:
             allocate = partial(self._allocations, profile, model.cost_names)
-            parts.append(self._with_strategies(self._latest("allocations", profile, allocate)))
+            parts.append(self._with_knobs(self._latest("allocations", profile, allocate), front))
         if self._pieces.moves:
             parts.append(self._moved(front))
-        pool = _untried(np.concatenate(parts), tried)
+        pool = self._untried(np.concatenate(parts), tried)
         if not self._pieces.surrogate:
             drawn: Ints | None = pool[int(self._rng.integers(len(pool)))] if len(pool) else None
             return drawn
@@ -95,7 +102,7 @@ class Proposer:
                 most: Ints = pool[int(gains.argmax())]
                 return most
             best = pool[np.argsort(-gains, kind="stable")[:_BEST]]
-            pool = _untried(np.concatenate([best, self._moved(best)]), tried)
+            pool = self._untried(np.concatenate([best, self._moved(best)]), tried)
         return None
 
     def _latest(self, name: str, key: Hashable, compute: Callable[[], T]) -> T:
@@ -107,13 +114,14 @@ class Proposer:
         return kept[key]
 
     def _moved(self, around: Ints) -> Ints:
-        """Moves of groups; now and then another strategy is chosen."""
-        start = self._rng.integers(len(around), size=_MOVES)
-        made = np.concatenate(
-            [moves(around[:, :-1], self._ctx.groups, _MOVES, self._rng), around[start][:, -1:]], axis=1
-        )
-        other = self._rng.random(len(made)) < 0.2
-        made[other, -1] = self._rng.integers(len(self._ctx.strategies), size=int(other.sum()))
+        """Moves of groups; now and then a knob is moved, too, or all of them are another candidate's."""
+        others = around[self._rng.integers(len(around), size=_MOVES)]
+        made = moves(around, self._ctx.groups, _MOVES, self._rng)
+        kinds = self._rng.random(len(made))
+        knobs = slice(len(self._ctx.groups), None)
+        moved, borrowed = kinds < _KNOB_MOVED, kinds > 1 - _KNOBS_BORROWED
+        made[moved, knobs] = self._levels.moved(made[moved, knobs], self._rng)
+        made[borrowed, knobs] = others[borrowed, knobs]
         return made
 
     def _allocations(self, profile: Profile, names: Sequence[str]) -> Ints:
@@ -132,15 +140,20 @@ class Proposer:
             if name == LATENCY:
                 mean: Floats = padded_macs(self._ctx.costs, self._ctx.groups, cut_units).mean(axis=1)
                 return mean
-            values = self._ctx.costs(np.concatenate([np.zeros((1, cut_units.shape[1]), dtype=np.int64), cut_units]))
+            whole = np.zeros((1, cut_units.shape[1]), dtype=np.int64)
+            values = self._ctx.costs(np.concatenate([whole, cut_units]), None)
             scaled: Floats = values[name][1:] / (abs(values[name][0]) or 1.0)
             return -scaled if self._ctx.objectives.get(name) == "maximize" else scaled
 
         return factors(share, cuts, self._ctx.meetings)
 
-    def _with_strategies(self, cuts: Ints) -> Ints:
-        drawn = self._rng.integers(len(self._ctx.strategies), size=(len(cuts), 1))
-        return np.concatenate([cuts, drawn], axis=1)
+    def _with_knobs(self, cuts: Ints, front: Ints) -> Ints:
+        """Each of these cuts (N, G) twice, with knobs at random and with those of one on the front."""
+        if not self._ctx.knobs:
+            return cuts
+        drawn = self._levels.scattered(len(cuts), self._rng)
+        best = front[self._rng.integers(len(front), size=len(cuts)), len(self._ctx.groups) :]
+        return np.concatenate([np.tile(cuts, (2, 1)), np.concatenate([drawn, best])], axis=1)
 
     def _pending(self) -> Ints:
         """Rows of the other trials that are running."""
@@ -153,18 +166,26 @@ class Proposer:
                 ratio = float(params.get(group.parameter or "", group.fewest / group.units))
                 units = round(ratio * group.units / group.step) * group.step
                 cuts.append(min(max(units, group.fewest), group.most))
-            chosen = self._ctx.strategies.index(str(params["strategy"])) if "strategy" in params else 0
-            rows.append([*cuts, chosen])
-        return np.array(rows, dtype=np.int64).reshape(-1, len(self._ctx.groups) + 1)
+            rows.append([*cuts, *self._levels.row(params)])
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self._ctx.groups) + len(self._ctx.knobs))
 
     def _parameters(self, row: Ints) -> dict[str, float | str]:
         params: dict[str, float | str] = {}
         for group, units in zip(self._ctx.groups, row, strict=False):
             if group.parameter is not None:
                 params[group.parameter] = min(max(float(units) / group.units, group.low), group.high)
-        if len(self._ctx.strategies) > 1:
-            params["strategy"] = self._ctx.strategies[row[-1]]
-        return params
+        return params | self._levels.values(row[len(self._ctx.groups) :])
+
+    def _untried(self, pool: Ints, tried: set[bytes]) -> Ints:
+        """Of a pool (N, G + K) what is new, and not the dense model; in the opening, with its knobs."""
+        groups = len(self._ctx.groups)
+        if self._proposed < self._levels.opening:
+            pool[:, groups:] = self._levels.opened(pool[:, groups:], self._proposed)
+        pool = np.unique(pool, axis=0)
+        new = np.array([row.tobytes() not in tried for row in pool], dtype=bool)
+        changed = pool[:, :groups].any(axis=1) | self._levels.changes(pool[:, groups:])
+        left: Ints = pool[changed & new]
+        return left
 
 
 def _mixed(tables: Sequence[Factors], weights: Floats) -> Factors:
@@ -173,10 +194,3 @@ def _mixed(tables: Sequence[Factors], weights: Floats) -> Factors:
         for groups, values in table.items():
             mixed[groups] = mixed[groups] + weight * values if groups in mixed else weight * values
     return mixed
-
-
-def _untried(pool: Ints, tried: set[bytes]) -> Ints:
-    pool = np.unique(pool, axis=0)
-    new = [row.tobytes() not in tried for row in pool]
-    left: Ints = pool[pool[:, :-1].any(axis=1) & np.array(new, dtype=bool)]
-    return left
