@@ -14,7 +14,8 @@ from autoprune.study import resume, search
 
 
 def toy_host() -> PluginHost:
-    return PluginHost([e for e in importlib.metadata.entry_points(group="autoprune") if e.name == "toy"])
+    known = ("toy", "tasks", "executors")
+    return PluginHost([e for e in importlib.metadata.entry_points(group="autoprune") if e.name in known])
 
 
 def run_search(spec: Path) -> None:

@@ -218,8 +218,10 @@ class ToyDistance(Evaluator):
         return "toy-distance needs bounds" if self.refuse and data.bounds is None else None
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        faulty = self._faulty(ctx)
-        time.sleep(self.seconds)
+        # The host's rehearsal, on a handful of samples, shows no fault, is not taken down and takes no time.
+        rehearsed = len(ctx.data.split(ctx.split)) <= 8
+        faulty = not rehearsed and self._faulty(ctx)
+        time.sleep(0 if rehearsed else self.seconds)
         if faulty and (wrong := self._misbehave(model, ctx)) is not None:
             return wrong
         inputs, _ = ctx.data.split(ctx.split).fetch(torch.arange(len(ctx.data.split(ctx.split))))
