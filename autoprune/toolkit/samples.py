@@ -69,21 +69,20 @@ def losses(task: Task, outputs: Any, targets: Any) -> Tensor:
     return _of_each(task, "loss", task.loss(outputs, targets), outputs)
 
 
-def right_shares(task: Task, outputs: Any, targets: Any, *, asks: str) -> Tensor:
+def right_shares(task: Task, outputs: Any, targets: Any) -> Tensor:
     """The share of each sample that is right, (N,), in [0, 1].
 
     Args:
         task: Says what is right.
         outputs: What it picked of the model's.
         targets: Those of the data.
-        asks: Name of the component that asks, for the message.
 
     Raises:
         TrialError: The task knows no right and wrong, or gives another shape, or what is no share.
     """
     shares = task.correct(outputs, targets)
     if shares is None:
-        raise TrialError(f"{asks}: {task.name} has nothing that is right or wrong; use loss")
+        raise TrialError(f"{task.name} has nothing that is right or wrong; use loss")
     if bool(((shares < 0) | (shares > 1)).any()):
         low, high = float(shares.min()), float(shares.max())
         raise TrialError(f"correct of task {task.name} gives {low:g} to {high:g}; shares are between 0 and 1")

@@ -35,7 +35,7 @@ class Attack:
     """Smallest and largest legal value."""
 
     def perturb(
-        self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task, asks: str
+        self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task
     ) -> tuple[Tensor, Tensor]:
         """Attack the first input of each sample until nothing of the prediction is right or the steps are used up.
 
@@ -45,7 +45,6 @@ class Attack:
             targets: Theirs, as the task takes them.
             start: Perturbations to start from (N, …).
             task: Its loss is climbed, and it says what is right.
-            asks: Name of the component, for messages.
 
         Returns:
             The attacked first input (N, …), and the smallest share that was right at any step, (N,) in [0, 1].
@@ -57,7 +56,7 @@ class Attack:
         for step in range(self.steps + 1):
             here = attacked[standing].requires_grad_(step < self.steps)
             outputs = inputs[standing].with_first(here).feed(model)
-            right = right_shares(task, outputs, _picked(targets, standing), asks=asks).detach().to(worst)
+            right = right_shares(task, outputs, _picked(targets, standing)).detach().to(worst)
             worst[standing] = worst[standing].minimum(right)
             hit = right > 0
             standing = standing[hit]
@@ -80,7 +79,6 @@ def withstood(
     attack: Attack,
     *,
     task: Task,
-    asks: str,
     restarts: int,
     random_start: bool,
     seed: int,
@@ -93,7 +91,6 @@ def withstood(
         batches: The samples.
         attack: One run of it.
         task: Its loss is climbed, and it says what is right.
-        asks: Name of the component, for messages.
         restarts: Runs on each sample.
         random_start: Whether the first run, too, starts from noise.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
@@ -112,7 +109,7 @@ def withstood(
         for inputs, targets in batches:
             _check_bounds(inputs.first, attack.bounds)
             with torch.no_grad():
-                shares = right_shares(task, inputs.feed(model), targets, asks=asks).clone()
+                shares = right_shares(task, inputs.feed(model), targets).clone()
             for run in range(restarts):
                 # Drawn for all samples, so that a sample's noise does not hang on which others fell.
                 noise = run or random_start
@@ -120,7 +117,7 @@ def withstood(
                 standing = (shares > 0).nonzero().squeeze(1)
                 if len(standing):  # a model need not take a batch of none
                     picked, wanted = inputs[standing], _picked(targets, standing)
-                    _, worst = attack.perturb(model, picked, wanted, start[standing], task=task, asks=asks)
+                    _, worst = attack.perturb(model, picked, wanted, start[standing], task=task)
                     shares[standing] = shares[standing].minimum(worst.to(shares))
             found = torch.cat([found, shares.cpu().float()])
             report(found)

@@ -35,7 +35,7 @@ class Accuracy(SampleEvaluator):
             right: list[Tensor] = []
             measured = {}
             for inputs, targets in self.batches(ctx):
-                right.append(right_shares(ctx.task, inputs.feed(model), targets, asks=self.name))
+                right.append(right_shares(ctx.task, inputs.feed(model), targets))
                 measured = {"accuracy": intervals.share_of(torch.cat(right))}
                 ctx.report(measured)
             return measured

@@ -109,7 +109,6 @@ class _AttackEvaluator(SampleEvaluator):
             self.batches(ctx),
             attack,
             task=ctx.task,
-            asks=self.name,
             restarts=restarts,
             random_start=random_start,
             seed=seed,

@@ -76,10 +76,10 @@ class Answers(Regression):
 
 def test_shares_are_one_per_sample_and_within_bounds() -> None:
     outputs, shares = torch.zeros(3, 4), torch.tensor([0.0, 1.0, 0.5])
-    assert torch.equal(right_shares(Answers(), outputs, shares, asks="me"), shares)
+    assert torch.equal(right_shares(Answers(), outputs, shares), shares)
     with pytest.raises(TrialError, match=r"^correct of task answers gives \(4,\) float32 for 3 samples, not one each$"):
-        right_shares(Answers(), outputs, torch.zeros(4), asks="me")
+        right_shares(Answers(), outputs, torch.zeros(4))
     with pytest.raises(TrialError, match="answers gives 0 to 37; shares are between 0 and 1"):
-        right_shares(Answers(), outputs, torch.tensor([0.0, 37.0, 1.0]), asks="me")
-    with pytest.raises(TrialError, match=r"^me: regression has nothing that is right or wrong; use loss$"):
-        right_shares(Regression(), outputs, outputs, asks="me")
+        right_shares(Answers(), outputs, torch.tensor([0.0, 37.0, 1.0]))
+    with pytest.raises(TrialError, match=r"^regression has nothing that is right or wrong; use loss$"):
+        right_shares(Regression(), outputs, outputs)

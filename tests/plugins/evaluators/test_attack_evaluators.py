@@ -72,7 +72,7 @@ def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsil
     images, targets = right_ones(case)
     attack = Attack(BALLS[norm](epsilon), steps=1, step_size=epsilon, bounds=(0, 1))
     ours, worst = attack.perturb(
-        case.model, Inputs.of(images), targets, torch.zeros_like(images), task=Classification(), asks="pgd"
+        case.model, Inputs.of(images), targets, torch.zeros_like(images), task=Classification()
     )
     theirs = by_foolbox(case, images, targets, norm=norm, epsilon=epsilon, steps=1, abs_stepsize=epsilon)
     assert (ours - theirs).abs().max() < 1e-5
@@ -163,7 +163,6 @@ def run(
         [(Inputs.of(inputs), targets)],
         attack,
         task=task or Classification(),
-        asks="pgd",
         restarts=restarts,
         random_start=random_start,
         seed=seed,
@@ -541,9 +540,9 @@ def test_where_a_sample_has_many_elements_its_worst_iterate_counts() -> None:
     assert shares.max() == 0.75
     # All together, from the same start, samples fall as they do alone.
     start = torch.zeros_like(inputs)
-    _, together = attack.perturb(Linear(weight), Inputs.of(inputs), targets, start, task=task, asks="pgd")
+    _, together = attack.perturb(Linear(weight), Inputs.of(inputs), targets, start, task=task)
     alone = [
-        attack.perturb(Linear(weight), Inputs.of(x), y, z, task=task, asks="pgd")[1]
+        attack.perturb(Linear(weight), Inputs.of(x), y, z, task=task)[1]
         for x, y, z in zip(inputs.split(1), targets.split(1), start.split(1), strict=True)
     ]
     assert torch.equal(together, torch.cat(alone))
@@ -575,8 +574,7 @@ def test_several_targets_by_name_and_inputs_by_name() -> None:
 
 @pytest.mark.parametrize("evaluator", [Pgd(epsilon=0.1), Fgsm(epsilon=0.1)], ids=lambda e: e.name)
 def test_a_task_without_right_and_wrong_is_refused(digits: Case, evaluator: Pgd | Fgsm) -> None:
-    told = f"{evaluator.name}: regression has nothing that is right or wrong; use loss"
-    with pytest.raises(TrialError, match=told):
+    with pytest.raises(TrialError, match="regression has nothing that is right or wrong; use loss"):
         digits.measure(evaluator, task=Regression())
 
 

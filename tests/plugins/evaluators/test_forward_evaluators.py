@@ -226,7 +226,7 @@ def test_loss_is_that_of_the_task(digits: Case) -> None:
 
 
 def test_accuracy_of_a_task_without_right_and_wrong_is_refused(digits: Case) -> None:
-    with pytest.raises(TrialError, match=r"^accuracy: regression has nothing that is right or wrong; use loss$"):
+    with pytest.raises(TrialError, match=r"^regression has nothing that is right or wrong; use loss$"):
         regression(digits, nn.Identity()).measure(Accuracy(), task=Regression())
 
 
