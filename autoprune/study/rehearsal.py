@@ -47,21 +47,23 @@ def _few(data: Data) -> Data:
 
 
 def _scorers(problem: Problem, data: Data) -> Iterator[Mistake]:
-    """Groups that no scorer can rank, and scorers that break their contract."""
+    """Groups that no scorer can rank."""
     kinds: dict[str, Group] = {}
     for group in problem.space.cuttable:
         kinds.setdefault(group.granularity, group)
-    variables = list(problem.space.scorers.values())
-    reasons: dict[str, list[str]] = {group.name: [] for group in kinds.values()}
-    for variable in variables:
-        scorer = variable.component
-        for group in kinds.values():
-            reason = scorer.refuses(group) or _fault(problem, partial(_score, problem, scorer, group, data))
-            if reason is not None:
-                reasons[group.name].append(f"{scorer.name}: {reason}")
-    for name, told in reasons.items():
-        if len(told) == len(variables):
-            yield problem.spec.document.mistake(("scorer",), f"no scorer can rank {name!r}: {'; '.join(told)}")
+    scorers = [variable.component for variable in problem.space.scorers.values()]
+    for group in problem.space.cuttable:
+        reasons = []
+        for scorer in scorers:
+            reason = scorer.refuses(group)
+            if reason is None and group is kinds[group.granularity]:
+                reason = _fault(problem, partial(_score, problem, scorer, group, data))
+            if reason is None:
+                break
+            reasons.append(f"{scorer.name}: {reason}")
+        else:
+            fault = f"no scorer can rank {group.name!r}: {'; '.join(reasons)}"
+            yield problem.spec.document.mistake(("scorer",), fault)
 
 
 def _score(problem: Problem, scorer: Scorer, group: Group, data: Data) -> None:
