@@ -7,7 +7,7 @@ from autoprune.structure.saved.program import load_program, save_program
 from autoprune.structure.saved.recipe import CutStep, Recipe, TransformStep, read_recipe
 from autoprune.structure.saved.saving import save_pruned
 from autoprune.structure.structure import Structure
-from autoprune.structure.surgery.cut import Plan
+from autoprune.structure.surgery.plan import Plan
 
 __all__ = [
     "CutStep",

@@ -14,13 +14,15 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
-from autoprune.structure.graph.labeler import Labeler
+from autoprune.structure.building import Findings, Others, build
+from autoprune.structure.graph.labeler import labelled
 from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.groups.masks import mask_groups
-from autoprune.structure.structure import Others, Reading, Structure, build
-from autoprune.structure.surgery.exported import make_template
-from autoprune.structure.verify.verify import verified, verified_blocks
+from autoprune.structure.structure import Structure
+from autoprune.structure.surgery.template import make_template
+from autoprune.structure.verify.blocks import verified_blocks
+from autoprune.structure.verify.verifier import verified
 
 Form = Literal["auto", "modules", "graph"]
 
@@ -73,16 +75,17 @@ def _collecting_later() -> Iterator[None]:
 def _discovered(network: nn.Module, inputs: Inputs, granularities: Sequence[str], form: Form) -> Structure:
     traced = trace(network, inputs)
     _check_finite(network, inputs)
-    read = _read(network, inputs, traced, form) if "channels" in granularities else Reading(Labeler(traced, {}).label())
-    others = Others(channels="channels" in granularities)
+    channels = "channels" in granularities
+    findings = _findings(network, inputs, traced, form) if channels else Findings(labelled(traced, {}))
+    others = Others(channels=channels)
     if "blocks" in granularities:
         blocks, uncut = verified_blocks(network, inputs, find_blocks(network, inputs, traced))
         others = replace(others, groups=block_groups(network, list(blocks)), uncut=uncut, blocks=blocks)
     for granularity in granularities:
         if granularity not in ("channels", "blocks"):
-            masks, unfit = mask_groups(network, read.found, granularity.removesuffix("s"))
+            masks, unfit = mask_groups(network, findings.labeling, granularity.removesuffix("s"))
             others = replace(others, groups=others.groups + masks, uncut=others.uncut + unfit)
-    return build(network, traced, read, others)
+    return build(network, traced, findings, others)
 
 
 def _check_finite(network: nn.Module, inputs: Inputs) -> None:
@@ -95,19 +98,19 @@ def _check_finite(network: nn.Module, inputs: Inputs) -> None:
         )
 
 
-def _read(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) -> Reading:
-    read = verified(network, inputs, traced) if form != "graph" else None
-    share = 0.0 if read is None else _share(network, traced, read)
-    if read is not None and (form == "modules" or (not read.refused and share >= _ENOUGH)):
-        return read
+def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) -> Findings:
+    modules = verified(network, inputs, traced) if form != "graph" else None
+    share = 0.0 if modules is None else _share(network, traced, modules)
+    if modules is not None and (form == "modules" or (not modules.refused and share >= _ENOUGH)):
+        return modules
     try:
         template = make_template(network, inputs, traced, block_nodes(traced, find_blocks(network, inputs, traced)))
     except StructureError as error:
-        if read is None:
+        if modules is None:
             raise StructureError(f"the exported graph cannot be cut: {error}") from error
-        return read
+        return modules
     graph = verified(network, inputs, traced, template)
-    return graph if read is None or _share(network, traced, graph) > share + _WORTH else read
+    return graph if modules is None or _share(network, traced, graph) > share + _WORTH else modules
 
 
 _ENOUGH = 0.95
@@ -116,8 +119,8 @@ _WORTH = 0.01
 """Share of the parameters that the graph must be able to lose beyond the modules, for being no code any more."""
 
 
-def _share(network: nn.Module, traced: Traced, read: Reading) -> float:
+def _share(network: nn.Module, traced: Traced, findings: Findings) -> float:
     """Of the parameters, less when every group has one unit left."""
-    structure = build(network, traced, read)
+    structure = build(network, traced, findings)
     least = structure.costs({group.name: group.units - 1 for group in structure.groups})
     return 1 - least.params / max(structure.costs().params, 1)

@@ -7,23 +7,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Costs, Group, Inputs, LayerCosts
-from autoprune.structure.costs.model import CostModel, cost_model
+from autoprune.structure.costs.model import CostModel
 from autoprune.structure.costs.table import CostTable, cost_table
-from autoprune.structure.graph.labeling import Labeling
-from autoprune.structure.graph.trace import Traced
-from autoprune.structure.groups.channels import Uncut, find_groups, layer_of
+from autoprune.structure.groups.channels import Uncut
 from autoprune.structure.groups.numbering import Kept, Numbering
 from autoprune.structure.groups.remaining import remaining, spread
 from autoprune.structure.groups.selection import selected
-from autoprune.structure.surgery.cut import Plan, apply, telling_sizes
-from autoprune.structure.surgery.exported import GraphNetwork, Template, hollowed
-from autoprune.structure.surgery.folding import foldable, folded
+from autoprune.structure.surgery.folding import folded
+from autoprune.structure.surgery.graph_network import GraphNetwork, hollowed
+from autoprune.structure.surgery.masked import Masked
+from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.planner import Planner
-from autoprune.structure.verify.reference import Masked
+from autoprune.structure.surgery.slicing import apply
+from autoprune.structure.surgery.template import Template
 
 _NOTHING: Kept = {}
 
@@ -195,107 +194,3 @@ class Structure:
     def lost(self, group: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """How many units a group loses: of weights and kernels a share of those that other cuts leave."""
         return self._costs.zeroed(group, cut_units, bypassed) if group.masked else cut_units.get(group.name, 0)
-
-
-@dataclass(frozen=True)
-class Others:
-    """What is cut besides channels."""
-
-    groups: tuple[Group, ...] = ()
-    uncut: tuple[Uncut, ...] = ()
-    blocks: Mapping[str, int] = field(default_factory=dict)
-    """Block to the length of the tuple that it returns; 0 for a bare tensor."""
-    channels: bool = True
-    """Whether channels are offered at all."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a model is read: what labels found in it, and what of that is cut."""
-
-    found: Labeling
-    refused: Mapping[str, str] = field(default_factory=dict)
-    """Groups that are not offered, name to reason."""
-    sizes: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
-    """Module and attribute that holds a size, to the labels of the dimension that it counts."""
-    template: Template | None = None
-    """The exported graph, where that is cut."""
-
-
-def build(network: nn.Module, traced: Traced, read: Reading, others: Others | None = None) -> Structure:
-    """Structure of a labelled graph.
-
-    Args:
-        network: The dense network.
-        traced: Its graph.
-        read: What was found in it.
-        others: What else can be cut; nothing if None.
-    """
-    found, refused, example = read.found, read.refused, traced.example
-    assert example is not None  # noqa: S101  a network is traced with one
-    others = others or Others()
-    groups, uncut = find_groups(found, traced.tensors) if others.channels else ((), ())
-    refusals = tuple(Uncut(layer, g.units, refused[g.name]) for g in groups if g.name in refused for layer in g.layers)
-    offered = tuple(group for group in groups if group.name not in refused)
-    first = {(span.tensor, span.dim): (span.first, span.size) for span in found.ranges}
-    unit_of_root = torch.full((found.atoms,), -1)
-    offset = 0
-    for group in offered:
-        part = group.slices[0]
-        roots = found.roots[first[part.parameter, part.dim][0] + part.index[:, 0]]
-        unit_of_root[roots] = torch.arange(offset, offset + group.units)
-        offset += group.units
-    unit_of_atom = unit_of_root[found.roots]
-    units: dict[tuple[str, int], Tensor] = {}
-    shared: dict[bytes, Tensor] = {}
-    for key in dict.fromkeys((part.parameter, part.dim) for group in offered for part in group.slices):
-        start, size = first[key]
-        of_key = unit_of_atom[start : start + size].clone()
-        units[key] = shared.setdefault(of_key.numpy().tobytes(), of_key)
-    aliases = {name: traced.aliases[name] for name, _ in units}
-    only = None if read.template is None else read.template.tensors
-    every = offered + others.groups
-    outputs: dict[str, Tensor] = {}
-    for layer, labels in found.outputs.items():
-        made = unit_of_atom[labels]
-        outputs[layer] = shared.setdefault(made.numpy().tobytes(), made)
-    numbering = Numbering(
-        every,
-        units,
-        outputs,
-        {g.name: traced.tensors[g.masked].shape for g in others.groups if g.masked},
-        others.blocks,
-    )
-    return Structure(
-        groups=every,
-        uncut=uncut + refusals + others.uncut,
-        layers=tuple(dict.fromkeys(layer_of(name) for name, _ in network.named_parameters())),
-        example=example,
-        _numbering=numbering,
-        _planner=Planner(
-            numbering,
-            aliases,
-            _shapes(network, aliases),
-            {key: unit_of_atom[labels] for key, labels in read.sizes.items()},
-            frozenset(found.whole_groups),
-        ),
-        _costs=cost_model(network, every, found, unit_of_atom, traced.batch, only),
-        _averages={
-            (a.module, a.operator, a.call): (a.dim, unit_of_atom[a.labels])
-            for a in found.averages
-            if bool((unit_of_atom[a.labels] >= 0).any())
-        },
-        _foldable=() if read.template else foldable(network, traced),
-        _template=None if read.template is None else read.template.counting(unit_of_atom),
-    )
-
-
-def _shapes(network: nn.Module, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, tuple[str, torch.Size]]]:
-    canonical = {alias: name for name, every in aliases.items() for alias in every}
-    result: dict[str, dict[str, tuple[str, torch.Size]]] = {}
-    for owner in {name.rpartition(".")[0] for name in canonical}:
-        module = network.get_submodule(owner)
-        own = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
-        names = {name: f"{owner}.{name}" if owner else name for name in telling_sizes(own)}
-        result[owner] = {name: (canonical.get(full, full), own[name].shape) for name, full in names.items()}
-    return result

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoprune.errors import TrialError
 from autoprune.plugin import Candidate, Data, Evaluator, Group, Measured, Pruned
 from autoprune.structure import Plan, Structure
-from autoprune.structure.surgery.cut import sliced
+from autoprune.structure.surgery.slicing import sliced
 from autoprune.study.unsaved import lost_when_saved
 
 

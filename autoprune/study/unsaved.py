@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 
 from autoprune.structure.surgery.attention import CutMultiheadAttention
 from autoprune.structure.surgery.bypass import Bypass
-from autoprune.structure.surgery.exported import GraphNetwork
+from autoprune.structure.surgery.graph_network import GraphNetwork
 
 _STAND_INS = (CutMultiheadAttention, Bypass)
 """What the engine itself puts in place of modules."""

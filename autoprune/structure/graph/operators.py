@@ -53,6 +53,17 @@ def operator_name(node: fx.Node) -> str:
     return schema.name.removesuffix("_") if schema else ""
 
 
+def output_shape(node: fx.Node) -> torch.Size:
+    """Shape of the node's only output."""
+    shape: torch.Size = node.meta["val"].shape
+    return shape
+
+
+def short_name(node: fx.Node) -> str:
+    """Name of the operator: ``mean`` of ``aten.mean.dim``."""
+    return str(node.target).split(".")[1]
+
+
 def ways(node: fx.Node, source: Tensor, shape: torch.Size, dims: Sequence[int]) -> list[int]:
     """Dimensions that may carry the units after a node spread them over ``dims``, the likeliest first.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,9 +19,19 @@ from torch import Tensor, fx, nn
 from autoprune.plugin import Group, Inputs
 from autoprune.structure.graph.operators import ELEMENTWISE, MOVES, SAME, operator_name
 from autoprune.structure.graph.trace import Traced, evaluating, modules_of
-from autoprune.structure.surgery.exported import BlockNodes
 
 _NORMS = frozenset(f"aten::{kind}_norm" for kind in ("batch", "layer", "group", "instance", "rms"))
+
+
+@dataclass(frozen=True)
+class BlockNodes:
+    """A residual block in the graph."""
+
+    made: str
+    """The node that it returns."""
+    given: str
+    """The node that its identity path begins at."""
+    inside: frozenset[str]
 
 
 def find_blocks(network: nn.Module, inputs: Inputs, traced: Traced) -> dict[str, int]:

@@ -27,7 +27,8 @@ from autoprune.structure.saved.recipe import (
     read_recipe,
     saved_tensors,
 )
-from autoprune.structure.surgery.cut import Plan, apply, keep_zero
+from autoprune.structure.surgery.plan import Plan
+from autoprune.structure.surgery.slicing import apply, keep_zero
 
 C = TypeVar("C", bound=Component)
 

@@ -17,7 +17,7 @@ from torch.export import Dim, ShapesCollection
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
 from autoprune.structure.graph.trace import evaluating
-from autoprune.structure.surgery.exported import GraphNetwork, from_program
+from autoprune.structure.surgery.graph_network import GraphNetwork, from_program
 
 
 def save_program(

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
-from autoprune.structure.surgery.cut import Plan, module_or_none, named_tensors
+from autoprune.structure.surgery.copying import module_or_none, named_tensors
+from autoprune.structure.surgery.plan import Plan
 
 RECIPE_FILE = "recipe.json"
 WEIGHTS_FILE = "weights.safetensors"

@@ -23,8 +23,8 @@ from autoprune.structure.saved.recipe import (
     read_recipe,
     saved_tensors,
 )
-from autoprune.structure.surgery.cut import Plan
-from autoprune.structure.surgery.exported import GraphNetwork
+from autoprune.structure.surgery.graph_network import GraphNetwork
+from autoprune.structure.surgery.plan import Plan
 
 
 def save_pruned(

@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced
-from autoprune.structure.surgery.cut import copied, reuse
+from autoprune.structure.surgery.copying import copied, reuse
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.structure.groups.masks import expanded
 from autoprune.structure.groups.numbering import Indices, Kept, Numbering, lies_in
-from autoprune.structure.surgery.cut import Plan, module_at, module_or_none, named_tensors, resized
+from autoprune.structure.surgery.copying import module_at, module_or_none, named_tensors
+from autoprune.structure.surgery.plan import Plan
+from autoprune.structure.surgery.sizes import resized
 
 Shapes = Mapping[str, Mapping[str, tuple[str, torch.Size]]]
 

@@ -6,22 +6,20 @@ splits. In the exported graph they are arguments of operators, and the labels te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from autoprune.structure.graph.labeler import Labeler
-from autoprune.structure.graph.labeling import AtomRange
-from autoprune.structure.graph.labels import Labels, along, axis, varies, varying, vector
+from autoprune.structure.graph.labeling import Labeling
+from autoprune.structure.graph.labels import Labels, axis, varies
 from autoprune.structure.graph.operators import operator_name
-from autoprune.structure.graph.rules.layers import RULES, output_shape
 from autoprune.structure.graph.trace import Traced
+from autoprune.structure.surgery.graph_labels import GraphCoupling, GraphLabeler
 
 _PARTS = frozenset(f"aten::{name}" for name in "chunk split unsafe_chunk unsafe_split tensor_split".split())
-_MADE = frozenset(f"aten::{name}" for name in "zeros ones full new_zeros new_ones".split())
 
 
 @dataclass(frozen=True)
@@ -33,58 +31,6 @@ class Edit:
     """Where it stands: position among the arguments, and in a list."""
     labels: Tensor
     """What it counts."""
-
-
-class GraphLabeler(Labeler):
-    """Labels for a graph whose numbers can change: less stays than where code holds them."""
-
-    def __init__(self, traced: Traced, choices: Mapping[str, int]) -> None:
-        """As the labeler's."""
-        super().__init__(traced, choices)
-        self.rules = {**RULES, **_RULES}
-        self.nodes = tuple(traced.graph.graph.nodes)
-        self.planes: dict[str, Any] = {}
-        self.whole: set[str] = set()
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Labels of one node's output, which are kept."""
-        result = super().run_node(n)
-        self.planes[n.name] = result
-        return result
-
-    def by_whole_groups(self, node: fx.Node, groups: int, size: int) -> bool:
-        """As the labeler's; the nodes are kept."""
-        whole = super().by_whole_groups(node, groups, size)
-        if whole:
-            self.whole.add(node.name)
-        return whole
-
-    def _nested(self, graph: fx.GraphModule, given: Sequence[Any]) -> Any:
-        # Its nodes have names of their own, and nothing in it is changed.
-        planes, self.planes = self.planes, {}
-        result = super()._nested(graph, given)
-        self.planes = planes
-        return result
-
-    def virtual(self, node: fx.Node, dim: int, size: int) -> Tensor:
-        """Atoms of entries that the graph makes itself and can make fewer of."""
-        atoms = torch.arange(self.found.atoms, self.found.atoms + size)
-        self.found.ranges.append(AtomRange(node.name, dim, self.found.atoms, size, virtual=True))
-        self.found.atoms += size
-        return atoms
-
-    def constants(self, node: fx.Node) -> Any:
-        """Constants; of those that are one value in a written size, every dimension can shrink."""
-        value = node.meta.get("val")
-        if operator_name(node) in _MADE and isinstance(value, Tensor) and value.ndim:
-            planes = [
-                along(self.virtual(node, dim, size), dim, value.shape).plane
-                for dim, size in enumerate(value.shape)
-                if size > 1
-            ]
-            if planes:
-                return Labels(tuple(planes), parameter=True)
-        return super().constants(node)
 
 
 def normalise(graph: fx.Graph) -> None:
@@ -105,27 +51,37 @@ def normalise(graph: fx.Graph) -> None:
             node.args = (*node.args[:2], *ends, *node.args[4:])
 
 
-def find_edits(labeler: GraphLabeler) -> list[Edit]:
-    """Every argument of the graph that counts units."""
-    edits: list[Edit] = []
-    for node in labeler.nodes:
-        if node.op == "call_function":
-            edits += [Edit(node.name, path, labels) for path, labels in _counts(labeler, node)]
-    return edits
+def found_edits(traced: Traced, choices: Mapping[str, int]) -> tuple[Labeling, list[Edit]]:
+    """What a run of a graph on labels finds where its numbers can change, and every argument that counts units.
+
+    Args:
+        traced: The exported model, its operators as `normalise` states them.
+        choices: Which dimension carries the units after a node that spreads them over several.
+    """
+    coupling = GraphCoupling(traced, choices)
+    labeler = GraphLabeler(traced, coupling)
+    labeler.label()
+    edits = [
+        Edit(node.name, path, labels)
+        for node in traced.graph.graph.nodes
+        if node.op == "call_function"
+        for path, labels in _counts(node, labeler.labels, coupling.whole)
+    ]
+    return coupling.found, edits
 
 
 Counts = Iterator[tuple[tuple[int, ...], Tensor]]
 """Places of arguments, and the labels that they count."""
 
 
-def _counts(labeler: GraphLabeler, node: fx.Node) -> Counts:
-    name, made = operator_name(node), labeler.planes.get(node.name)
-    if node.name in labeler.whole and isinstance(made, Labels):
+def _counts(node: fx.Node, known: Mapping[str, Any], whole: Set[str]) -> Counts:
+    name, made = operator_name(node), known.get(node.name)
+    if node.name in whole and isinstance(made, Labels):
         position = 1 if name == "aten::group_norm" else 6
         groups: Any = node.args[position]
         yield (position,), _along(made, 1).view(groups, -1)[:, 0]
     elif name == "aten::slice":
-        yield from _sliced(node, labeler.planes[node.all_input_nodes[0].name])
+        yield from _sliced(node, known[node.all_input_nodes[0].name])
     elif name in _COUNTS and made is not None:
         yield from _COUNTS[name](node, made)
 
@@ -198,48 +154,3 @@ def _along(x: Labels, dim: int) -> Tensor:
     if not varies(x.plane, dim):
         return torch.zeros(x.shape[dim], dtype=torch.int64)
     return x.plane.movedim(dim, 0).reshape(x.shape[dim], -1)[:, 0]
-
-
-# Rules that differ where numbers can be changed.
-
-
-def _pad(lab: GraphLabeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Padded entries of a dimension of units are units themselves, tied to whatever they meet."""
-    x, amounts = args[0], list(args[1])
-    mode = args[2] if isinstance(args[2], str) else "constant"
-    dims = varying(x.plane) if not x.parameter else ()
-    padded = {len(x.shape) - 1 - number // 2 for number, amount in enumerate(amounts) if amount}
-    if mode != "constant" or len(dims) != 1 or dims[0] not in padded or min(amounts) < 0:
-        return RULES["aten::pad"](lab, node, args)
-    (dim,) = dims
-    shape = output_shape(node)
-    left, right = amounts[2 * (len(x.shape) - 1 - dim) : 2 * (len(x.shape) - dim)]
-    inner = vector(x.plane, dim, lab.ties)
-    atoms = lab.virtual(node, dim, left + right)
-    return along(torch.cat([atoms[:left], inner, atoms[left:]]), dim, shape)
-
-
-def _parts(_: GraphLabeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Parts of any sizes lose what they lose."""
-    x = args[0]
-    dim = args[2] % len(x.shape)
-    sizes = [value.shape[dim] for value in node.meta["val"]]
-    split = zip(*(plane.split(sizes, dim) for plane in x.planes), strict=True)
-    return tuple(Labels(planes, x.parameter) for planes in split)
-
-
-def _slice(lab: GraphLabeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """A part of units loses what it loses; every second of them stays whole."""
-    x, dim, start, end, step = args
-    if step != 1:
-        return RULES["aten::slice"](lab, node, args)
-    index = (*[slice(None)] * (dim % len(x.shape)), slice(start, end))
-    return Labels(tuple(plane[index] for plane in x.planes), x.parameter)
-
-
-_RULES: dict[str, Any] = {
-    "aten::pad": _pad,
-    "aten::constant_pad_nd": _pad,
-    "aten::split_with_sizes": _parts,
-    "aten::slice": _slice,
-}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, fx
 
+from autoprune.structure.graph.coupling import Coupling
 from autoprune.structure.graph.labels import Labels, constant, narrowed, varies, varying
-from autoprune.structure.graph.rules.layers import output_shape, rule, short_name
-
-if TYPE_CHECKING:
-    from autoprune.structure.graph.labeler import Labeler
+from autoprune.structure.graph.operators import output_shape, short_name
+from autoprune.structure.graph.rules.elementwise import elementwise
+from autoprune.structure.graph.rules.registry import rule
 
 AVERAGES = frozenset({"mean", "sum", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm"})
 """Reductions whose meaning over fewer entries is plain: they run over the units that are left."""
@@ -20,7 +20,7 @@ AVERAGES = frozenset({"mean", "sum", "var", "std", "var_mean", "std_mean", "lina
 @rule(
     *AVERAGES, "prod", "amax", "amin", "max", "min", "logsumexp", "argmax", "argmin", "any", "all", "count_nonzero"
 )  # fmt: skip
-def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def reduction(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Reduced over ``dim`` (all dimensions if left out)."""
     x = args[0]
     name = short_name(node)
@@ -32,16 +32,16 @@ def reduction(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
         dims = range(len(x.shape))
     chosen = sorted({dim % len(x.shape) for dim in ([dims] if isinstance(dims, int) else dims)} if x.shape else ())
     if name in AVERAGES:
-        lab.count(node)
+        coupling.count(node)
     rest = []
     for plane in x.planes:
         over = [dim for dim in varying(plane) if dim in chosen]
         if not over:
             rest.append(plane)
         elif name in AVERAGES and len(over) == 1 and set(varying(plane)) == set(over):
-            lab.average(node, over[0], plane)
+            coupling.average(node, over[0], plane)
         else:
-            lab.ties.pin(plane, f"{name} runs over them")
+            coupling.ties.pin(plane, f"{name} runs over them")
     values = node.meta["val"]
     shape = values[0].shape if isinstance(values, Sequence) else values.shape
     planes = tuple(_reduced(plane, chosen, len(shape)) for plane in rest)
@@ -59,7 +59,7 @@ def _reduced(plane: Tensor, dims: Sequence[int], ndim: int) -> Tensor:
 
 
 @rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "glu", "sort", "topk")
-def along_dimension(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def along_dimension(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Mixes entries along one dimension."""
     x = args[0]
     name = short_name(node)
@@ -72,9 +72,9 @@ def along_dimension(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     dim = args[1]
     if name == "glu":
         first, second = (Labels((part,)) for part in x.plane.chunk(2, dim))
-        return lab.elementwise([first, second], output_shape(node))
+        return elementwise(coupling, [first, second], output_shape(node))
     kept = tuple(plane for plane in x.planes if not varies(plane, dim))
     for plane in x.planes:
         if varies(plane, dim):
-            lab.ties.pin(plane, f"{name} runs over them")
+            coupling.ties.pin(plane, f"{name} runs over them")
     return Labels(kept, x.parameter) if kept else Labels(constant(output_shape(node)).planes, x.parameter)

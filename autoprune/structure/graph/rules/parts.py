@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from autoprune.structure.graph.coupling import Coupling
 from autoprune.structure.graph.labels import Labels, along, narrowed, varies, vector
-from autoprune.structure.graph.rules.layers import output_shape, rule, short_name
-
-if TYPE_CHECKING:
-    from autoprune.structure.graph.labeler import Labeler
+from autoprune.structure.graph.operators import output_shape, short_name
+from autoprune.structure.graph.rules.registry import rule
 
 
 @rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
-def parts(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def parts(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Equal parts of a dimension that varies lose the same indices; unequal ones stay whole."""
     x = args[0]
     dim = args[2] % len(x.shape)
     sizes = [value.shape[dim] for value in node.meta["val"]]
     planes = [plane.split(sizes, dim) for plane in x.planes]
     if not x.parameter and varies(x.plane, dim):
-        lab.named(node, planes[0][0])
-        lab.named(node, x.plane)
+        coupling.named(node, planes[0][0])
+        coupling.named(node, x.plane)
         if len(set(sizes)) > 1:
-            lab.ties.pin(x.plane, "they are split in unequal parts")
+            coupling.ties.pin(x.plane, "they are split in unequal parts")
         else:
             for part in planes[0][1:]:
-                lab.ties.tie(narrowed(part), narrowed(planes[0][0]))
+                coupling.ties.tie(narrowed(part), narrowed(planes[0][0]))
     return tuple(Labels(split, x.parameter) for split in zip(*planes, strict=True))
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+def channel_shuffle(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """(N, C, …) read as (N, groups, C / groups, …) and transposed: every group loses the same channels."""
     x, groups = args[:2]
-    blocks = vector(lab.carried(x, 1), 1, lab.ties).view(groups, -1)
-    lab.ties.tie(blocks, blocks[:1])
+    blocks = vector(coupling.carried(x, 1), 1, coupling.ties).view(groups, -1)
+    coupling.ties.tie(blocks, blocks[:1])
     return along(blocks.t().reshape(-1), 1, output_shape(node))
 
 
 @rule("slice")
-def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+def slicing(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Part of a dimension that varies: the dimension is read as equal parts of that size, or stays whole."""
     x, dim, start, _, step = args
     dim %= len(x.shape)
@@ -51,27 +50,27 @@ def slicing(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     start = max(start + size, 0) if start < 0 else min(start, size)
     taken = output_shape(node)[dim]
     if taken != size and not x.parameter and varies(x.plane, dim):
-        lab.named(node, x.plane)
+        coupling.named(node, x.plane)
         if step == 1 and taken and size % taken == 0 and start % taken == 0:
-            blocks = vector(x.plane, dim, lab.ties).view(-1, taken)
-            lab.ties.tie(blocks, blocks[:1])
+            blocks = vector(x.plane, dim, coupling.ties).view(-1, taken)
+            coupling.ties.tie(blocks, blocks[:1])
         else:
-            lab.ties.pin(x.plane, "the code takes a fixed slice of them")
+            coupling.ties.pin(x.plane, "the code takes a fixed slice of them")
     end = start + (taken - 1) * step + 1 if taken else start
     index = (*[slice(None)] * dim, slice(start, end, step))
     return Labels(tuple(plane[index] for plane in x.planes), x.parameter)
 
 
 @rule("narrow")
-def narrow(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+def narrow(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """A slice by its start and length."""
     x, dim, start, length = args
-    part: Labels = slicing(lab, node, (x, dim, start, start + length, 1))
+    part: Labels = slicing(coupling, node, (x, dim, start, start + length, 1))
     return part
 
 
 @rule("select", "index_select", "gather", "index", "roll", "unbind", "take_along_dim")
-def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
+def fixed_index(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Entries at fixed places of a dimension: what varies along it stays, the rest goes on."""
     x = args[0]
     name = short_name(node)
@@ -82,11 +81,11 @@ def fixed_index(lab: Labeler, node: fx.Node, args: tuple[Any, ...]) -> Any:
     else:
         dims = [args[1] % len(x.shape)]
     if name == "select" and not node.users and args[2] in (0, -1):
-        return lab.constants(node)  # a first or last entry there always is, and nobody looks at it
+        return coupling.constants(node)  # a first or last entry there always is, and nobody looks at it
     kept = []
     for plane in x.planes:
         if any(varies(plane, dim) for dim in dims):
-            lab.ties.pin(plane, f"{name} picks them by number")
+            coupling.ties.pin(plane, f"{name} picks them by number")
         else:
             kept.append(plane)
     if not kept:

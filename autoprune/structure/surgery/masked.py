@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from autoprune.structure.surgery.cut import Plan
+from autoprune.structure.surgery.plan import Plan
 
 Averages = Mapping[tuple[str, str, int], tuple[int, Tensor]]
 """Module, operator and number of its call there, to the dimension that it averages over and whether each entry along

@@ -1,0 +1,75 @@
+"""Operators that act entry by entry: what meets in an entry is tied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from autoprune.structure.graph.coupling import Coupling
+from autoprune.structure.graph.labels import Labels, narrowed, varying
+
+
+def elementwise(coupling: Coupling, operands: Sequence[Labels], shape: torch.Size) -> Labels:
+    """Ties broadcast operands entry by entry."""
+    aligned = [Labels(tuple(_aligned(p, len(shape)) for p in x.planes), x.parameter) for x in operands]
+    activations = [x.plane for x in aligned if not x.parameter]
+    parameters = [x for x in aligned if x.parameter]
+    if not activations:
+        return _parameters(coupling, parameters, shape)
+    result = activations[0]
+    for other in activations[1:]:
+        result = _merge(coupling, result, other, shape)
+    for parameter in parameters:
+        dims = varying(result)
+        for plane in parameter.planes:
+            if dims and varying(plane) == dims:
+                coupling.claim(narrowed(plane), "vector")
+                result = _merge(coupling, result, plane, shape)
+            else:
+                coupling.ties.pin(plane, f"used whole by {coupling.ties.where}")
+        if any(parameter.shape[dim] != 1 for dim in dims) and not any(varying(p) == dims for p in parameter.planes):
+            coupling.ties.pin(result, f"mixed with a whole parameter by {coupling.ties.where}")
+    return Labels((result.expand(shape),))
+
+
+def _merge(coupling: Coupling, a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:
+    along_a, along_b = varying(a), varying(b)
+    if not along_a and along_b:
+        return _merge(coupling, b, a, shape)
+    if along_a and along_b and along_a != along_b:
+        reason = f"{coupling.ties.where} spreads them over each other"
+        for goes_on, stays in ((a, b), (b, a)):
+            if all(stays.shape[dim] == 1 for dim in varying(goes_on)):
+                coupling.ties.pin(stays, reason)
+                return goes_on
+        for plane in (a, b):
+            coupling.ties.pin(plane, reason)
+        return torch.zeros((), dtype=torch.int64).expand(shape)
+    if along_a and not along_b:
+        label = narrowed(b)
+        if label.any():
+            coupling.ties.pin(label, f"its one value acts on many units in {coupling.ties.where}")
+            return a
+        if all(b.shape[dim] == 1 for dim in along_a):
+            return a
+    coupling.ties.tie(narrowed(a), narrowed(b))
+    return a if narrowed(a).any() else b
+
+
+def _parameters(coupling: Coupling, parameters: Sequence[Labels], shape: torch.Size) -> Labels:
+    planes: dict[tuple[int, ...], Tensor] = {}
+    for parameter in parameters:
+        for plane in parameter.planes:
+            dims = varying(plane)
+            if dims in planes:
+                coupling.ties.tie(narrowed(planes[dims]), narrowed(plane))
+            planes.setdefault(dims, plane.expand(shape))
+    if len(planes) > 1:
+        planes.pop((), None)
+    return Labels(tuple(planes.values()), parameter=True)
+
+
+def _aligned(plane: Tensor, ndim: int) -> Tensor:
+    return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)

@@ -1,0 +1,18 @@
+"""All rules."""
+
+from __future__ import annotations
+
+from autoprune.structure.graph.rules import (
+    attention,
+    contractions,
+    layers,
+    norms,
+    parts,
+    recurrent,
+    reductions,
+    spatial,
+)
+from autoprune.structure.graph.rules.registry import Rules, rules_of
+
+_MODULES = (layers, norms, spatial, parts, reductions, contractions, attention, recurrent)
+RULES: Rules = {name: rule for module in _MODULES for name, rule in rules_of(module).items()}

@@ -1,0 +1,183 @@
+"""The exported graph as the pruned model, for models whose own code cannot run with other sizes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import OutputKind
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from autoprune.errors import StructureError
+from autoprune.plugin import Inputs
+from autoprune.structure.graph.trace import Traced, trace
+from autoprune.structure.groups.blocks import BlockNodes
+from autoprune.structure.surgery.edits import Edit, normalise
+from autoprune.structure.surgery.graph_network import GraphNetwork, bound, copied_graph, graph_network, opened
+
+Place = tuple[str, tuple[int, ...]]
+"""A node's name, and where among its arguments: position, and position in a list."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A graph that runs at any batch size, and where units are counted in it."""
+
+    graph: fx.Graph
+    batch: int
+    """Samples in the example."""
+    scaled: Mapping[Place, str]
+    """Sizes that are a multiple of the batch size, to the node that multiplies."""
+    blocks: Mapping[str, BlockNodes]
+    extras: Mapping[str, Any]
+    """Constants and graphs within the graph, by the names that it reads them by."""
+    tensors: Set[str]
+    """Names of the parameters and buffers that it has."""
+    name: str
+    """Class of the dense network."""
+    names: Mapping[str, str]
+    """Node of the traced graph to its name here."""
+    edits: tuple[tuple[Edit, int], ...] = ()
+    """With what the count is divided by: a size that counts the units of all samples is stated for one."""
+
+    def with_edits(self, edits: Iterable[Edit]) -> Template:
+        """The same with the places where units are counted."""
+        placed = []
+        for edit in edits:
+            if (node := self.scaled.get((edit.node, edit.path))) is not None:
+                placed.append((Edit(node, (1,), edit.labels), self.batch))
+            elif edit.node in self.names:
+                placed.append((replace(edit, node=self.names[edit.node]), 1))
+        return replace(self, edits=tuple(placed))
+
+    def counting(self, unit_of_atom: Tensor) -> Template:
+        """The same, its edits counting units instead of labels.
+
+        Args:
+            unit_of_atom: Label to its unit; -1 where there is none.
+        """
+        return replace(self, edits=tuple((replace(e, labels=unit_of_atom[e.labels]), by) for e, by in self.edits))
+
+    def network(self, root: nn.Module, count: Callable[[Tensor], int], bypassed: Collection[str] = ()) -> GraphNetwork:
+        """The graph on the tensors of a cut network.
+
+        Args:
+            root: Holds the tensors by their dense names; changed.
+            count: What edits count to how much of it is kept.
+            bypassed: Blocks that are left out.
+        """
+        graph, nodes = copied_graph(self.graph)
+        for edit, share in self.edits:
+            node = nodes[edit.node]
+            node.args = _replaced(node.args, edit.path, count(edit.labels) // share)
+        for name in bypassed:
+            block = self.blocks[name]
+            inside = [nodes[each] for each in block.inside]
+            for user in [user for user in nodes[block.made].users if user not in inside]:
+                user.replace_input_with(nodes[block.made], nodes[block.given])
+            for node in sorted(inside, reverse=True):
+                graph.erase_node(node)
+        return graph_network(root, graph, self.extras, self.name)
+
+
+def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Mapping[str, BlockNodes]) -> Template:
+    """Make a traced graph independent of the batch size, with its tensors as attributes.
+
+    A second trace with one more sample tells which numbers depend on the batch size, and how.
+
+    Args:
+        network: The dense network.
+        inputs: What it was traced with.
+        traced: Its graph.
+        blocks: Its residual blocks.
+
+    Raises:
+        StructureError: The graph changes its own state, or is another one for another batch size.
+    """
+    if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
+        raise StructureError("its graph changes its own state")
+    more = trace(network, inputs.map(lambda x: torch.cat([x, x[:1]])))
+    for each in (traced, more):
+        normalise(each.graph.graph)
+    pairs = list(zip(traced.graph.graph.nodes, more.graph.graph.nodes, strict=False))
+    if len(traced.graph.graph.nodes) != len(more.graph.graph.nodes) or any(
+        (a.op, a.name) != (b.op, b.name) for a, b in pairs
+    ):
+        raise StructureError("its graph is another one for another batch size")
+    graph, nodes = opened(traced)
+    scaled = _scale(graph, nodes, pairs, traced)
+    extras = bound(graph, nodes, traced, lambda owner: isinstance(network.get_submodule(owner), _BatchNorm))
+    for node in graph.nodes:
+        node.meta = {}
+    graph.lint()
+    there = {node.name for node in graph.nodes}
+    names = {old: node.name for old, node in nodes.items() if node.name in there}
+    placed = {
+        name: BlockNodes(names[block.made], names[block.given], frozenset(names[n] for n in block.inside if n in names))
+        for name, block in blocks.items()
+    }
+    tensors = _tensors(graph, network, extras)
+    return Template(graph, traced.batch, scaled, placed, extras, tensors, type(network).__name__, names)
+
+
+def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Set[str]:
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr" and node.target not in extras}
+    for node in graph.nodes:
+        if node.op == "call_module" and node.target not in extras:
+            names |= {f"{node.target}.{name}" for name in network.get_submodule(str(node.target)).state_dict()}
+    return names
+
+
+def _scale(
+    graph: fx.Graph, nodes: Mapping[str, fx.Node], pairs: Sequence[tuple[fx.Node, fx.Node]], traced: Traced
+) -> dict[Place, str]:
+    """Compute what depends on the batch size from the first input's.
+
+    Returns:
+        Arguments that are a multiple of the batch size, to the node that multiplies.
+    """
+    scaled: dict[Place, str] = {}
+    size: fx.Node | None = None
+    for before, after in pairs:
+        for path, small, large in _different(before.args, after.args):
+            if size is None:
+                first = nodes[next(iter(traced.inputs))]
+                with graph.inserting_after(first):
+                    size = graph.call_function(torch.ops.aten.sym_size.int, (first, 0))
+                _after_placeholders(graph, size)
+            slope = large - small
+            with graph.inserting_before(nodes[before.name]):
+                value = graph.call_function(operator.mul, (size, slope))
+                if offset := small - slope * traced.batch:
+                    value = graph.call_function(operator.add, (value, offset))
+                else:
+                    scaled[before.name, path] = value.name
+            nodes[before.name].args = _replaced(nodes[before.name].args, path, value)
+    return scaled
+
+
+def _after_placeholders(graph: fx.Graph, node: fx.Node) -> None:
+    last = [each for each in graph.nodes if each.op == "placeholder"][-1]
+    if last is not node.prev:
+        last.append(node)
+
+
+def _different(left: Any, right: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Numbers that differ between two arguments, with their place."""
+    if isinstance(left, tuple | list) and isinstance(right, tuple | list) and len(left) == len(right):
+        for number, (a, b) in enumerate(zip(left, right, strict=True)):
+            yield from _different(a, b, (*path, number))
+    elif type(left) is int and type(right) is int and left != right:
+        yield path, left, right
+
+
+def _replaced(values: Any, path: tuple[int, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = list(values)
+    changed[path[0]] = _replaced(changed[path[0]], path[1:], new)
+    return tuple(changed) if isinstance(values, tuple) else changed

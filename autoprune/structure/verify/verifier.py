@@ -1,0 +1,161 @@
+"""Propose, then verify: what is offered was cut once, and the result compared with the masked original.
+
+Refusing is always safe, so that of many like groups (the heads of a hundred layers) a few speak for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from autoprune.plugin import Group, Inputs
+from autoprune.structure.building import Findings, build
+from autoprune.structure.graph.labeling import Labeling
+from autoprune.structure.graph.trace import Traced, evaluating
+from autoprune.structure.structure import Structure
+from autoprune.structure.surgery.template import Template
+from autoprune.structure.verify.comparison import deviation
+from autoprune.structure.verify.readings import Reader, Reading, candidates, pattern_of
+
+Reasons = dict[str, str]
+"""Group to why it is refused."""
+
+
+def verified(network: nn.Module, inputs: Inputs, traced: Traced, template: Template | None = None) -> Findings:
+    """Which groups verify, and why the others do not; in the exported graph where its template is given.
+
+    All groups are cut at once first. Only if that fails are they tried apart, and before a group is given up: other
+    readings of the attributes that may hold a size (with four heads of size four, which is it that changes?), and
+    where the graph spreads units over two dimensions, the other way to cut them.
+    """
+    with evaluating(network):
+        return _Verifier(network, inputs, traced, template).best()
+
+
+class _Verifier:
+    def __init__(self, network: nn.Module, inputs: Inputs, traced: Traced, template: Template | None) -> None:
+        self._network = network
+        self._inputs = inputs
+        self._traced = traced
+        self._reader = Reader(network, traced, template)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the model's own
+            self._dense = inputs.feed(network)
+
+    def best(self) -> Findings:
+        reading, found = Reading(), self._reader.labelled({})
+        best, offered = self._attempt(self._reader.read(found, reading))
+        for other in self._reader.others(found) if best.refused else ():
+            merged = reading.but(other)
+            again = self._reader.labelled(merged.choices) if other.choices else found
+            findings = self._reader.read(again, merged)
+            if not self._promises(findings, best):
+                continue
+            attempt, units = self._attempt(findings)
+            if units > offered:
+                best, offered, reading, found = attempt, units, merged, again
+            if not best.refused:
+                break
+        return best
+
+    def _promises(self, findings: Findings, best: Findings) -> bool:
+        """Whether one of each kind of refused group would verify now."""
+        structure = self._build(findings, {})
+        kinds: dict[str, Group] = {}
+        for group in structure.groups:
+            if group.name in best.refused and group.units > 1:
+                kinds.setdefault(pattern_of(group.name), group)
+        return any(self._deviation(structure, [group]) is None for group in kinds.values())
+
+    def _build(self, findings: Findings, refused: Reasons) -> Structure:
+        return build(self._network, self._traced, replace(findings, refused=refused))
+
+    def _attempt(self, findings: Findings) -> tuple[Findings, int]:
+        """What of it verifies, and how many units that are."""
+        proposed = self._build(findings, {})
+        refused = {g.name: "its layer has one unit" for g in proposed.groups if g.units < 2}
+        structure = self._build(findings, refused) if refused else proposed
+        while structure.groups:
+            everything = list(structure.groups)
+            draws = [(everything, 0), (everything, 1), *((p, 0) for p in self._apart(structure, findings.labeling))]
+            for groups, draw in draws:
+                if (reason := self._deviation(structure, groups, draw)) is not None:
+                    failing = self._failing(structure, groups, reason, draw)
+                    failing = failing or self._clashing(structure, groups, draw)
+                    refused |= failing
+                    structure = self._build(findings, refused)
+                    break
+            else:
+                break
+        return replace(findings, refused=refused), sum(group.units for group in structure.groups)
+
+    def _apart(self, structure: Structure, found: Labeling) -> list[list[Group]]:
+        """Sets of groups such that any two whose sizes one attribute may hold are apart in some.
+
+        An attribute that is read off the wrong one of two groups is right as long as both lose as many units.
+        """
+        owner = torch.full((found.atoms,), -1)
+        first = {(span.tensor, span.dim): span.first for span in found.ranges}
+        for number, group in enumerate(structure.groups):
+            for part in group.slices:
+                owner[first[part.parameter, part.dim] + part.index] = number
+        rivals: dict[int, set[int]] = defaultdict(set)
+        for counted in candidates(self._network, found).values():
+            owners = {number for labels in counted for number in owner[labels].tolist() if number >= 0}
+            for number in owners:
+                rivals[number] |= owners - {number}
+        colours: dict[int, int] = {}
+        for number in sorted(rivals):
+            taken = {colours[rival] for rival in rivals[number] if rival in colours}
+            colours[number] = next(colour for colour in itertools.count() if colour not in taken)
+        bits = max(colours.values(), default=0).bit_length()
+        return [
+            [group for n, group in enumerate(structure.groups) if n not in colours or colours[n] >> bit & 1 == side]
+            for bit in range(bits)
+            for side in (0, 1)
+        ]
+
+    def _failing(self, structure: Structure, groups: Sequence[Group], reason: str, draw: int) -> Reasons:
+        """Groups that fail by themselves, of some that fail for that reason."""
+        if len(groups) == 1:
+            return {groups[0].name: reason}
+        failing: Reasons = {}
+        parts = _parts(groups)
+        for number, part in enumerate(parts):
+            if (why := self._deviation(structure, part, draw)) is not None:
+                failing |= self._failing(structure, part, why, draw)
+            # Two of a kind fail: so will the others.
+            if number == 1 and len(part) == 1 and len(failing) == 2 and len(set(failing.values())) == 1:
+                return failing | {group.name: reason for rest in parts[2:] for group in rest}
+        return failing
+
+    def _clashing(self, structure: Structure, groups: Sequence[Group], draw: int) -> Reasons:
+        """Groups that fail only together with others."""
+        together: list[Group] = []
+        refused: Reasons = {}
+        for group in groups:
+            reason = self._deviation(structure, [*together, group], draw)
+            if reason is None:
+                together.append(group)
+            else:
+                refused[group.name] = f"together with other groups: {reason}"
+        return refused
+
+    def _deviation(self, structure: Structure, groups: Sequence[Group], draw: int = 0) -> str | None:
+        return deviation(structure, self._network, self._inputs, groups, self._dense, draw)
+
+
+def _parts(groups: Sequence[Group]) -> list[list[Group]]:
+    """By kind; of one kind alone, one by one."""
+    kinds: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        kinds[pattern_of(group.name)].append(group)
+    if len(kinds) > 1:
+        return list(kinds.values())
+    return [[group] for group in groups]
