@@ -63,10 +63,9 @@ def read_exports(model: Path) -> dict[str, Artifact]:
 
 
 def _written(model: Path) -> dict[str, dict[str, Any]]:
-    found = {
-        file.stem: file for file in sorted((model / EXPORTS_FOLDER).glob("*.json")) if file.with_suffix("").is_dir()
-    }
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in found.items()}
+    files = sorted((model / EXPORTS_FOLDER).glob("*.json"), key=lambda file: file.stem)
+    whole = [file for file in files if file.with_suffix("").is_dir()]
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in whole}
 
 
 def _checked(made: object, folder: Path) -> Path:

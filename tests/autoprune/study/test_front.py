@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.plugin import Measured, TrialResult
+from autoprune.plugin.front import RunningFront
 from autoprune.study import hypervolume, pareto_front
 from autoprune.study.front import measure_front
 
@@ -67,11 +68,23 @@ def test_front_is_the_definition_in_any_order(values):
 
     expected = {r.number for r in results if not dominated(r)}
     assert set(numbers(results)) == expected == set(numbers(results[::-1]))
-    # One trial after the other comes to the same.
-    front = ()
-    for result in results:
-        front = pareto_front([*front, result], OBJECTIVES)
-    assert {r.number for r in front} == expected
+
+
+@given(points, st.randoms())
+def test_front_grows_trial_by_trial_and_tells_who_falls(values, random):
+    results = [trial(i, float(a), float(b), violation=(a + b) % 3 - 1) for i, (a, b) in enumerate(values)]
+    random.shuffle(results)
+    front, before = RunningFront(OBJECTIVES), set()
+    for count, result in enumerate(results, start=1):
+        fallen = set(front.add(result))
+        now = {member.number for member in front.members}
+        assert now == (before | {result.number}) - fallen
+        assert fallen <= before | {result.number}
+        assert [member.number for member in front.members] == numbers(results[:count])
+        assert all((r.number in front) == (r.number in now) for r in results)
+        assert len(front) == len(now)
+        assert front.losses == tuple((-m.metrics["accuracy"].value, m.metrics["latency"].value) for m in front.members)
+        before = now
 
 
 @settings(deadline=None)

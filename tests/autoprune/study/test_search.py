@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 from pathlib import Path
 
@@ -168,6 +169,22 @@ def test_no_feasible_trial_is_an_error_that_says_why(spec, host):
     assert watcher.told("finished")[0].front.points == ()
 
 
+def test_a_dense_model_alone_is_no_success_where_every_pruned_trial_failed(spec, host, tmp_path):
+    watcher = Watcher()
+    made = spec("search.trials=3", swap=("use: toy-distance", "use: toy-distance, fault: raise"))
+    with pytest.raises(
+        NoFeasibleTrialError,
+        match=r"the front is the dense model alone, for no pruned one came through: 2 failed \(2 times: evaluator toy-"
+        r".*the toy broke.*\); see ",
+    ) as caught:
+        search(made, host=host, observers=[watcher])
+    assert caught.value.exit_code == 4
+    assert [p.trial.number for p in watcher.told("finished")[0].front.points] == [0]
+    assert read_study(tmp_path / "study", host=host).outcome == watcher.told("finished")[0], "what there is can be read"
+    # A dense model that nothing beats is one: its candidates came through.
+    assert search(spec("search.trials=1", "output=alone"), host=host).models.keys() == {0}
+
+
 def test_an_infeasible_dense_model_is_no_member_of_the_front(spec, host, tmp_path):
     result = search(spec("constraints={share: <= 0.7}"), host=host)
     dense = result.outcome.trials[0]
@@ -212,6 +229,79 @@ def test_observers_leave_the_host_when_the_session_ends(spec, host):
 def test_an_observer_without_hooks_is_refused(spec, host):
     with pytest.raises(PluginError, match="implements no hook"):
         search(spec("search.trials=2"), host=host, observers=[object()])
+
+
+# Exporters
+
+CREW = Path(__file__).parent / "toy" / "crew.py"
+
+
+def exports(folder):
+    return [line for line in lines(folder / "exported") if line]
+
+
+def test_the_fronts_models_are_exported_once_each(spec, host, tmp_path):
+    asked = [f"plugins=[{CREW}]", "exporters=[{use: shapes}, {use: shapes}]", "search.trials=4"]
+    result = search(spec(*asked), host=host)
+    document = json.loads(json.dumps(result.to_json()))
+    assert len(result.models) > 1
+    for entry in document["front"]:
+        model = load_pruned(entry["model"], dense=toy_plugin.ToyModel().build(None))
+        assert list(entry["exports"]) == ["shapes", "shapes-2"]
+        for name, exported in entry["exports"].items():
+            assert exported["path"] == str(Path(entry["model"]) / "exports" / name / "shapes.json")
+            assert exported["description"] == "open it with json"
+            made = json.loads(Path(exported["path"]).read_text())
+            assert made["shapes"] == {n: list(t.shape) for n, t in model.named_parameters()}
+            assert made["outputs"] == [4, 3]
+            assert made["mean"] == [0.5] * 6
+    count = len(exports(tmp_path))
+    assert count == 2 * len(result.models)
+    again = resume(tmp_path / "study", host=host)
+    assert len(exports(tmp_path)) == count, "what is exported is not exported again"
+    assert again.exports == result.exports == read_study(tmp_path / "study", host=host).exports
+    (next(iter(result.models.values())) / "exports" / "shapes.json").unlink()  # killed before it was taken down
+    assert resume(tmp_path / "study", host=host).exports == result.exports
+    assert len(exports(tmp_path)) == count + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("raise", r"ValueError: no space \(crew\.py:\d+ in export\)"),
+        ("outside", "wrote .*/x, which is not in the folder that it was given"),
+        ("missing", "says that it wrote gone, which is not there"),
+        ("nothing", "returned a NoneType, not an Artifact"),
+    ],
+)
+def test_an_export_that_fails_is_told_and_loses_nothing(spec, host, tmp_path, caplog, fault, told):
+    asked = [f"plugins=[{CREW}]", f"exporters=[{{use: shapes, fault: {fault}}}, {{use: shapes}}]", "search.trials=1"]
+    with caplog.at_level(logging.WARNING, "autoprune"):
+        result = search(spec(*asked), host=host)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(f"the model of trial 0 could not be exported by shapes: exporter shapes: {told}", said)
+    assert list(result.exports[0]) == ["shapes-2"]
+    assert result.front.points[0].test
+
+
+# What is said aloud
+
+
+def test_a_search_that_measures_nothing_says_so(spec, host, caplog, monkeypatch):
+    compute = toy_plugin.ToyShare.compute
+    noisy = lambda self, costs, dense: {name: 1.3 * value for name, value in compute(self, costs, dense).items()}  # noqa: E731
+    monkeypatch.setattr(toy_plugin.ToyShare, "compute", noisy)
+    from autoprune_tasks.classification import Classification
+
+    monkeypatch.setattr(Classification, "divergence", lambda self, outputs, dense: 0 * outputs.sum(1))
+    with caplog.at_level(logging.WARNING, "autoprune"):
+        search(spec("search.sampler={use: toy-profiled}", "search.trials=4"), host=host)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text[:40] for text in said] == [
+        "timings on this machine are too noisy to",
+        "no cut of any group changes the outputs ",
+    ]
+    assert "share is 1.30" in said[0]
 
 
 # Resuming
