@@ -61,7 +61,7 @@ def check_saved_models(*searches: Watched, scratch: Path) -> None:
     assert done.returncode == 0, done.stderr
     anew = load_file(outputs)
     for n, search in enumerate(searches):
-        assert len(search.kept) >= 2
+        assert len(search.kept) >= 2, [trial.reason for trial in search.result.outcome.trials]
         for number, before in search.kept.items():
             told = f"{search.result.study.name}: trial {number}"
             torch.testing.assert_close(anew[f"{n}.{number}"], before, rtol=1e-5, atol=1e-5, msg=told)
