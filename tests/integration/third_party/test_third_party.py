@@ -193,7 +193,6 @@ def test_gates_are_learnt_and_counted(packaged: Watched) -> None:
 
 def test_recall_is_of_the_classes_that_the_data_has(packaged: Watched) -> None:
     import acme_pruning  # type: ignore[import-not-found]
-    from sklearn.metrics import recall_score
 
     data = acme_pruning.Pairs().load(None)
     inputs, targets = data.test.fetch(torch.arange(len(data.test)))
