@@ -36,9 +36,9 @@ def _ended(session: Callable) -> None:
 
 
 def started(target: Callable, *arguments: Path) -> multiprocessing.process.BaseProcess:
-    """A real process, forked from a server that has torch imported: it starts in milliseconds."""
+    """A real process, forked from a server that has torch, and what it exports with, imported: it starts at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_driver", "toy_plugin"])
+    context.set_forkserver_preload(["toy_driver", "toy_plugin", "torch.export._trace", "torch._dynamo"])
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
