@@ -19,7 +19,7 @@ class Workplace:
     timeout_s: float | None
     """How long a job may take that `limited` says is limited; None for as long as it likes."""
     perform: Callable[[str], str]
-    """Does a job in this process."""
+    """Does a job in this process, one at a time: another thread waits."""
     failed: Callable[[str, str], str]
     """A job and the reason for which it was lost, to the result that tells so."""
     limited: Callable[[str], bool]

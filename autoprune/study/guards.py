@@ -15,6 +15,9 @@ from autoprune.errors import StudyError, TrialError
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _HELD = ("_parameters", "_buffers", "_modules", *_HOOKS)
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_NUMPYS = frozenset({torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.int8, torch.bool})
+_FAR = 1_000_003
+"""What a column counts more than a row, so that no step across makes up for one down."""
 _MOST_NAMED = 3
 
 
@@ -65,7 +68,7 @@ class Watched:
 
     def _reset_modes(self) -> None:
         for state in self._modules.values():
-            state.module.training = state.training
+            vars(state.module)["training"] = state.training  # past nn.Module's own slow way
 
     def _changes(self) -> list[str]:
         modules, tensors = dict(self._network.named_modules()), _tensors(self._network)
@@ -154,10 +157,12 @@ def _checksums(tensors: Sequence[Tensor]) -> list[int]:
     for tensor in tensors:
         if tensor.layout is not torch.strided or tensor.is_quantized:
             sums.append(0)
-            continue
-        bits = tensor.detach().resolve_conj()
-        bits = (torch.view_as_real(bits) if bits.is_complex() else bits).view(_INTEGERS[bits.real.element_size()])
-        sums.append(zlib.crc32(bits.contiguous().numpy().data) if bits.device.type == "cpu" else _weighted(bits))
+        elif tensor.dtype in _NUMPYS and tensor.is_cpu and tensor.is_contiguous():  # nearly all, in half the time
+            sums.append(zlib.crc32(tensor.detach().numpy().data))
+        else:
+            bits = tensor.detach().resolve_conj()
+            bits = (torch.view_as_real(bits) if bits.is_complex() else bits).view(_INTEGERS[bits.real.element_size()])
+            sums.append(zlib.crc32(bits.contiguous().numpy().data) if bits.is_cpu else _weighted(bits))
     there = [value for value in sums if isinstance(value, Tensor)]
     fetched = iter(torch.stack(there).tolist() if there else ())  # once, for all of them
     return [next(fetched) if isinstance(value, Tensor) else value for value in sums]
@@ -167,9 +172,9 @@ def _weighted(bits: Tensor) -> Tensor:
     """Sum of integers, each by its place among the rows and among the columns, modulo 2⁶⁴; stays on the device."""
     rows = bits.reshape(bits.shape[0] if bits.dim() and bits.numel() else 1, -1)
     total = torch.zeros((), dtype=torch.int64, device=bits.device)
-    for dim in (0, 1):
+    for dim, factor in ((0, _FAR), (1, 1)):
         sums = rows.sum(dim, dtype=torch.int64)
-        total = total + (sums * torch.arange(1, 2 * len(sums), 2, device=bits.device)).sum()
+        total = total + factor * (sums * (2 * torch.arange(len(sums), device=bits.device) + 1)).sum()
     return total
 
 

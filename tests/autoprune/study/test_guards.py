@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from autoprune.errors import StudyError, TrialError
-from autoprune.study.guards import Watched
+from autoprune.study.guards import Watched, _weighted
 from autoprune.study.unsaved import lost_when_saved
 
 
@@ -132,6 +132,23 @@ def test_what_cannot_be_put_back_ends_the_study(net):
     step(net)
     with pytest.raises(StudyError, match=r"changed the dense network \(head\.weight\), which cannot be loaded again"):
         guard.restore()
+
+
+def test_other_devices_add_up_on_the_device_and_miss_nothing_either():
+    """What stands for a checksum there, on a CPU."""
+    bits = torch.randn(3, 4, 2).view(torch.int32)
+    whole = _weighted(bits)
+    step = bits.clone()
+    step[2, 1, 0] += 1
+    for other in (step, bits.flip(0), bits.flip(1), bits.flip(2), bits[:, [1, 0, 2, 3]], bits[[1, 0, 2]]):
+        assert _weighted(other) != whole
+    assert _weighted(bits.clone()) == whole
+    for odd in (torch.tensor(5), torch.zeros(0, 3, dtype=torch.int32), torch.ones(4, dtype=torch.int8)):
+        assert _weighted(odd).shape == ()
+        assert _weighted(odd).dtype == torch.int64
+    assert _weighted(torch.tensor([1, 2])) != _weighted(torch.tensor([2, 1]))
+    square = torch.arange(9).reshape(3, 3)
+    assert _weighted(square) != _weighted(square.T)
 
 
 def test_parameters_that_are_tied_stay_tied(net):
