@@ -23,8 +23,25 @@ class GraphNetwork(fx.GraphModule):
     """A network that runs an exported graph.
 
     Its parameters have the names that they had in the dense network. Batch norms and dropouts are modules, so that
-    ``train()`` and ``eval()`` do what they do elsewhere.
+    ``train()`` and ``eval()`` do what they do elsewhere. What the graph makes is made where its parameters are.
     """
+
+    def _apply(self, fn: Any, recurse: bool = True) -> GraphNetwork:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.follow()
+        return self
+
+    def follow(self) -> None:
+        """Make what the graph makes where the parameters are: the device was written into it when it was traced."""
+        first = next(itertools.chain(self.parameters(), self.buffers()), None)
+        for module in self.modules():
+            if first is None or not isinstance(module, fx.GraphModule):
+                continue
+            elsewhere = [n for n in module.graph.nodes if n.kwargs.get("device") not in (None, first.device)]
+            for node in elsewhere:
+                node.kwargs = {**node.kwargs, "device": first.device}
+            if elsewhere:
+                module.recompile()
 
 
 def hollowed(network: GraphNetwork) -> nn.Module:
@@ -43,7 +60,8 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
         if isinstance(value, Tensor):
             root.register_buffer(extra, value.to(device, copy=True))
         else:
-            root.add_module(extra, copy.deepcopy(value))  # a mode of its own: one network trains, another does not
+            # With a mode of its own: one network trains, another does not.
+            root.add_module(extra, copy.deepcopy(value).to(device))
     for node in graph.nodes:
         module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, _BatchNorm) and type(module) not in _NORMS:
@@ -51,6 +69,7 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
             module.__class__ = next(kind for kind in type(module).__mro__ if kind in _NORMS)
     network = GraphNetwork(root, graph, name)
     network.train(root.training)
+    network.follow()
     return network
 
 

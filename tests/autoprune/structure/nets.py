@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -496,8 +497,11 @@ def example(case: Case, samples: int = 2, seed: int = 0) -> tuple[Tensor, ...]:
 
 
 @cache
-def discovered(name: str) -> tuple[nn.Module, Structure]:
+def discovered(name: str, form: Literal["modules", "graph"] = "modules") -> tuple[nn.Module, Structure]:
     """A net and its structure, found once; tests leave both alone."""
-    torch.manual_seed(0)
-    net = perturb(CASES[name].make())
-    return net, discover(net, example(CASES[name]), form="modules")
+    if form == "graph":
+        net, _ = discovered(name)
+    else:
+        torch.manual_seed(0)
+        net = perturb(CASES[name].make())
+    return net, discover(net, example(CASES[name]), form=form)

@@ -167,7 +167,6 @@ def test_a_block_that_is_left_out_is_no_layer() -> None:
 
 
 def test_an_exported_graph_stays_as_it_is() -> None:
-    net = perturb(copy.deepcopy(CASES["residual"].make()))
-    structure = discover(net, example(CASES["residual"]), form="graph")
+    net, structure = discovered("residual", "graph")
     cut = structure.cut(net, {})
     assert structure.folded(cut) is cut

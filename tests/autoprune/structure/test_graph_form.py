@@ -33,8 +33,7 @@ FREED = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_cut_graphs_equal_masked_networks_and_cost_what_is_counted(name: str) -> None:
-    net, modules = discovered(name)
-    structure = discover(net, example(CASES[name]), form="graph")
+    (net, structure), (_, modules) = discovered(name, "graph"), discovered(name)
     found = {group.name: group.units for group in structure.groups}
     assert found == {group.name: group.units for group in modules.groups} | FREED.get(name, {})
     for seed in range(2):
@@ -89,6 +88,25 @@ def test_graphs_train_as_modules_do() -> None:
     small.eval()
     assert torch.equal(small(x), small(x))
     assert type(small.norm) is nn.BatchNorm2d
+
+
+class Counting(Normed):
+    """Its code makes tensors of its own, where its parameters are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.arange(4, device=x.device) + torch.zeros(3, 1, 1, device=x.device)
+        return super().forward(x)
+
+
+def test_what_a_graph_makes_is_where_its_parameters_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = perturb(Counting()).eval(), torch.randn(4, 3, 4, 4)
+    structure = discover(net, (x,), form="graph")
+    kept = {"conv": torch.arange(5)}
+    small = structure.cut(net, kept)
+    save_program(small, (x,), tmp_path / "model.pt2")
+    for network in (small, load_program(tmp_path / "model.pt2"), structure.cut(net.to("meta"), kept)):
+        assert network.to("meta")(x.to("meta")).device.type == "meta"
 
 
 def test_graphs_of_one_structure_have_modes_of_their_own() -> None:
@@ -158,7 +176,7 @@ def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), small(torch.randn(7, 3, 4, 4)))
 
 
-def test_fifty_rounds_do_not_drift(tmp_path: Path) -> None:
+def test_many_rounds_do_not_drift(tmp_path: Path) -> None:
     """Cut, save, open and cut again: each model equals what the last one is when masked."""
     torch.manual_seed(0)
     net: nn.Module = nn.Sequential(
@@ -166,10 +184,10 @@ def test_fifty_rounds_do_not_drift(tmp_path: Path) -> None:
     )
     net = perturb(net).eval()
     x = torch.randn(2, 3, 4, 4)
-    for left in range(59, 9, -1):
+    for left in range(56, 9, -4):
         structure = discover(net, (x,))
         (group,) = structure.groups
-        kept = {group.name: torch.randperm(left + 1)[:left].sort().values}
+        kept = {group.name: torch.randperm(left + 4)[:left].sort().values}
         small = structure.cut(net, kept)
         with torch.no_grad():
             expected = structure.masked(net, kept)(x)
@@ -177,7 +195,7 @@ def test_fifty_rounds_do_not_drift(tmp_path: Path) -> None:
         net = load_program(tmp_path / "model.pt2")
         with torch.no_grad():
             torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
-    assert net.get_parameter("0.weight").shape[0] == 10
+    assert net.get_parameter("0.weight").shape[0] == 12
 
 
 def test_files_with_pickles_are_refused(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def check(net: Net, tally: Tally, granularities: tuple[str, ...] = GRANULARITIES
         tally.candidates += 1
         tally.by_zeros += equals_the_references(net, exact, structure, kept, seed)
         small = structure.cut(dense, kept)
+        composes(dense, structure, kept, small, seed)
         costs_are_counted(net, small, structure.costs(cut_units, structure.bypassed(kept)))
         if not any(group.owned or group.masked for group in structure.groups):
             row = np.array([[cut_units[group.name] for group in structure.groups]], dtype=np.int64)
@@ -191,6 +192,24 @@ def equals_the_references(net: Net, exact: nn.Module, structure: Structure, kept
     # With gradients, since torch's encoder layer has a fused path without them, which reads its norms' weights itself.
     close(made, masked_by_slices(exact, structure, kept)(*inputs).detach(), "the net with zeros")
     return True
+
+
+def composes(dense: nn.Module, structure: Structure, kept: Kept, small: nn.Module, seed: int) -> None:
+    """A smaller cut of a larger one is the smaller one, bit for bit."""
+    generator = torch.Generator().manual_seed(seed)
+    before = {}
+    for name, units in kept.items():
+        if units.dtype == torch.bool:
+            before[name] = units | (torch.rand(len(units), generator=generator) < 0.5)
+        else:
+            total = next(group.units for group in structure.groups if group.name == name)
+            more = torch.arange(total)[torch.rand(total, generator=generator) < 0.5]
+            before[name] = torch.unique(torch.cat([units, more]))
+    again = structure.cut(structure.cut(dense, before), kept, before=before)
+    assert str(again) == str(small)
+    tensors = again.state_dict()
+    assert tensors.keys() == small.state_dict().keys()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in small.state_dict().items())
 
 
 def widths(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, torch.Size]:

@@ -35,10 +35,7 @@ GRAPHS = (
 @pytest.fixture(scope="module", params=[(name, "modules") for name in CASES] + [(name, "graph") for name in GRAPHS])
 def found(request: pytest.FixtureRequest) -> tuple[Case, nn.Module, Structure]:
     name, form = request.param
-    net, structure = discovered(name)
-    if form == "graph":
-        structure = discover(net, example(CASES[name]), form="graph")
-    return CASES[name], net, structure
+    return CASES[name], *discovered(name, form)
 
 
 def some_of(units: Tensor, generator: torch.Generator) -> Tensor:

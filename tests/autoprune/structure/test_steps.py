@@ -26,7 +26,7 @@ from autoprune.structure import (
     save_pruned,
 )
 
-from .nets import CASES, discovered, example
+from .nets import discovered
 from .toy_source import Toy
 
 FILE = Path(__file__).with_name("thin.py")
@@ -209,8 +209,7 @@ def test_files_of_one_name_are_kept_apart(host: PluginHost, tmp_path: Path) -> N
 
 
 def test_a_graph_has_no_modules_to_replace(host: PluginHost, tmp_path: Path) -> None:
-    net, _ = discovered("vgg")
-    structure = discover(net, example(CASES["vgg"]), form="graph")
+    net, structure = discovered("vgg", "graph")
     with pytest.raises(StructureError, match=r"^thin: the network is an exported graph, without modules"):
         save_pruned(
             tmp_path, structure.cut(net, {}), plan=Plan({}), kept={}, cut_units={}, source=Toy(case="vgg"),
