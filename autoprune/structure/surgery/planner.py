@@ -41,14 +41,15 @@ class Planner:
             before: Those that there are.
 
         Raises:
-            StructureError: A group is unknown or would lose every unit, or a unit is gone already.
+            StructureError: A group is unknown or would lose every unit, a unit is gone already, or the network is not
+                the one that ``before`` says.
         """
         self.numbering.check(kept, before)
         stays = self.numbering.stays(kept)
         indices = self.numbering.indices(kept, stays)
         bypassed = self.numbering.bypassed(kept)
         if not before:
-            attributes = self._attributes(network, indices, stays, ())
+            attributes = self._attributes(network, indices, stays, {}, {})
             return Plan(indices, attributes, self._masks(kept), bypassed)
         gone = self.numbering.bypassed(before)
         earlier = self.numbering.indices(before, self.numbering.stays(before))
@@ -62,7 +63,7 @@ class Planner:
         self._check_zeros(kept, before)
         return Plan(
             {name: dims for name, dims in changes.items() if dims},
-            self._attributes(network, indices, stays, gone),
+            self._attributes(network, indices, stays, earlier, gone),
             masks,
             {name: outputs for name, outputs in bypassed.items() if name not in gone},
         )
@@ -86,7 +87,7 @@ class Planner:
                     raise StructureError(f"{group.name} would keep units that an earlier cut took away")
 
     def _attributes(
-        self, network: nn.Module, indices: Indices, stays: Tensor, gone: Sequence[str] | Mapping[str, int]
+        self, network: nn.Module, indices: Indices, stays: Tensor, earlier: Indices, gone: Mapping[str, int]
     ) -> dict[str, dict[str, object]]:
         """Module to attribute to its value, of those that are not so yet."""
         changes: dict[str, dict[str, object]] = {}
@@ -96,13 +97,13 @@ class Planner:
                 continue
             shapes: dict[str, Sequence[int]] = {}
             for local, (name, dense) in self.shapes[owner].items():
-                dims = indices.get(name)
-                if dims is None:
-                    shapes[local] = dense
-                else:
-                    shapes[local] = shape = list(dense)
-                    for dim, index in dims.items():
-                        shape[dim] = index.shape[0]
+                shapes[local] = _left(dense, indices.get(name))
+                tensor = module._parameters.get(local, module._buffers.get(local))
+                if tensor is not None and tensor.shape != (was := _left(dense, earlier.get(name))):
+                    raise StructureError(
+                        f"{name} is of shape {tuple(tensor.shape)}, not {tuple(was)}: the network is "
+                        + ("not cut as it is said to be" if earlier else "cut already, and nothing says how")
+                    )
             if new := resized(module, shapes, owner in self.whole_groups):
                 changes[owner] = new
         for (holder, attribute), units in self.sizes.items():
@@ -112,6 +113,13 @@ class Planner:
             if module_at(network, holder).__dict__.get(attribute) != size:
                 changes.setdefault(holder, {})[attribute] = size
         return changes
+
+
+def _left(dense: torch.Size, dims: Mapping[int, Tensor] | None) -> torch.Size:
+    """What a cut leaves of a shape."""
+    if dims is None:
+        return dense
+    return torch.Size(len(dims[dim]) if dim in dims else size for dim, size in enumerate(dense))
 
 
 def _renumbered(dims: Mapping[int, Tensor], earlier: Mapping[int, Tensor]) -> dict[int, Tensor]:

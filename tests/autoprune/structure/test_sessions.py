@@ -127,6 +127,22 @@ def test_what_is_gone_stays_gone(kept: dict[str, Tensor], before: dict[str, Tens
         structure.cut(structure.cut(net, {"stem": torch.arange(5)}), kept, before=before)
 
 
+@pytest.mark.parametrize(
+    ("cut", "before", "message"),
+    [
+        ({}, {"stem": torch.arange(5)}, r"is of shape \(8, 3, 3, 3\), not \(5, 3, 3, 3\): .* not cut as it is said"),
+        ({"stem": torch.arange(5)}, {}, r"is of shape \(5, 3, 3, 3\), not \(8, 3, 3, 3\): .* cut already, and nothing"),
+        ({"stem": torch.arange(5)}, {"stem": torch.arange(6)}, "not cut as it is said"),
+    ],
+)
+def test_another_network_than_is_said_is_refused(
+    cut: dict[str, Tensor], before: dict[str, Tensor], message: str
+) -> None:
+    net, structure = discovered("residual")
+    with pytest.raises(StructureError, match=message):
+        structure.cut(structure.cut(net, cut), {"stem": torch.arange(3)}, before=before)
+
+
 @pytest.mark.parametrize("masks", ["weights", "kernels", "2:4"])
 @pytest.mark.parametrize("form", ["modules", "graph"])
 def test_blocks_and_zeros_compose(masks: str, form: str) -> None:
