@@ -97,9 +97,10 @@ class Planner:
                 continue
             shapes: dict[str, Sequence[int]] = {}
             for local, (name, dense) in self.shapes[owner].items():
-                shapes[local] = _left(dense, indices.get(name))
+                shapes[local] = _left(dense, indices[name]) if name in indices else dense
+                was = _left(dense, earlier[name]) if name in earlier else dense
                 tensor = module._parameters.get(local, module._buffers.get(local))
-                if tensor is not None and tensor.shape != (was := _left(dense, earlier.get(name))):
+                if tensor is not None and tensor.shape != was:
                     raise StructureError(
                         f"{name} is of shape {tuple(tensor.shape)}, not {tuple(was)}: the network is "
                         + ("not cut as it is said to be" if earlier else "cut already, and nothing says how")
@@ -115,11 +116,12 @@ class Planner:
         return changes
 
 
-def _left(dense: torch.Size, dims: Mapping[int, Tensor] | None) -> torch.Size:
+def _left(dense: torch.Size, dims: Mapping[int, Tensor]) -> torch.Size:
     """What a cut leaves of a shape."""
-    if dims is None:
-        return dense
-    return torch.Size(len(dims[dim]) if dim in dims else size for dim, size in enumerate(dense))
+    shape = list(dense)
+    for dim, index in dims.items():
+        shape[dim] = index.shape[0]
+    return torch.Size(shape)
 
 
 def _renumbered(dims: Mapping[int, Tensor], earlier: Mapping[int, Tensor]) -> dict[int, Tensor]:
