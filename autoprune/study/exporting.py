@@ -10,7 +10,6 @@ from typing import Any
 
 from autoprune.errors import TrialError
 from autoprune.plugin import Artifact, ExportContext, Exporter
-from autoprune.structure import load_pruned
 from autoprune.study.jobs import Export, Exported
 from autoprune.study.naming import numbered
 from autoprune.study.problem import Problem
@@ -29,9 +28,7 @@ def export(problem: Problem, job: Export) -> Exported:
     folder = job.model / EXPORTS_FOLDER
     unfinished, finished = folder / f".{job.exporter}", folder / job.exporter
     try:
-        # A model that was pruned before is saved as a cut of its first dense model.
-        again = problem.components.model.pruned_in(problem.sources) is not None
-        network = load_pruned(job.model, dense=None if again else problem.network, device="cpu")
+        network = problem.opened(job.model).cpu()
         for old in (unfinished, finished):
             shutil.rmtree(old, ignore_errors=True)
         unfinished.mkdir(parents=True)

@@ -21,7 +21,7 @@ from autoprune.host.metrics import check_metrics
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Batch, Choices, Component, Costs, Data, ExactEvaluator, Metric, SourceContext
 from autoprune.spec import Spec
-from autoprune.structure import Structure, discover
+from autoprune.structure import Structure, discover, load_pruned
 from autoprune.study.bounds import bounded
 from autoprune.study.contexts import Contexts
 from autoprune.study.native_memory import bound_kernel_cache
@@ -59,6 +59,13 @@ class Problem:
     def reload(self) -> nn.Module:
         """The dense network anew from its source, on the CPU: what is put back where a component changed it."""
         return _made(nn.Module, self.components.model.load(self.data, self.sources), self.components.model)
+
+    def opened(self, folder: Path) -> nn.Module:
+        """A saved model, on the device."""
+        # A model that was pruned before is saved as a cut of its first dense model.
+        again = self.components.model.pruned_in(self.sources) is not None
+        dense = None if again else self.network
+        return load_pruned(folder, dense=dense, device=self.device, host=self.host)
 
     @cached_property
     def contexts(self) -> Contexts:

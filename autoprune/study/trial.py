@@ -13,12 +13,13 @@ from torch import nn
 
 from autoprune.errors import TrialError
 from autoprune.plugin import Costs, Evaluator, Measured, Pruned, TrialResult
-from autoprune.structure import Plan, load_pruned, read_recipe, save_pruned
+from autoprune.structure import Plan, read_recipe, save_pruned
 from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
 from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
 from autoprune.study.measuring import Measuring
 from autoprune.study.native_memory import FreedMemory
+from autoprune.study.predictor import predicts_the_same
 from autoprune.study.probing import Probing
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Proposal
@@ -83,9 +84,7 @@ class Runner:
                 folder = model_folder(self._study, job.number)
                 recipe = read_recipe(folder)
                 costs = problem.costs(recipe.cut_units, recipe.bypassed, job.choices)
-                # A model that was pruned before is saved as a cut of its first dense model.
-                again = problem.components.model.pruned_in(problem.sources) is not None
-                network = load_pruned(folder, dense=None if again else problem.network, device=problem.device)
+                network = problem.opened(folder)
             for evaluator in problem.components.evaluators:
                 metrics |= self._measuring(evaluator.final(), network, costs, split="test", stages=stages)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
@@ -205,6 +204,13 @@ class Runner:
             transforms=made,
             plugins=problem.plugin_files,
         )
+        examples = problem.structure.example.to(problem.device)
+        if not predicts_the_same(network, problem.opened(unfinished), examples):
+            shutil.rmtree(unfinished)
+            raise TrialError(
+                "the saved model predicts otherwise than the network: something was changed that a saved model does not"
+                " keep, such as an attribute of a module; what replaces or changes modules is a transform"
+            )
         unfinished.rename(folder)
 
 

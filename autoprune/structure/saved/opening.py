@@ -39,6 +39,7 @@ def load_pruned(
     dense: nn.Module | None = None,
     device: str | torch.device = "cpu",
     trust: bool = False,
+    host: PluginHost | None = None,
 ) -> nn.Module:
     """Open a saved model, in ``eval()``.
 
@@ -52,6 +53,7 @@ def load_pruned(
         device: Where the model goes.
         trust: Let the Python files run that the folder brings along, where its model source or a transform came from
             a single-file plugin.
+        host: Knows the components; the installed plugins and those files if None.
 
     Raises:
         StructureError: The folder holds no saved model, ``dense`` is not the model of the recipe, or code would have to
@@ -63,17 +65,18 @@ def load_pruned(
     if recipe.form == "graph":
         network: nn.Module = load_program(folder / PROGRAM_FILE)
     else:
-        network = _of_modules(folder, recipe, dense, trust=trust)
+        network = _of_modules(folder, recipe, dense, trust=trust, host=host)
     for name in recipe.masks:
         parameter = network.get_parameter(name)
         keep_zero(parameter, parameter.detach() != 0)
     return network.eval().to(device)
 
 
-def _of_modules(folder: Path, recipe: Recipe, dense: nn.Module | None, *, trust: bool) -> nn.Module:
+def _of_modules(
+    folder: Path, recipe: Recipe, dense: nn.Module | None, *, trust: bool, host: PluginHost | None
+) -> nn.Module:
     """The dense model after every step, with the saved weights."""
-    host: PluginHost | None = None
-    if dense is None or any(isinstance(step, TransformStep) for step in recipe.steps):
+    if host is None and (dense is None or any(isinstance(step, TransformStep) for step in recipe.steps)):
         host = host_for(folder, recipe, trust=trust)
     if dense is None:
         assert host is not None  # noqa: S101  just made

@@ -229,6 +229,7 @@ def test_a_scorers_fault_fails_the_trial_with_its_reason(runner, fault, reason):
         ("lie", r"strategy toy-strategy: wide\.weight has the shape \(16, 6\), not \(8, 6\) as the kept units tell"),
         ("mask", "strategy toy-strategy: .*mask.*"),
         ("hook", "strategy toy-strategy: .*hook.*wide.*|strategy toy-strategy: .*wide.*hook.*"),
+        ("attribute", "the saved model predicts otherwise than the network: .*"),
         ("ruin", r"strategy toy-strategy: changed the dense network \(wide\.weight.*\)"),
         ("none", "strategy toy-strategy: returned a NoneType, not what ctx.start or ctx.cut gave it"),
     ],

@@ -86,8 +86,10 @@ class ToyModel(ModelSource):
                     nn.Linear(self.narrow, 3),
                 )
 
+                toy.slope = 1.0
+
             def forward(toy, x: Tensor) -> Tensor:
-                return toy.head(torch.relu(toy.narrow(torch.relu(toy.wide(x)))))
+                return toy.slope * toy.head(torch.relu(toy.narrow(torch.relu(toy.wide(x)))))
 
         with torch.random.fork_rng():
             torch.manual_seed(7)
@@ -132,7 +134,9 @@ class ToyStrategy(Strategy):
     name = "toy-strategy"
 
     noise: float = 0.0
-    fault: Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none", "hook", "ruin"] | None = None
+    fault: (
+        Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none", "hook", "attribute", "ruin"] | None
+    ) = None
 
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         whole = ctx.start()
@@ -141,29 +145,32 @@ class ToyStrategy(Strategy):
         for group in ctx.groups:
             keep = group.units - candidate.cut_units[group.name] - (self.fault == "miscount" and group.name == "wide")
             kept[group.name] = scores[group.name].argsort(descending=True)[:keep].sort().values
-        if self.fault == "nothing":
-            return whole
-        if self.fault == "dense":
-            return Pruned(ctx.dense, kept)
-        if self.fault == "unsorted":
-            return Pruned(ctx.cut(whole, kept).network, {name: index.flip(0) for name, index in kept.items()})
-        if self.fault == "lie":
-            return Pruned(whole.network, kept)
-        if self.fault == "none":
-            return None  # type: ignore[return-value]
+        made = {
+            "nothing": lambda: whole,
+            "dense": lambda: Pruned(ctx.dense, kept),
+            "unsorted": lambda: Pruned(ctx.cut(whole, kept).network, {n: index.flip(0) for n, index in kept.items()}),
+            "lie": lambda: Pruned(whole.network, kept),
+            "none": lambda: None,
+        }
+        if self.fault in made:
+            return made[self.fault]()  # type: ignore[no-any-return, no-untyped-call]
         pruned = ctx.cut(whole, kept)
-        network = pruned.network
+        self._meddle(pruned.network, ctx.dense)
+        with torch.no_grad():
+            for parameter in pruned.network.parameters():
+                parameter += self.noise * torch.randn_like(parameter)
+        return pruned
+
+    def _meddle(self, network: nn.Module, dense: nn.Module) -> None:
         if self.fault == "mask":
             network.register_buffer("mask", torch.ones(3))
         if self.fault == "hook":
             network.wide.register_forward_hook(lambda module, args, out: out * 2)
+        if self.fault == "attribute":
+            network.slope = 3.0
         if self.fault == "ruin":
             with torch.no_grad():
-                ctx.dense.wide.weight.zero_()
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter += self.noise * torch.randn_like(parameter)
-        return pruned
+                dense.wide.weight.zero_()
 
 
 class ToyShare(ExactEvaluator):
