@@ -24,8 +24,10 @@ _STEPS = (1, 2, 4, 8)
 """Levels that a range moves by."""
 _JUMPS = 0.2
 """Share of a range's moves that may end anywhere."""
-_OPENING, _LONGEST_OPENING = 3, 15
-"""Trials of the opening, per knob and at most."""
+_OPENING, _LONGEST_OPENING = 3, 12
+"""Trials that a search begins with to find out what knobs do, per knob and at most."""
+_AGAIN = 4
+"""After those, one in so many goes on with it: good values of two knobs may be good together alone."""
 
 
 class Levels:
@@ -49,8 +51,8 @@ class Levels:
         rests = [knob.name in priced if isinstance(knob, Choice) else knob.usual is not None for knob in knobs]
         self._rests = np.array(rests, dtype=bool)
         """Which knobs change nothing, or least, on their usual level (K,)."""
-        self.opening = min(_OPENING * int((~self._rests).sum()), _LONGEST_OPENING)
-        """How many trials a search begins with to find out what the other knobs do."""
+        self.open: Ints = np.flatnonzero(~self._rests)
+        """Numbers of the other knobs: what they do is open until they are tried."""
 
     def row(self, chosen: Choices) -> Ints:
         """The nearest levels to values, (K,); the usual one of a knob that is missing.
@@ -104,24 +106,26 @@ class Levels:
         ]
         return np.concatenate([np.zeros((len(rows), 0)), *columns], axis=1)
 
-    def opened(self, rows: Ints, number: int) -> Ints:
-        """Candidates (N, K) for a trial of the opening: all alike in the knobs that change something everywhere.
+    def explored(self, number: int) -> Ints | None:
+        """Levels of the open knobs to find out about in a trial; None in one that may choose them.
 
-        Trial by trial, these go through a sequence that fills their space evenly: Roberts, *The unreasonable
+        Such trials go through a sequence that fills the space of these knobs evenly: Roberts, *The unreasonable
         effectiveness of quasirandom sequences* (2018).
 
         Args:
-            rows: Give the levels of the other knobs.
-            number: Of the trial, from 0.
+            number: Of the trial, of those that the sampler proposes, from 0.
         """
-        open_knobs = np.flatnonzero(~self._rests)
+        knobs = len(self.open)
+        opening = min(_OPENING * knobs, _LONGEST_OPENING)
+        if not knobs or (number >= opening and number % _AGAIN):
+            return None
+        step = number if number < opening else opening + number // _AGAIN
         root = 2.0  # of x ** (d + 1) = x + 1
         for _ in range(30):
-            root = (1.0 + root) ** (1.0 / (len(open_knobs) + 1))
-        places = (0.5 + (number + 1) * root ** -np.arange(1.0, len(open_knobs) + 1)) % 1.0
-        made = rows.copy()
-        made[:, open_knobs] = (places * self.counts[open_knobs]).astype(np.int64)
-        return made
+            root = (1.0 + root) ** (1.0 / (knobs + 1))
+        places = (0.5 + (step + 1) * root ** -np.arange(1.0, knobs + 1)) % 1.0
+        levels: Ints = (places * self.counts[self.open]).astype(np.int64)
+        return levels
 
     def scattered(self, count: int, rng: np.random.Generator) -> Ints:
         """Levels at random (N, K): half the rows leave all knobs that may change nothing so, a quarter all but few."""

@@ -36,7 +36,7 @@ class Prediction:
         levels: Levels,
         profile: Profile,
         known: Ints,
-        history: Sequence[TrialResult],
+        trials: Sequence[TrialResult],
         dense: TrialResult,
     ) -> None:
         """Fit it.
@@ -46,7 +46,7 @@ class Prediction:
             levels: Of its knobs.
             profile: Sensitivity of the groups.
             known: Rows of the trials.
-            history: The trials.
+            trials: Those that it hangs on.
             dense: The dense model's trial.
         """
         self._ctx = ctx
@@ -60,9 +60,9 @@ class Prediction:
         exact = [n for n in wanted if n in known_before and ctx.metrics[n].cost is Cost.EXACT]
         self.cost_names = [*(n for n in exact if n in ctx.objectives), *([LATENCY] if timed else [])] or ["macs"]
         described = self._described(known)
-        self._fitted = {name: self._fit(name, known, described, history) for name in wanted if name not in exact}
-        complete = [row for row, t in enumerate(history) if t.feasible or t is dense]
-        every = self._points({n: np.array([history[r].metrics[n].value for r in complete]) for n in ctx.objectives})
+        self._fitted = {name: self._fit(name, known, described, trials) for name in wanted if name not in exact}
+        complete = [row for row, t in enumerate(trials) if t.feasible or t is dense]
+        every = self._points({n: np.array([trials[r].metrics[n].value for r in complete]) for n in ctx.objectives})
         order = sorted(nondominated(every), key=lambda row: float(every[row, -1]))
         self.measured: Floats = every[order]
         """Objectives of the feasible trials that no other one dominates."""
@@ -70,10 +70,10 @@ class Prediction:
         """Rows of the trials that no other one dominates, in the order of the last objective."""
 
     def _fit(
-        self, name: str, known: Ints, described: tuple[Traits, Floats], history: Sequence[TrialResult]
+        self, name: str, known: Ints, described: tuple[Traits, Floats], trials: Sequence[TrialResult]
     ) -> Quality | Plain:
-        rows = [row for row, trial in enumerate(history) if name in trial.metrics]
-        values = np.array([history[row].metrics[name].value for row in rows])
+        rows = [row for row, trial in enumerate(trials) if name in trial.metrics]
+        values = np.array([trials[row].metrics[name].value for row in rows])
         traits, log_damage = described[0][rows], described[1][rows]
         dense = self._dense[name]
         if dense > 0 and self._ctx.metrics[name].cost is not Cost.TIMING:

@@ -27,7 +27,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 T = TypeVar("T")
 
-_QUANTILES = np.array([-0.5, 0.0, 0.5])
+_QUANTILES, _QUANTILES_OF_KNOBS = np.array([-0.5, 0.0, 0.5]), np.array([-1.0, 0.0, 1.0])
+"""What may come of a candidate; what knobs do is less certain than what cuts do."""
 _DIRECTIONS = 128
 _MOVES = 200
 _ROUNDS = 3
@@ -55,8 +56,8 @@ class Proposer:
         self._pieces = pieces
         self._rng = np.random.default_rng(ctx.seed)
         self._levels = ctx.memo("levels", lambda: Levels(ctx.knobs, ctx.priced))
-        self._proposed = 0
-        """How many trials were proposed before."""
+        self._explored: Ints | None = None
+        """Levels of the open knobs that this trial is to find out about."""
 
     def propose(self) -> dict[str, float | str] | None:
         """Parameters of the next candidate; None as long as too little is known to choose by."""
@@ -70,8 +71,11 @@ class Proposer:
         known = np.stack([history.rows[trial.number] for trial in telling])
         model = Prediction(self._ctx, self._levels, profile, known, telling, history.dense)
         tried = history.tried.union(row.tobytes() for row in pending)
-        self._proposed = history.proposed + len(pending)
+        self._explored = self._levels.explored(history.proposed + len(pending))
         chosen = self._chosen(model, profile, known[model.front], pending, tried)
+        if chosen is None and self._explored is not None:  # that is tried already
+            self._explored = None
+            chosen = self._chosen(model, profile, known[model.front], pending, tried)
         return None if chosen is None else self._parameters(chosen)
 
     def _chosen(
@@ -88,22 +92,38 @@ class Proposer:
         if not self._pieces.surrogate:
             drawn: Ints | None = pool[int(self._rng.integers(len(pool)))] if len(pool) else None
             return drawn
+        quantiles = _QUANTILES_OF_KNOBS if len(self._levels.open) else _QUANTILES
         towards = directions(len(ctx.objectives), _DIRECTIONS, np.random.default_rng(0))
         expected = model.draws(pending, np.zeros(1))[0][0] if len(pending) else np.zeros((0, len(ctx.objectives)))
         reached = np.concatenate([model.measured, expected])
         for last in [*[False] * (_ROUNDS - 1 if self._pieces.moves else 0), True]:
             if not len(pool):
                 return None
-            points, feasible = model.draws(pool, _QUANTILES)
-            gains = expected_improvement(points, reached, towards) * feasible
-            if not gains.max() > 0:  # nothing better is in sight: what reaches farthest, within the bounds if possible
-                gains = reach(points[-1], towards).mean(axis=1) * (0.01 + feasible)
+            points, feasible = model.draws(pool, quantiles)
+            gains = self._gains(points, feasible, reached, towards)
             if last:
                 most: Ints = pool[int(gains.argmax())]
                 return most
             best = pool[np.argsort(-gains, kind="stable")[:_BEST]]
             pool = self._untried(np.concatenate([best, self._moved(best)]), tried)
         return None
+
+    def _gains(self, points: Floats, feasible: Floats, reached: Floats, towards: Floats) -> Floats:
+        """What candidates are worth to try (N,).
+
+        Args:
+            points: Their objectives at the quantiles, from poor to good (D, N, M).
+            feasible: Share of draws within all bounds (N,).
+            reached: What there is already (K, M).
+            towards: Directions (W, M).
+        """
+        gains = expected_improvement(points, reached, towards) * feasible
+        farthest = reach(points[-1], towards).mean(axis=1)
+        if self._explored is not None:  # what is least known, where it may be of use
+            gains = np.abs(points[-1] - points[0]).sum(axis=1) * farthest
+        if not gains.max() > 0:  # nothing better is in sight: what reaches farthest, within the bounds if possible
+            gains = farthest * (0.01 + feasible)
+        return gains
 
     def _latest(self, name: str, key: Hashable, compute: Callable[[], T]) -> T:
         """Like `memo`, but what was made of an earlier key goes: probes tell more, and nothing asks for it again."""
@@ -177,10 +197,10 @@ class Proposer:
         return params | self._levels.values(row[len(self._ctx.groups) :])
 
     def _untried(self, pool: Ints, tried: set[bytes]) -> Ints:
-        """Of a pool (N, G + K) what is new, and not the dense model; in the opening, with its knobs."""
+        """Of a pool (N, G + K) what is new, and not the dense model; with the knobs that this trial is to explore."""
         groups = len(self._ctx.groups)
-        if self._proposed < self._levels.opening:
-            pool[:, groups:] = self._levels.opened(pool[:, groups:], self._proposed)
+        if self._explored is not None:
+            pool[:, groups + self._levels.open] = self._explored
         pool = np.unique(pool, axis=0)
         new = np.array([row.tobytes() not in tried for row in pool], dtype=bool)
         changed = pool[:, :groups].any(axis=1) | self._levels.changes(pool[:, groups:])

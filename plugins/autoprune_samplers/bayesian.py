@@ -27,7 +27,7 @@ class Tpe(Sampler):
     name = "tpe"
 
     multivariate: bool = Field(
-        default=True, description="Model ratios jointly; independently is much slower with several objectives."
+        default=True, description="Model knobs jointly; independently is much slower with several objectives."
     )
     n_startup_trials: int = Field(default=10, ge=1, description="Trials before the model is used; drawn at random.")
     n_ei_candidates: int = Field(default=24, ge=1, description="Draws from the model, of which the best is proposed.")

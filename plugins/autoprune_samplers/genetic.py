@@ -30,15 +30,15 @@ class _Genetic(Sampler):
 
     population_size: int = Field(default=20, ge=3, description="Trials in a generation; the first one is random.")
     crossover: Literal["uniform", "blx-alpha", "sbx", "vsbx", "spx", "undx"] = Field(
-        default="uniform", description="How the ratios of parents are mixed."
+        default="uniform", description="How the parents' ratios and numbers are mixed."
     )
     crossover_prob: float = Field(default=0.9, ge=0, le=1, description="Chance that a child has several parents.")
-    swapping_prob: float = Field(default=0.5, ge=0, le=1, description="Chance that uniform swaps a ratio.")
+    swapping_prob: float = Field(default=0.5, ge=0, le=1, description="Chance that uniform swaps a knob.")
     mutation: Literal["redraw", "polynomial"] = Field(
-        default="redraw", description="A mutated ratio is drawn anew, or moved a little."
+        default="redraw", description="A mutated knob is drawn anew, or (a number) moved a little."
     )
     mutation_prob: float | None = Field(
-        default=None, ge=0, le=1, description="Chance that a ratio mutates; 1 / number of ratios if left out."
+        default=None, ge=0, le=1, description="Chance that a knob mutates; 1 / number of knobs if left out."
     )
 
     def _options(self, seed: int) -> dict[str, Any]:

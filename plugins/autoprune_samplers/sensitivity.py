@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     import optuna
 
 
-class Sensitivity(Sampler):
+class SensitivitySampler(Sampler):
     """Spends what each group tolerates: measured, allocated exactly, corrected by every trial.
 
     Between the first trials, each group alone loses two thirds, all and a third of what it may, and the divergence of
     the predictions is measured in one forward pass each (no labels, no recovery). Divergence adds up over groups, so
     the cuts that do least damage at any price of size can be computed exactly. A Gaussian process learns how trials
-    differ from that prediction; of allocations and of small moves around the front, the candidate that is expected to
-    add most to the hypervolume is tried.
+    differ from that prediction, and what other knobs do: learning rates, ranks, one of several strategies. Of
+    allocations and of small moves around the front, the candidate that is expected to add most to the hypervolume is
+    tried. Where knobs change something at every value, the first three trials per knob, at most twelve, and one in four
+    of the others go evenly through their values instead.
     """
 
     name = "sensitivity"

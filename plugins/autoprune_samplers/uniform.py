@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Random(Sampler):
-    """Every ratio uniform between its bounds, independent of what was tried."""
+    """Every ratio and every other knob uniform between its bounds, independent of what was tried."""
 
     name = "random"
 

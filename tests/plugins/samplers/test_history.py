@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from autoprune.plugin import Cost, Measured, Metric, SamplerContext, SearchedGroup, TrialResult
+from autoprune.plugin import Choice, Cost, Measured, Metric, Range, SamplerContext, SearchedGroup, TrialResult
 from autoprune_samplers._history import History
-from autoprune_samplers._surrogate import MOST_FITTED
+from autoprune_samplers._process import MOST_FITTED
 
 OBJECTIVES = {"accuracy": "maximize", "macs": "minimize"}
 NOW = datetime.now(UTC)
@@ -28,9 +28,10 @@ def history():
                 "macs": Metric("macs", "", "minimize", Cost.EXACT),
             },
             groups=(group,),
-            strategies=("s", "t"),
+            knobs=(Choice("strategy", ("s", "t")), Range("epochs", 1, 9, whole=True, usual=3)),
+            priced=frozenset(),
             meetings=(),
-            costs=lambda _: {},
+            costs=lambda *_: {},
             sensitivity=dict,
             history=list,
             pending=dict,
@@ -44,6 +45,7 @@ def trial(number: int, rng) -> TrialResult:
     # Few values, so that some are equal.
     metrics = {"accuracy": Measured(value=rng.integers(30) / 30), "macs": Measured(value=rng.integers(30) / 30)}
     known = {"complete": ("accuracy", "macs"), "failed": (), "rejected": ("macs",), "given up": ("accuracy", "macs")}
+    strategy, epochs = str(rng.choice(["s", "t"])), float(rng.integers(1, 10))
     return TrialResult(
         number=number,
         state="rejected" if state == "given up" else str(state),
@@ -51,7 +53,8 @@ def trial(number: int, rng) -> TrialResult:
         ratios={"a": 0.5},
         achieved={"a": rng.integers(46) / 50},
         scorers={},
-        strategy=str(rng.choice(["s", "t"])),
+        strategy=strategy,
+        knobs={"strategy": strategy, "epochs": epochs} if number else {},
         metrics={name: metrics[name] for name in known[state]},
         violations={"macs": float(rng.random() < 0.2) - 0.5} if number else {},
         seed=0,
@@ -86,7 +89,15 @@ def test_it_keeps_the_front_the_latest_and_all_that_was_tried_whenever_trials_en
     assert [t.number for t in history.telling()] == sorted(wanted)
     assert len(wanted) < len(measured) / 2
     assert history.dense == trials[0]
-    rows = {t.number: [round(t.achieved["a"] * 50), ("s", "t").index(t.strategy)] for t in trials}
+    assert history.proposed == len(trials) - 1
+    rows = {
+        t.number: [
+            round(t.achieved["a"] * 50),
+            ("s", "t").index(t.knobs.get("strategy", "s")),
+            round(t.knobs.get("epochs", 3)) - 1,
+        ]
+        for t in trials
+    }
     assert {number: row.tolist() for number, row in history.rows.items()} == rows
     assert history.tried == {np.array(row, dtype=np.int64).tobytes() for row in rows.values()}
 

@@ -14,19 +14,24 @@ import pytest
 from pydantic import ValidationError
 
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Cost, Measured, Metric, Sampler, SearchedGroup, TrialResult
+from autoprune.plugin import Choice, Cost, Measured, Metric, Range, Sampler, SearchedGroup, TrialResult
 from autoprune.spec import Spec
 from autoprune.study.guide import Guide
 from autoprune.study.jobs import Cut, Effect, Probed
-from autoprune.study.space import Choice, Range
 from autoprune.study.storage import Study
 from autoprune_samplers import _proposer, autoprune_components
 from autoprune_samplers.bayesian import Gp, Tpe
 from autoprune_samplers.genetic import Nsga2, Nsga3
-from autoprune_samplers.sensitivity import Sensitivity
+from autoprune_samplers.sensitivity import SensitivitySampler
 from autoprune_samplers.uniform import Random
 
-PARAMETERS = (*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), Choice("strategy", ("one-shot", "other")))
+KNOBS = (
+    Choice("strategy", ("one-shot", "other")),
+    Range("lr", 1e-4, 1e-1, log=True),
+    Range("epochs", 1, 5, whole=True),
+    Range("rank.3", 0.2, 1.0, usual=1.0),
+)
+USUAL = {knob.name: knob.default for knob in KNOBS}
 GROUPS = tuple(
     SearchedGroup(name=str(i), units=50, step=1, fewest=0, most=40, parameter=f"ratio.{i}", low=0.0, high=0.8)
     for i in range(4)
@@ -44,10 +49,10 @@ SMALL = [
     Tpe(n_startup_trials=4, multivariate=False),
     Gp(n_startup_trials=4),
     Random(),
-    Sensitivity(),
-    Sensitivity(allocation=False),
-    Sensitivity(moves=False),
-    Sensitivity(surrogate=False),
+    SensitivitySampler(),
+    SensitivitySampler(allocation=False),
+    SensitivitySampler(moves=False),
+    SensitivitySampler(surrogate=False),
 ]
 
 
@@ -69,39 +74,47 @@ def make_spec(objectives: int, seed: int = 0) -> Spec:
 
 
 def measure(proposal, objectives: int) -> TrialResult:
-    """Losing units costs f0 little in group 0 and much in the others; f1 is what is kept."""
+    """Losing units or rank costs f0 little in group 0 and much in the others; f1 is what is kept.
+
+    The second strategy, a learning rate off 1e-2 and a single epoch make it worse.
+    """
     ratios = np.array([proposal.params[f"ratio.{i}"] for i in range(4)])
-    weights = WEIGHTS * (1.0 if proposal.params["strategy"] == "one-shot" else 1.3)
-    values = [float((weights * ratios**2).sum()), float(1 - ratios.mean()), float(ratios[3]), float(ratios[0] ** 2)]
+    knobs = {name: proposal.params[name] for name in USUAL}
+    weights = WEIGHTS * (1.0 if knobs["strategy"] == "one-shot" else 1.3) * (1 + 0.1 * abs(np.log10(knobs["lr"]) + 2))
+    damage = float((weights * ratios**2).sum() + 0.2 * (1 - knobs["rank.3"]) + 0.02 / knobs["epochs"])
+    kept = float(guide(2).costs(np.rint(50 * ratios[None]).astype(np.int64), [knobs])["f1"][0])
+    values = [damage, kept, float(ratios[3]), float(ratios[0] ** 2)]
     achieved = {str(i): ratio for i, ratio in enumerate(ratios)}
     state = "rejected" if values[1] > 0.95 and proposal.origin == "sampler" else "complete"
     now = datetime.now(UTC)
     return TrialResult(
         number=proposal.number, state=state, origin=proposal.origin, ratios={}, achieved=achieved,
-        scorers={}, strategy=proposal.params["strategy"],
+        scorers={}, strategy=knobs["strategy"], knobs=knobs,
         metrics={f"f{i}": Measured(value=v) for i, v in enumerate(values[:objectives])}, seed=0,
         violations={"f0": values[0] - 0.7} if state == "complete" else {}, started=now, finished=now,
     )  # fmt: skip
 
 
 def guide(objectives: int) -> Guide:
-    """A net of four layers, each of which reads the one before."""
+    """A net of four layers, each of which reads the one before; the last may get a lower rank."""
 
-    def costs(cut_units):
+    def costs(cut_units, choices):
         kept = 50.0 - cut_units
+        kept[:, 3] *= [each["rank.3"] for each in choices] if choices else 1.0
         macs = 50 * kept[:, 0] + (kept[:, 1:] * kept[:, :-1]).sum(axis=1)
         return {"params": macs, "macs": macs, "bytes": 4 * macs, "nonzero": macs, "f1": kept.mean(axis=1) / 50}
 
     return Guide(
-        parameters=PARAMETERS,
+        parameters=(*(Range(f"ratio.{i}", 0.0, 0.8) for i in range(4)), *KNOBS),
         metrics={
             f"f{i}": Metric(f"f{i}", "", "minimize", Cost.EXACT if i == 1 else Cost.FORWARD) for i in range(objectives)
         },
         groups=GROUPS,
         scorers=("l1", "l2"),
-        strategies=("one-shot", "other"),
+        knobs=KNOBS,
         meetings=((0, 1), (1, 2), (2, 3)),
         costs=costs,
+        priced=frozenset({"rank.3"}),
     )
 
 
@@ -117,7 +130,7 @@ def explore(sampler, journal: Path, *, trials: int, objectives: int = 2, seed: i
     )
     while sampler.probe_samples and (cuts := study.rankings.next(4)):
         study.record_probe(Probed(effects=tuple(effect(cut) for cut in cuts)))
-    study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, "strategy": "one-shot"})])
+    study.enqueue([("dense", {**{f"ratio.{i}": 0.0 for i in range(4)}, **USUAL})])
     made = study.unfinished()
     for proposal in made:
         study.tell(measure(proposal, objectives))
@@ -163,12 +176,14 @@ def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp
     made, _ = explore(sampler, tmp_path / "journal", trials=trials, objectives=objectives)
     assert len(made) == trials
     assert all(0 <= p.params[f"ratio.{i}"] <= 0.8 for p in made for i in range(4))
+    assert all(1e-4 <= p.params["lr"] <= 1e-1 for p in made)
+    assert {p.params["epochs"] for p in made} <= {1.0, 2.0, 3.0, 4.0, 5.0}
     if not isinstance(sampler, Gp):  # sure of an optimum at a bound, it proposes that again
         assert len({str(p.params) for p in made}) == trials
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random(), Sensitivity()], ids=named)
+@pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random(), SensitivitySampler()], ids=named)
 def test_the_seed_decides(sampler, tmp_path):
     runs = [explore(sampler, tmp_path / f"{i}", trials=4, seed=seed)[0] for i, seed in enumerate([1, 1, 2])]
     assert runs[0] == runs[1]
@@ -176,7 +191,7 @@ def test_the_seed_decides(sampler, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe(), Sensitivity()], ids=named
+    "sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe(), SensitivitySampler()], ids=named
 )
 def test_it_learns(sampler, tmp_path):
     """With one seed: the best trials of the sampler's second half are better than chance's best."""
@@ -193,15 +208,29 @@ def test_it_learns(sampler, tmp_path):
 def test_what_failed_is_not_proposed_again(tmp_path, monkeypatch):
     """Nothing is learned from a failure, so of the allocations alone the same one would look best for ever."""
     monkeypatch.setattr(_proposer, "scattered", lambda groups, count, rng: np.zeros((0, len(groups)), dtype=np.int64))
-    _, study = explore(Sensitivity(moves=False), tmp_path / "journal", trials=3)
+    _, study = explore(SensitivitySampler(moves=False), tmp_path / "journal", trials=3)
     tried = []
     for _ in range(6):
         proposal = study.ask()
         cuts = (round(50 * proposal.params[f"ratio.{i}"]) for i in range(4))
-        tried.append((*cuts, proposal.params["strategy"]))
+        tried.append((*cuts, *(proposal.params[name] for name in USUAL)))
         result = measure(proposal, 2)
         study.tell(result.model_copy(update={"state": "failed", "metrics": {}, "violations": {}, "reason": "made up"}))
     assert len(set(tried)) == len(tried)
+
+
+def test_trials_that_run_count_as_tried_with_their_knobs(tmp_path):
+    """Four at a time explore four regions of the knobs, and a study that is opened again has the same four."""
+    _, study = explore(SensitivitySampler(), tmp_path / "journal", trials=2)
+    running = [study.ask() for _ in range(4)]
+    explored = {tuple(proposal.params[name] for name in ("strategy", "lr", "epochs")) for proposal in running}
+    assert len(explored) == 4
+    study.close()
+    again = Study(
+        "s", spec=make_spec(2), guide=guide(2), sampler=SensitivitySampler(), journal=tmp_path / "journal", new=False
+    )
+    assert again.unfinished() == running
+    again.close()
 
 
 def test_options_reach_optuna(tmp_path):

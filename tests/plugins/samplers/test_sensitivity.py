@@ -17,6 +17,7 @@ from autoprune_samplers._damage import Profile
 from autoprune_samplers._improvement import directions, expected_improvement
 from autoprune_samplers._latency import aligned, padded_macs
 from autoprune_samplers._pool import allocations, levels, moves, scattered
+from autoprune_samplers._process import Traits
 from autoprune_samplers._surrogate import Link, Plain, Quality, fit_link
 
 
@@ -25,6 +26,10 @@ def group(name: str, units: int, *, step: int = 1, fewest: int = 0, most: int | 
     return SearchedGroup(
         name=name, units=units, step=step, fewest=fewest, most=top, parameter=f"ratio.{name}", low=0.0, high=top / units
     )
+
+
+def of_shares(shares) -> Traits:
+    return Traits(shares=shares, knobs=np.zeros((len(shares), 0)))
 
 
 class Net:
@@ -151,12 +156,12 @@ def test_a_quality_is_predicted_better_with_every_trial():
         seen = rng.random((count, 6)) * 0.8
         fitted = Quality(
             link,
-            features=seen,
+            traits=of_shares(seen),
             log_damage=np.log((seen**2).sum(axis=1)),
             values=measure(seen),
             dense=0.9,
         )
-        drawn = fitted.draws(unseen, np.log((unseen**2).sum(axis=1)), np.array([-1.0, 0.0, 1.0]))
+        drawn = fitted.draws(of_shares(unseen), np.log((unseen**2).sum(axis=1)), np.array([-1.0, 0.0, 1.0]))
         assert (np.diff(drawn, axis=0) >= 0).all()  # from poor to good
         errors.append(float(np.abs(drawn[1] - measure(unseen)).mean()))
     assert errors[2] < errors[1] < errors[0]
@@ -168,8 +173,8 @@ def test_a_loss_grows_with_damage():
     seen = rng.random((30, 3))
     loss = 0.3 + 2 * (seen**2).sum(axis=1)
     log_damage = np.log((seen**2).sum(axis=1))
-    fitted = Quality(Link(1.0, 1.0), features=seen, log_damage=log_damage, values=loss, dense=0.3)
-    drawn = fitted.draws(seen, log_damage, np.array([-1.0, 0.0, 1.0]))
+    fitted = Quality(Link(1.0, 1.0), traits=of_shares(seen), log_damage=log_damage, values=loss, dense=0.3)
+    drawn = fitted.draws(of_shares(seen), log_damage, np.array([-1.0, 0.0, 1.0]))
     assert np.abs(drawn[1] - loss).mean() < 0.1
     assert (np.diff(drawn, axis=0) <= 0).all()
 
@@ -181,8 +186,8 @@ def test_what_hangs_on_luck_is_less_certain_than_what_never_changes():
     log_damage = np.log(20 * (shares**2).sum(axis=1))
     guesses = shares[:, 0] > 0.7
     values = np.where(guesses, 0.1, 0.9 / (1 + np.exp(log_damage)) + 0.02 * rng.standard_normal(80))
-    fitted = Quality(Link(1.0, 1.0), features=shares, log_damage=log_damage, values=values, dense=0.9)
-    drawn = fitted.draws(shares, log_damage, np.array([-1.0, 1.0]))
+    fitted = Quality(Link(1.0, 1.0), traits=of_shares(shares), log_damage=log_damage, values=values, dense=0.9)
+    drawn = fitted.draws(of_shares(shares), log_damage, np.array([-1.0, 1.0]))
     deviation = (drawn[1] - drawn[0]) / np.minimum(drawn[1], 0.9 - drawn[0])
     assert np.median(deviation[guesses]) < np.median(deviation[~guesses]) / 2
 
@@ -194,8 +199,8 @@ def test_candidates_may_be_better_than_the_dense_model():
     log_damage = np.log((shares**2).sum(axis=1))
     values = 0.8 * Link(3.0, 2.0).share(log_damage)
     for seen, dense in ((values, 0.7), (1 / values, 1 / 0.7)):
-        fitted = Quality(Link(3.0, 2.0), features=shares, log_damage=log_damage, values=seen, dense=dense)
-        drawn = fitted.draws(shares, log_damage, np.zeros(1))[0]
+        fitted = Quality(Link(3.0, 2.0), traits=of_shares(shares), log_damage=log_damage, values=seen, dense=dense)
+        drawn = fitted.draws(of_shares(shares), log_damage, np.zeros(1))[0]
         better = values > 0.72
         assert better.sum() > 5
         assert np.corrcoef(drawn[better], seen[better])[0, 1] > 0.9
@@ -205,17 +210,18 @@ def test_a_latency_follows_the_arithmetic():
     rng = np.random.default_rng(0)
     seen = rng.random((20, 4))
     ratio = 1 - seen.mean(axis=1)
-    fitted = Plain(features=seen, arithmetic=ratio[:, None], values=5 + 10 * ratio, dense=15.0)
+    fitted = Plain(traits=of_shares(seen), arithmetic=ratio[:, None], values=5 + 10 * ratio, dense=15.0)
     unseen = rng.random((50, 4))
-    drawn = fitted.draws(unseen, 1 - unseen.mean(axis=1, keepdims=True), np.zeros(1))[0]
+    drawn = fitted.draws(of_shares(unseen), 1 - unseen.mean(axis=1, keepdims=True), np.zeros(1))[0]
     np.testing.assert_allclose(drawn, 5 + 10 * (1 - unseen.mean(axis=1)), rtol=0.05)
 
 
 def test_latency_counts_whole_blocks_of_channels():
     groups = [group("a", 64), group("heads", 4)]
 
-    def costs(cut_units):
-        return {"macs": (64.0 - cut_units[:, 0]) * (4 - cut_units[:, 1])}
+    def costs(cut_units, choices):
+        ranks = np.array([each["rank"] for each in choices]) if choices else 1.0
+        return {"macs": ranks * (64.0 - cut_units[:, 0]) * (4 - cut_units[:, 1])}
 
     rows = np.array([[0, 0], [1, 0], [15, 0], [16, 0], [20, 0], [24, 1], [63, 0]])
     np.testing.assert_allclose(
@@ -230,6 +236,8 @@ def test_latency_counts_whole_blocks_of_channels():
             [1 / 64, 8 / 64, 16 / 64],
         ],
     )
+    half = [{"rank": 0.5}] * len(rows)  # of the whole model's, of the usual rank
+    np.testing.assert_allclose(padded_macs(costs, groups, rows, half), padded_macs(costs, groups, rows) / 2)
     cuts = aligned(groups[0], np.array([0, 5, 30, 57]))
     assert {0, 5, 8, 30, 32, 56, 57} <= set(cuts.tolist())
     assert (np.diff(cuts) > 0).all()
@@ -268,3 +276,33 @@ def test_the_pool_keeps_to_the_bounds_and_steps():
             assert (rows[:, column] % own.step == 0).all()
     moved = moves(start, groups, 300, rng)
     assert len(np.unique(moved, axis=0)) > 30
+    levels_too = moves(np.concatenate([start, [[0, 3], [1, 4], [2, 5]]], axis=1), groups, 300, rng)
+    assert {tuple(row) for row in levels_too[:, 3:].tolist()} >= {(0, 3), (1, 4), (2, 5)}  # they stay, or are mixed
+    assert set(levels_too[:, 3]) == {0, 1, 2}
+    assert set(levels_too[:, 4]) == {3, 4, 5}
+
+
+def test_with_no_group_to_choose_there_are_no_moves():
+    whole = [group("whole", 8, most=0)]
+    rows = moves(np.array([[0, 5]]), whole, 10, np.random.default_rng(0))
+    assert (rows == [0, 5]).all()
+
+
+def test_what_a_knob_does_to_some_cuts_is_expected_of_others():
+    """A knob doubles the damage of any cut: learned from cuts unlike those that it is asked for."""
+    rng = np.random.default_rng(0)
+    link = Link(1.0, 1.0)
+
+    def trials(count, low, high):
+        shares, level = low + (high - low) * rng.random((count, 6)), rng.integers(2, size=count)
+        log_damage = np.log((shares**2).sum(axis=1))
+        values = 0.9 * link.share(log_damage + np.log(1 + 3 * level))
+        return Traits(shares, 0.5 * np.eye(2)[level]), log_damage, values
+
+    seen, seen_damage, values = trials(25, 0.0, 0.4)
+    fitted = Quality(link, traits=seen, log_damage=seen_damage, values=values, dense=0.9)
+    unseen, log_damage, truth = trials(100, 0.4, 0.8)
+    error = np.abs(fitted.draws(unseen, log_damage, np.zeros(1))[0] - truth).mean()
+    without = Quality(link, traits=of_shares(seen.shares), log_damage=seen_damage, values=values, dense=0.9)
+    ignorant = np.abs(without.draws(of_shares(unseen.shares), log_damage, np.zeros(1))[0] - truth).mean()
+    assert error < ignorant / 2
