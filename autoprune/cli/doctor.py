@@ -77,7 +77,7 @@ def _tracking() -> str:
 
 
 def _cache() -> str:
-    from autoprune.study.problem import cache_folder
+    from autoprune.study.resolution import cache_folder
 
     return _writable(cache_folder())
 

@@ -34,7 +34,7 @@ def explain(
 
     host = PluginHost()
     checked = load_spec(spec, overrides=overrides or (), host=host, plugins=plugins or ())
-    from autoprune.study.problem import resolve  # torch, which a wrong spec need not wait for
+    from autoprune.study.resolution import resolve  # torch, which a wrong spec need not wait for
 
     problem = resolve(checked, host)
     document: dict[str, Any] = {

@@ -59,7 +59,7 @@ def validate(
     document = {"spec": str(spec), "name": checked.name, "valid": True, "objectives": dict(checked.objectives)}
     facts = [f"{len(checked.objectives)} objectives", f"{checked.search.trials} trials"]
     if not spec_only:
-        from autoprune.study.problem import resolve
+        from autoprune.study.resolution import resolve
 
         space = resolve(checked, host).space
         ratios = sum(group.searched for group in space.groups)

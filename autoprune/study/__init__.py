@@ -1,7 +1,8 @@
 """The search: from a spec to a Pareto front of pruned models."""
 
 from autoprune.study.front import hypervolume, pareto_front
-from autoprune.study.problem import Problem, resolve
+from autoprune.study.problem import Problem
+from autoprune.study.resolution import resolve
 from autoprune.study.result import SearchResult
 from autoprune.study.search import resume, search
 from autoprune.study.stored import read_study

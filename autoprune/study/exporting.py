@@ -35,7 +35,7 @@ def export(problem: Problem, job: Export) -> Exported:
         context = ExportContext(normalization=problem.data.normalization, task=problem.components.task)
         with stages.stage("export", exporter):
             made = exporter.export(network, problem.structure.example.to("cpu"), unfinished, context)
-            file = _checked(made, unfinished)
+            file = checked_artifact(made, unfinished)
         unfinished.rename(finished)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - components may raise anything
         return Exported(number=job.number, exporter=job.exporter, reason=stages.reason(error))
@@ -65,7 +65,7 @@ def _written(model: Path) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in whole}
 
 
-def _checked(made: object, folder: Path) -> Path:
+def checked_artifact(made: object, folder: Path) -> Path:
     """Where in its folder an exporter's artifact is.
 
     Raises:

@@ -14,7 +14,6 @@ from autoprune.study.record import Record
 
 if TYPE_CHECKING:
     from autoprune.study.problem import Problem
-    from autoprune.study.trial import Runner
 
 D = TypeVar("D", bound=BaseModel, covariant=True)
 
@@ -27,11 +26,30 @@ class Job(Protocol[D]):
     limited: ClassVar[bool]
     """Whether the time limit of trials is for it."""
 
-    def perform(self, runner: Runner) -> D:
+    def perform(self, runner: Performer) -> D:
         """Do it. What components raise is in the answer."""
 
     def failed(self, problem: Problem, reason: str) -> D:
         """The answer, if whoever did it was lost."""
+
+
+class Performer(Protocol):
+    """Whoever does jobs where the problem is loaded: `autoprune.study.trial.Runner`."""
+
+    def run(self, proposal: Proposal) -> TrialResult:
+        """Try a candidate."""
+
+    def calibrate(self) -> Calibrated:
+        """Settle the precision."""
+
+    def probe(self, job: Probe) -> Probed:
+        """Measure the effects of cuts."""
+
+    def remeasure(self, job: Remeasure) -> Remeasured:
+        """Measure a saved model on the test split."""
+
+    def export(self, job: Export) -> Exported:
+        """Write a saved model in another form."""
 
 
 class _Record(BaseModel):
@@ -48,7 +66,7 @@ class Trial(_Record):
     proposal: Proposal
     submitted: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
-    def perform(self, runner: Runner) -> TrialResult:
+    def perform(self, runner: Performer) -> TrialResult:
         """Try it."""
         return runner.run(self.proposal)
 
@@ -72,7 +90,7 @@ class Calibrate(_Record):
 
     kind: Literal["calibrate"] = "calibrate"
 
-    def perform(self, runner: Runner) -> Calibrated:
+    def perform(self, runner: Performer) -> Calibrated:
         """Compare."""
         return runner.calibrate()
 
@@ -121,7 +139,7 @@ class Probe(_Record):
     """Validation samples to predict."""
     precision: Precision = "float32"
 
-    def perform(self, runner: Runner) -> Probed:
+    def perform(self, runner: Performer) -> Probed:
         """Measure each."""
         return runner.probe(self)
 
@@ -152,7 +170,7 @@ class Remeasure(_Record):
     choices: dict[str, float | str] = {}
     """The trial's knobs."""
 
-    def perform(self, runner: Runner) -> Remeasured:
+    def perform(self, runner: Performer) -> Remeasured:
         """Measure it."""
         return runner.remeasure(self)
 
@@ -184,7 +202,7 @@ class Export(_Record):
     model: Path
     """Folder of the saved model."""
 
-    def perform(self, runner: Runner) -> Exported:
+    def perform(self, runner: Performer) -> Exported:
         """Write it."""
         return runner.export(self)
 
@@ -204,7 +222,7 @@ class Order(_Record):
         return f'{{"number": {self.number}, "done": {done.model_dump_json()}}}'
 
 
-def perform(text: str, runner: Runner) -> str:
+def perform(text: str, runner: Performer) -> str:
     """Do the job of an order.
 
     Returns:

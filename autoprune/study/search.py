@@ -17,7 +17,8 @@ from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.folder import JOURNAL_FILE, StudyFolder
 from autoprune.study.guide import Guide
 from autoprune.study.observers import Observers, log
-from autoprune.study.problem import Problem, resolve
+from autoprune.study.problem import Problem
+from autoprune.study.resolution import resolve
 from autoprune.study.result import SearchResult
 from autoprune.study.storage import Study
 

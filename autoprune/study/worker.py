@@ -21,7 +21,7 @@ from autoprune.errors import AutopruneError
 from autoprune.host.plugins import PluginHost
 from autoprune.study.folder import StudyFolder
 from autoprune.study.jobs import perform
-from autoprune.study.problem import resolve
+from autoprune.study.resolution import resolve
 from autoprune.study.trial import Runner
 
 

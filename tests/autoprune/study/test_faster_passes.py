@@ -11,11 +11,11 @@ from torch import nn
 from autoprune.host.binding import spec_from_mapping
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Cost, DataSource, Evaluator, Metric, ModelSource, hookimpl
-from autoprune.study import problem as problems
+from autoprune.study import resolution as problems
 from autoprune.study.jobs import Cut, Probe, Remeasure
 from autoprune.study.predictor import Predictor
-from autoprune.study.problem import resolve
 from autoprune.study.proposal import Proposal
+from autoprune.study.resolution import resolve
 from autoprune.study.trial import Runner
 from autoprune.testing.toys import toy_data
 

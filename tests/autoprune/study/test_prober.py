@@ -9,18 +9,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from autoprune.study.executor import Inline, Processes
 from torch import nn
 
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Task, hookimpl
 from autoprune.structure import discover
 from autoprune.study import coordinator, precision, resume, search
-from autoprune.study.executor import Inline, Processes
 from autoprune.study.jobs import Calibrate, Calibrated, Cut, Probe, Probed
 from autoprune.study.precision import fitting
 from autoprune.study.predictor import Predictor
 from autoprune.study.prober import Prober
-from autoprune.study.problem import resolve
+from autoprune.study.resolution import resolve
 from autoprune.study.trial import Runner
 
 TASK = Task.model_validate({"use": "classification"}, context=PluginHost())

@@ -8,7 +8,7 @@ import toy_plugin
 from torch import nn
 
 from autoprune.errors import PluginError, SpecError, StructureError
-from autoprune.study.problem import cache_folder, resolve
+from autoprune.study.resolution import cache_folder, resolve
 
 
 def test_a_problem_is_the_spec_come_true(spec, host):

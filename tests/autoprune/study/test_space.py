@@ -9,8 +9,8 @@ from autoprune.errors import SpecError
 from autoprune.host.variables import Variable
 from autoprune.plugin import Choice, Group, Range
 from autoprune.study.bounds import BoundedGroup
-from autoprune.study.problem import resolve
 from autoprune.study.proposal import Proposal
+from autoprune.study.resolution import resolve
 from autoprune.study.space import labelled
 
 

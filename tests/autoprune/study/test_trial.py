@@ -13,8 +13,8 @@ import toy_plugin
 
 from autoprune.structure import load_pruned
 from autoprune.study.jobs import Remeasure
-from autoprune.study.problem import resolve
 from autoprune.study.proposal import Proposal
+from autoprune.study.resolution import resolve
 from autoprune.study.scoring import Scoring
 from autoprune.study.stages import Stages
 from autoprune.study.trial import Runner, model_folder

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune.plugin import SourceContext
-from autoprune.study.problem import cache_folder
+from autoprune.study.resolution import cache_folder
 from autoprune_sources import Digits
 
 _STAGES = ((16, 8, 1), (24, 8, 2), (32, 8, 2))

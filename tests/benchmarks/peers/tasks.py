@@ -26,13 +26,14 @@ from autoprune.plugin import Component, Data, DataSource, Inputs, ModelSource, S
 from autoprune.spec import Spec
 from autoprune.spec.model import Direction
 from autoprune.study.predictor import Predictor
-from autoprune.study.problem import cache_folder
+from autoprune.study.resolution import cache_folder
 from autoprune.testing import toy_data, toy_network
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "search_spaces" / "examples"
 TEST_SAMPLES = 2000
 """Of the test split, the same ones for every method."""
+_GLANCE = 16
 BUDGETS = {"ours": 60, "random": 200, "hand": 100, "ladder": 20}
 """Candidates per run, by kind of method."""
 QUICK = {"ours": 6, "random": 6, "hand": 4, "ladder": 3}
@@ -142,20 +143,21 @@ class Setting:
     """A few inputs, as the bare network takes them: normalised."""
 
 
-def load_setting(task: Task, *, seed: int, cache: Path) -> Setting:
+def load_setting(task: Task, *, seed: int, cache: Path, glance: int = _GLANCE) -> Setting:
     """Load a task's model and data, all images decoded.
 
     Args:
         task: What to load.
         seed: The search's.
         cache: Folder for the decoded data.
+        glance: Test samples that a search itself measures its front on.
     """
     spec = load_spec(task.spec, overrides=task.overrides)
     components = bind(spec, PluginHost())
     context = SourceContext(folder=spec.document.folder, cache=cache_folder(), seed=0)
     data = _decoded(components.data, context, cache)
     network = components.model.load(data, context).cpu().eval()
-    return _setting(task, spec, network, data, seed)
+    return _setting(task, spec, network, data, seed, glance)
 
 
 def toy_setting(task: Task, *, seed: int = 0) -> Setting:
@@ -177,13 +179,13 @@ def toy_setting(task: Task, *, seed: int = 0) -> Setting:
     return _setting(task, spec, toy_network().eval(), toy_data(), seed)
 
 
-def _setting(task: Task, spec: Spec, network: nn.Module, data: Data, seed: int) -> Setting:
+def _setting(task: Task, spec: Spec, network: nn.Module, data: Data, seed: int, glance: int = _GLANCE) -> Setting:
     """Replace the spec's sources by what they gave."""
     data = replace(data, test=replace(data.test, length=min(TEST_SAMPLES, len(data.test))))
     host = PluginHost()
     # The harness itself looks at the test split, for all methods alike: the search's own last look may be a glance.
-    glance = replace(data, test=replace(data.test, length=min(16, len(data.test))))
-    host.register(_Held(network, glance), name="held")
+    shown = replace(data, test=replace(data.test, length=min(glance, len(data.test))))
+    host.register(_Held(network, shown), name="held")
     search = {"seed": seed, "workers": 1}
     held = {"model": {"use": "held"}, "data": {"use": "held"}, "tracking": {"enabled": False}, "device": "cpu"}
     plain = {key: value for key, value in spec.model_dump(mode="json").items() if key != "search"}
