@@ -44,8 +44,10 @@ class _Distances:
     """Squared, between candidates and others, (N, N')."""
 
     def __init__(self, one: Traits, other: Traits) -> None:
-        self.shares = _squared(one.shares, other.shares)
-        self.knobs = _squared(one.knobs, other.knobs)
+        shares = _squared(one.shares, other.shares)
+        some = one.knobs.shape[1] > 0
+        self.knobs = _squared(one.knobs, other.knobs) if some else np.zeros_like(shares)
+        self.traits = shares + self.knobs if some else shares
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class _Kernel:
 
     def near(self, apart: _Distances) -> Floats:
         """In everything, (N, N')."""
-        near: Floats = np.exp(-0.5 * (apart.shares + apart.knobs) / self.length**2)
+        near: Floats = np.exp(-0.5 * apart.traits / self.length**2)
         return near
 
     def alike(self, apart: _Distances) -> Floats:

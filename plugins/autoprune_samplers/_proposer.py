@@ -117,13 +117,16 @@ class Proposer:
             reached: What there is already (K, M).
             towards: Directions (W, M).
         """
-        gains = expected_improvement(points, reached, towards) * feasible
-        farthest = reach(points[-1], towards).mean(axis=1)
-        if self._explored is not None:  # what is least known, where it may be of use
-            gains = np.abs(points[-1] - points[0]).sum(axis=1) * farthest
-        if not gains.max() > 0:  # nothing better is in sight: what reaches farthest, within the bounds if possible
-            gains = farthest * (0.01 + feasible)
-        return gains
+        if self._explored is None:
+            gains = expected_improvement(points, reached, towards) * feasible
+            if gains.max() > 0:
+                return gains
+            # Nothing better is in sight: what reaches farthest, within the bounds if possible.
+            weight = 0.01 + feasible
+        else:  # What is least known, where it may be of use.
+            weight = np.abs(points[-1] - points[0]).sum(axis=1)
+        farthest: Floats = reach(points[-1], towards).mean(axis=1) * weight
+        return farthest
 
     def _latest(self, name: str, key: Hashable, compute: Callable[[], T]) -> T:
         """Like `memo`, but what was made of an earlier key goes: probes tell more, and nothing asks for it again."""

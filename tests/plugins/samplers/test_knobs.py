@@ -160,6 +160,14 @@ def test_ranks_that_only_harm_leave_the_front_as_it_is_with_ratios_alone(alone):
     assert np.mean(with_ranks) > 0.985 * np.mean(alone)
 
 
+@pytest.mark.parametrize(("rank_matters", "fewest", "most"), [(1.0, 3, 12), (30.0, 11, 15)])
+def test_a_search_with_ranks_tries_ratios_alone_as_well(rank_matters, fewest, most):
+    tried = Toy(0, RANKS, rank_matters=rank_matters).search(OURS, trials=16)[1:]
+    whole = [all(share == 1.0 for share in result.knobs.values()) for result in tried]
+    assert whole[0]
+    assert fewest <= sum(whole) <= most
+
+
 def test_knobs_are_searched_where_no_group_may_lose_anything():
     """Ratios are given, there is nothing to probe, and knobs are learned all the same."""
     found, given = [], {f"ratio.{g}": 0.5 for g in range(GROUPS)}
