@@ -19,23 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autoprune.testing.bench import Bench, untouched
-    from autoprune.testing.models import (
-        EvaluatorConformance,
-        RecoveryConformance,
-        ScorerConformance,
-        StrategyConformance,
-        TaskConformance,
-        TransformConformance,
-    )
+    from autoprune.testing.evaluators import EvaluatorConformance
+    from autoprune.testing.executors import ExecutorConformance
+    from autoprune.testing.exporters import ExporterConformance
+    from autoprune.testing.observers import ObserverConformance
     from autoprune.testing.samplers import SamplerConformance
+    from autoprune.testing.scorers import ScorerConformance
     from autoprune.testing.sources import DataSourceConformance, ModelSourceConformance
+    from autoprune.testing.strategies import RecoveryConformance, StrategyConformance
+    from autoprune.testing.tasks import TaskConformance
     from autoprune.testing.toys import ToyNet, ToyScorer, toy_data, toy_network
+    from autoprune.testing.transforms import TransformConformance
 
 __all__ = [
     "Bench",
     "DataSourceConformance",
     "EvaluatorConformance",
+    "ExecutorConformance",
+    "ExporterConformance",
     "ModelSourceConformance",
+    "ObserverConformance",
     "RecoveryConformance",
     "SamplerConformance",
     "ScorerConformance",
@@ -53,16 +56,19 @@ __all__ = [
 _LAZY = {
     "Bench": "bench",
     "DataSourceConformance": "sources",
-    "EvaluatorConformance": "models",
+    "EvaluatorConformance": "evaluators",
+    "ExecutorConformance": "executors",
+    "ExporterConformance": "exporters",
     "ModelSourceConformance": "sources",
-    "RecoveryConformance": "models",
+    "ObserverConformance": "observers",
+    "RecoveryConformance": "strategies",
     "SamplerConformance": "samplers",
-    "ScorerConformance": "models",
-    "StrategyConformance": "models",
-    "TaskConformance": "models",
-    "TransformConformance": "models",
+    "ScorerConformance": "scorers",
+    "StrategyConformance": "strategies",
+    "TaskConformance": "tasks",
     "ToyNet": "toys",
     "ToyScorer": "toys",
+    "TransformConformance": "transforms",
     "toy_data": "toys",
     "toy_network": "toys",
     "untouched": "bench",

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import (
+    Artifact,
     Candidate,
     Choices,
     Data,
     Evaluator,
+    ExportContext,
+    Exporter,
     Inputs,
     Measured,
     PruneContext,
@@ -31,6 +35,7 @@ from autoprune.plugin import (
 from autoprune.structure import Structure, discover
 from autoprune.study.checks import checked_cut, checked_metrics, checked_scores
 from autoprune.study.contexts import Contexts
+from autoprune.study.exporting import checked_artifact
 from autoprune.study.predictor import Predictor, takes_channels_last
 from autoprune.study.seeding import seeded
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
@@ -205,6 +210,23 @@ class Bench:
         measured = self.structure.folded(network) if evaluator.only_predicts else network  # as in a search
         with seeded(seed, self.device), untouched(self.network), untouched(measured, what="the measured network"):
             return checked_metrics(evaluator.evaluate(self.predictor(measured), context), evaluator, self.data)
+
+    def export(self, exporter: Exporter, folder: Path, *, network: nn.Module | None = None) -> Artifact:
+        """What it wrote, after the host's check that it is there.
+
+        Args:
+            exporter: What is tried.
+            folder: Where it writes; made if it is not there.
+            network: The exported network; the dense one if None.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        network = self.cut({}) if network is None else network
+        network = network.cpu().eval()
+        context = ExportContext(normalization=self.data.normalization, task=self.task)
+        with untouched(network, what="the exported network"):
+            made = exporter.export(network, self.examples(), folder, context)
+            checked_artifact(made, folder)
+        return made
 
 
 def _untrained(network: nn.Module) -> nn.Module:

@@ -235,7 +235,7 @@ def test_each_plugin_page_has_one_plugin(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_examples_work_together(tmp_path: Path) -> None:
-    """One search with the plugins of all pages: what no kit tells of executors, exporters and observers."""
+    """One search with the plugins of all pages: what no kit of one kind tells."""
     pages = [DOCS / "plugins" / f"{kind.contract.kind}.md" for kind in KINDS]
     for page in pages:
         write(page, tmp_path)

@@ -16,6 +16,8 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import (
     DataSource,
     Evaluator,
+    Executor,
+    Exporter,
     ModelSource,
     Recovery,
     Sampler,
@@ -30,6 +32,8 @@ from autoprune.testing import (
     Bench,
     DataSourceConformance,
     EvaluatorConformance,
+    ExecutorConformance,
+    ExporterConformance,
     ModelSourceConformance,
     RecoveryConformance,
     SamplerConformance,
@@ -67,7 +71,10 @@ OPTIONS = {
 """The options that a component needs, or that make it quick."""
 
 HOST = PluginHost()
-OURS = {"scorers", "strategies", "recoveries", "transforms", "evaluators", "sources", "samplers", "tasks"}
+OURS = {
+    *("scorers", "strategies", "recoveries", "transforms", "evaluators", "sources", "samplers", "tasks"),
+    *("executors", "exporters"),
+}
 
 
 def every(contract):
@@ -133,6 +140,22 @@ class TestEvaluators(EvaluatorConformance):
 
 class TestSamplers(SamplerConformance):
     @pytest.fixture(**every(Sampler))
+    def component(self, request):
+        return request.param
+
+
+class TestExecutors(ExecutorConformance):
+    @pytest.fixture(**every(Executor))
+    def component(self, request):
+        return request.param
+
+
+class TestOneWorker(TestExecutors):
+    workers = 1
+
+
+class TestExporters(ExporterConformance):
+    @pytest.fixture(**every(Exporter))
     def component(self, request):
         return request.param
 

@@ -5,10 +5,16 @@ Run by the inner pytest of ``test_conformance_kit.py``; not collected with the o
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
+import json
+import subprocess
 import sys
+import threading
+from collections import deque
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -16,16 +22,21 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import nn
 
+from autoprune.errors import StudyError
 from autoprune.plugin import (
+    Artifact,
     Cost,
     Data,
     DataSource,
     Evaluator,
     ExactEvaluator,
+    Executor,
+    Exporter,
     Measured,
     Metric,
     ModelSource,
     Normalization,
+    Observer,
     Pruned,
     Range,
     Recovery,
@@ -38,7 +49,10 @@ from autoprune.plugin import (
 from autoprune.testing import (
     DataSourceConformance,
     EvaluatorConformance,
+    ExecutorConformance,
+    ExporterConformance,
     ModelSourceConformance,
+    ObserverConformance,
     RecoveryConformance,
     SamplerConformance,
     ScorerConformance,
@@ -1014,6 +1028,442 @@ class ChangesThePath(ToyModel):
     def load(self, data, ctx):
         sys.path.insert(0, str(ctx.folder))
         return toy_network()
+
+
+# Executors
+
+
+class Here:
+    """Does jobs in this process, when they are waited for."""
+
+    capacity = 1
+
+    def __init__(self, workplace):
+        self.workplace, self.jobs = workplace, deque()
+
+    def submit(self, job):
+        self.jobs.append(job)
+
+    def next(self):
+        return self.workplace.perform(self.jobs.popleft())
+
+    def cancel(self):
+        self.jobs.clear()
+
+    def close(self):
+        pass
+
+
+class Elsewhere(Here):
+    """Has jobs done by one worker process, which is not replaced."""
+
+    def __init__(self, workplace):
+        super().__init__(workplace)
+        command = workplace.command(0, 1)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        self.get_ready()
+
+    def get_ready(self):
+        ready = self.process.stdout.readline()
+        if not ready or json.loads(ready):
+            self.close()
+            raise StudyError(f"the worker cannot load the study: {ready}")
+
+    def next(self):
+        if self.process.poll() is not None:
+            raise StudyError("there is no worker any more")
+        job = self.jobs.popleft()
+        self.process.stdin.write(f"{job}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline() or self.lost(job)
+
+    def lost(self, job):
+        return self.workplace.failed(job, "the worker ended")
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Impatient(ExecutorConformance):
+    """Waits no longer than a toy needs."""
+
+    patience_s = 5.0
+
+
+@check(ExecutorConformance)
+class ToyExecutor(Executor):
+    """Runs trials in this process."""
+
+    name = "toy"
+
+    def open(self, workplace):
+        return Here(workplace)
+
+
+@check(ExecutorConformance)
+class ToyProcess(ToyExecutor):
+    """Runs trials in another process."""
+
+    name = "toy-process"
+
+    def open(self, workplace):
+        return Elsewhere(workplace)
+
+
+def opens(workers):
+    """An executor's way to open such workers."""
+    return lambda self, workplace: workers(workplace)
+
+
+@check(ExecutorConformance, has_room_for_a_job="its capacity is 0")
+class NoRoom(ToyExecutor):
+    """Says that it can do nothing."""
+
+    name = "no-room"
+    open = opens(type("NoRoom", (Here,), {"capacity": 0}))
+
+
+@check(Impatient, answers_every_job="next() did not come back within 5 s")
+class Drops(ToyExecutor):
+    """Loses a job out of five."""
+
+    name = "drops"
+
+    def open(self, workplace):
+        class Dropping(Here):
+            def submit(self, job):
+                if next(COUNTER) % 5:
+                    super().submit(job)
+
+            def next(self):
+                while not self.jobs:
+                    threading.Event().wait(0.1)
+                return super().next()
+
+        return Dropping(workplace)
+
+
+@check(ExecutorConformance, answers_every_job='job 0 gave \'"0": n? ? Z?rich')
+class AsciiOnly(ToyExecutor):
+    """Loses letters on the way."""
+
+    name = "ascii-only"
+
+    def open(self, workplace):
+        class Ascii(Here):
+            def next(self):
+                return super().next().encode("ascii", "replace").decode()
+
+        return Ascii(workplace)
+
+
+@check(ExecutorConformance, answers_every_job="which nobody submitted")
+class MakesUp(ToyExecutor):
+    """Counts for itself."""
+
+    name = "makes-up"
+
+    def open(self, workplace):
+        class Counting(Here):
+            def next(self):
+                return json.dumps(json.loads(super().next()) | {"number": 1000})
+
+        return Counting(workplace)
+
+
+@check(ExecutorConformance, forgets_what_has_not_begun="jobs were done that had not begun")
+class ForgetsNothing(ToyExecutor):
+    """Goes on to the end."""
+
+    name = "forgets-nothing"
+    open = opens(type("ForgetsNothing", (Here,), {"cancel": lambda self: None}))
+
+
+@check(ExecutorConformance, a_lost_worker_costs_its_job_alone="no worker gave the result ''")
+class HandsOnWhatItGets(ToyExecutor):
+    """Does not look whether its worker lives."""
+
+    name = "hands-on-what-it-gets"
+    open = opens(type("HandsOnWhatItGets", (Elsewhere,), {"lost": lambda self, job: ""}))
+
+
+@check(ExecutorConformance, a_lost_worker_costs_its_job_alone="its worker died and gave no result; told is")
+class GivesNoReason(ToyExecutor):
+    """Does not say why a trial failed."""
+
+    name = "gives-no-reason"
+    open = opens(type("GivesNoReason", (Elsewhere,), {"lost": lambda self, job: self.workplace.failed(job, "")}))
+
+
+@check(ExecutorConformance, a_worker_that_cannot_load_ends_it="with the worker's words, not 'something is wrong'")
+class Vague(ToyExecutor):
+    """Keeps for itself what is wrong."""
+
+    name = "vague"
+
+    def open(self, workplace):
+        try:
+            return Elsewhere(workplace)
+        except StudyError as error:
+            raise StudyError("something is wrong") from error
+
+
+LEFT = []
+"""Processes that nobody ends."""
+
+
+@check(ExecutorConformance, ends_with_all_that_runs="workers are left behind: alive-")
+class LeavesBehind(ToyExecutor):
+    """Ends nothing."""
+
+    name = "leaves-behind"
+    open = opens(type("LeavesBehind", (Elsewhere,), {"close": lambda self: LEFT.append(self.process)}))
+
+
+@check(ExecutorConformance, does_the_jobs_of_a_search="KeyError: 'text'")
+class LooksInside(ToyExecutor):
+    """Reads jobs that are none of its business."""
+
+    name = "looks-inside"
+
+    def open(self, workplace):
+        class Sorting(Here):
+            def submit(self, job):
+                self.jobs.append(job)
+                self.jobs = deque(sorted(self.jobs, key=lambda each: json.loads(each)["text"]))
+
+        return Sorting(workplace)
+
+
+# Exporters
+
+
+@check(ExporterConformance)
+class ToyExporter(Exporter):
+    """Writes the weights."""
+
+    name = "toy"
+
+    def export(self, model, examples, folder, ctx):
+        torch.save(model.state_dict(), folder / "weights.pt")
+        return Artifact(folder / "weights.pt", "torch.load opens it")
+
+
+@check(ExporterConformance)
+class NeedsMore(ToyExporter):
+    """Cannot run here."""
+
+    name = "needs-more"
+
+    def refuses(self):
+        return "needs a package that nobody has"
+
+    def export(self, model, examples, folder, ctx):
+        raise AssertionError("it had refused to")
+
+
+@check(ExporterConformance, refuses_with_a_reason="a refusal needs a reason")
+class SaysNothing(ToyExporter):
+    """Does not say what it needs."""
+
+    name = "says-nothing"
+
+    def refuses(self):
+        return " "
+
+
+@check(ExporterConformance, writes_what_it_says="says that it wrote weights.onnx, which is not there")
+class NamesAnother(ToyExporter):
+    """Names a file that it did not write."""
+
+    name = "names-another"
+
+    def export(self, model, examples, folder, ctx):
+        return Artifact(super().export(model, examples, folder, ctx).path.with_suffix(".onnx"))
+
+
+@check(ExporterConformance, writes_what_it_says="weights.pt is empty")
+class EmptyFile(ToyExporter):
+    """Writes nothing into its file."""
+
+    name = "empty-file"
+
+    def export(self, model, examples, folder, ctx):
+        (folder / "weights.pt").touch()
+        return Artifact(folder / "weights.pt")
+
+
+@check(ExporterConformance, writes_what_it_says="IndexError")
+class KnowsTheDense(ToyExporter):
+    """Counts on the channels of the dense model."""
+
+    name = "knows-the-dense"
+
+    def export(self, model, examples, folder, ctx):
+        model.stem.weight[7]
+        return super().export(model, examples, folder, ctx)
+
+
+@check(ExporterConformance, leaves_the_model_as_it_was="the exported network was changed: linear.bias")
+class Rounds(ToyExporter):
+    """Rounds the weights of the model itself."""
+
+    name = "rounds"
+
+    def export(self, model, examples, folder, ctx):
+        with torch.no_grad():
+            model.linear.bias.round_()
+        return super().export(model, examples, folder, ctx)
+
+
+@check(ExporterConformance, leaves_the_model_as_it_was="modules were replaced")
+class Replaces(ToyExporter):
+    """Puts modules of its own in."""
+
+    name = "replaces"
+
+    def export(self, model, examples, folder, ctx):
+        model.linear = copy.deepcopy(model.linear)
+        return super().export(model, examples, folder, ctx)
+
+
+@check(ExporterConformance, writes_into_its_folder_alone="wrote here/export.log")
+class Logs(ToyExporter):
+    """Writes a log where it happens to be."""
+
+    name = "logs"
+
+    def export(self, model, examples, folder, ctx):
+        Path("export.log").write_text("exported")
+        return super().export(model, examples, folder, ctx)
+
+
+@check(ExporterConformance, writes_again="and then weights-")
+class Counts(ToyExporter):
+    """Numbers its files."""
+
+    name = "counts"
+
+    def export(self, model, examples, folder, ctx):
+        file = super().export(model, examples, folder, ctx).path
+        return Artifact(file.rename(folder / f"weights-{next(COUNTER)}.pt"))
+
+
+# Observers
+
+
+@check(ObserverConformance)
+class ToyObserver(Observer):
+    """Writes down what it is told."""
+
+    name = "toy"
+
+    def study_started(self, study, ctx):
+        self.note("started", ctx)
+        return {"notes": str(ctx.folder / "notes.txt")}
+
+    def probe_finished(self, study, done, total, ctx):
+        self.note(f"{done} of {total}", ctx)
+
+    def trial_finished(self, study, result, ctx):
+        self.note(f"{result.number} {result.state}", ctx)
+
+    def study_finished(self, study, outcome, ctx):
+        self.note(f"{len(outcome.front.points)} on the front", ctx)
+
+    def note(self, text, ctx):
+        with (ctx.folder / "notes.txt").open("a") as file:
+            file.write(f"{text}\n")
+
+
+@check(ObserverConformance)
+class WatchesNothing(Observer):
+    """Cares for nothing."""
+
+    name = "watches-nothing"
+
+
+@check(ObserverConformance, takes_what_it_is_told="KeyError: 'accuracy'")
+class CountsOnMetrics(ToyObserver):
+    """Forgets that trials may fail."""
+
+    name = "counts-on-metrics"
+
+    def trial_finished(self, study, result, ctx):
+        self.note(f"{result.metrics['accuracy'].value}", ctx)
+
+
+@check(ObserverConformance, facts_are_text="facts are text by name, not 'notes': PosixPath")
+class TellsAPath(ToyObserver):
+    """Tells what is no text."""
+
+    name = "tells-a-path"
+
+    def study_started(self, study, ctx):
+        return {"notes": ctx.folder / "notes.txt"}
+
+
+@check(ObserverConformance, facts_are_text="study_started returns a str")
+class TellsAWord(ToyObserver):
+    """Tells something without a name."""
+
+    name = "tells-a-word"
+
+    def study_started(self, study, ctx):
+        return "notes"
+
+
+@check(ObserverConformance, changes_nothing_that_it_is_given="it changed the TrialResult that it was given")
+class TakesOut(ToyObserver):
+    """Takes out what it has read."""
+
+    name = "takes-out"
+
+    def trial_finished(self, study, result, ctx):
+        result.metrics.clear()
+
+
+@check(ObserverConformance, keeps_to_its_folder="it wrote or removed study/notes.txt")
+class Strews(ToyObserver):
+    """Writes beside the study's own files."""
+
+    name = "strews"
+
+    def study_finished(self, study, outcome, ctx):
+        (study.folder / "notes.txt").touch()
+
+
+@check(ObserverConformance, keeps_to_its_folder="it wrote or removed study/models/1/model.safetensors")
+class TidiesUp(ToyObserver):
+    """Removes what it does not know."""
+
+    name = "tidies-up"
+
+    def study_finished(self, study, outcome, ctx):
+        (study.folder / "models" / "1" / "model.safetensors").unlink(missing_ok=True)
+
+
+@check(ObserverConformance, goes_on_when_a_study_is_resumed="FileExistsError")
+class BeginsAnew(ToyObserver):
+    """Does not know that studies are resumed."""
+
+    name = "begins-anew"
+
+    def study_started(self, study, ctx):
+        (ctx.folder / "notes").mkdir()
+
+
+@check(ObserverConformance, takes_a_session_without_a_trial="IndexError")
+class WantsAFront(ToyObserver):
+    """Names the best of a front that is empty."""
+
+    name = "wants-a-front"
+
+    def study_finished(self, study, outcome, ctx):
+        self.note(str(outcome.front.points[0].trial.number), ctx)
 
 
 # A kit without a component
