@@ -1,6 +1,6 @@
 """Random nets: whatever they are made of, a cut one equals the masked original.
 
-The default run tries 30 nets, the same ones every time. ``AUTOPRUNE_NETS=500 pytest -n 0 -s …`` tries 500
+The default run tries 20 nets, the same ones every time. ``AUTOPRUNE_NETS=500 pytest -n 0 -s …`` tries 500
 other ones and prints what it saw.
 """
 
@@ -101,8 +101,9 @@ def tally() -> Iterator[Tally]:
     print(f"\n{tally}")
 
 
+@pytest.mark.slow
 @settings(
-    max_examples=NETS or 30,
+    max_examples=NETS or 20,
     derandomize=not NETS,
     database=None,
     deadline=None,

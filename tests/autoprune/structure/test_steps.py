@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,8 @@ from autoprune.structure import (
     read_recipe,
     save_pruned,
 )
+from tests import opening
+from tests.fresh import returned
 
 from .nets import discovered
 from .toy_source import Toy
@@ -111,30 +111,22 @@ def test_replaced_modules_come_back_with_their_weights(host: PluginHost, tmp_pat
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
 
 
-def opened_elsewhere(folder: Path, **options: bool) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import json, sys, torch, autoprune\n"
-        f"network = autoprune.load_pruned(sys.argv[1], **{options})\n"
-        "x = torch.randn(5, 6, generator=torch.Generator().manual_seed(2))\n"
-        "print(json.dumps(network(x).tolist()))"
-    )
-    command = [sys.executable, "-W", "error", "-c", code, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent)
-
-
 def test_code_beside_a_model_runs_in_a_new_process_only_if_it_is_trusted(host: PluginHost, tmp_path: Path) -> None:
     network = saved(host, tmp_path / "m", host(ModelSource, "wide-net")(), {"0": [1, 2, 9]}, (thin(host), {"2": 2.0}))
     again = saved(host, tmp_path / "n", Again(path=tmp_path / "m"), {"0": [0, 2]}, (thin(host), {"4": 2.0}))
-    refused = opened_elsewhere(tmp_path / "m")
-    assert refused.returncode
-    assert refused.stderr.splitlines()[-1].endswith(
-        f"{tmp_path / 'm'} is opened by code that it brings along (plugins/thin.py); "
-        "if you trust it, let it run with trust=True"
+    with pytest.raises(AssertionError) as refused:
+        returned(opening.model, tmp_path / "m", X.tolist(), {})
+    assert (
+        str(refused.value)
+        .rstrip()
+        .endswith(
+            f"{tmp_path / 'm'} is opened by code that it brings along (plugins/thin.py); "
+            "if you trust it, let it run with trust=True"
+        )
     )
     for folder, expected in ((tmp_path / "m", network), (tmp_path / "n", again)):
-        done = opened_elsewhere(folder, trust=True)
-        assert not done.returncode, done.stderr
-        torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected(X))
+        said = returned(opening.model, folder, X.tolist(), {"trust": True})
+        torch.testing.assert_close(torch.tensor(said), expected(X))
 
 
 def test_a_model_is_pruned_again_and_again(host: PluginHost, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import torch
 from racers import want
 from safetensors import safe_open
 from torch import nn
-from toy_driver import started, wait_for
+from toy_driver import wait_for
 
 from autoprune.errors import TrialError
 from autoprune.study.once import ONCE_FOLDER, once
+from tests.fresh import started
 
 
 def words(file):

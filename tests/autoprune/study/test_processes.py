@@ -9,12 +9,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from toy_driver import run_search, started, wait_for
+from toy_driver import run_search, wait_for
 
 from autoprune.errors import StudyError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import hookimpl
 from autoprune.study import search
+from tests.fresh import started
 
 DISTANCE = "use: toy-distance"
 TOY = Path(__file__).parent / "toy"

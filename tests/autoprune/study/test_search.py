@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import toy_plugin
-from toy_driver import run_resume, run_search, started, wait_for
+from toy_driver import run_resume, run_search, wait_for
 
 import autoprune
 from autoprune.errors import NoFeasibleTrialError, PluginError, SpecError, StudyError
 from autoprune.plugin import StudyInfo, hookimpl
 from autoprune.structure import load_pruned
 from autoprune.study import pareto_front, read_study, resume, search
+from tests.fresh import started
 
 
 def essence(result):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +32,6 @@ def _ended(session: Callable) -> None:
     except AutopruneError as error:
         raise SystemExit(error.exit_code) from error
     raise SystemExit(130 if interrupted else 0)
-
-
-def started(target: Callable, *arguments: Path) -> multiprocessing.process.BaseProcess:
-    """A real process, forked from a server that has torch, and what it exports with, imported: it starts at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["toy_driver", "toy_plugin", "torch.export._trace", "torch._dynamo"])
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float = 60) -> None:
