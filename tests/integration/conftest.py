@@ -81,7 +81,6 @@ class Workspace:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setenv("XDG_CACHE_HOME", self.environment["XDG_CACHE_HOME"])
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 ended = Ended(run([str(argument) for argument in arguments]), out.getvalue(), err.getvalue())
         assert ended.code == code, f"exit code {ended.code}\n{ended.out}\n{ended.err}"
@@ -127,9 +126,9 @@ def _read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of every command: one cache for the session, so that the digits' model is trained once."""
-    ours = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+def environment() -> dict[str, str]:
+    """Of every command."""
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     left_out = {"MLFLOW_TRACKING_URI", "FORCE_COLOR", "AUTOPRUNE_DEBUG"}
     return {name: value for name, value in os.environ.items() if name not in left_out} | ours
 

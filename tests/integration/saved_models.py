@@ -8,8 +8,6 @@ it and as the opened model has it, and how far the bare cut (before recovery) is
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from autoprune.plugin import Costs
 from autoprune.structure import read_recipe
 from autoprune.study import Problem, read_study, resolve
 from autoprune.study.predictor import Predictor
+from tests.fresh import returned
 
 
 def recorded(study: Path) -> dict[int, float]:
@@ -31,21 +30,19 @@ def recorded(study: Path) -> dict[int, float]:
 
 def opened(study: Path, number: int) -> dict[str, Any]:
     """The same from the saved model, opened in a new process, and the parity of its cut."""
-    command = [sys.executable, __file__, str(study), str(number)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = returned(measured, study, number)
     return result
 
 
-def _measured(study: Path, number: int) -> dict[str, Any]:
+def measured(study: Path, number: int) -> dict[str, Any]:
+    """What is found in this process."""
     problem = resolve(read_study(study).study.spec, PluginHost())
     folder = study / "models" / str(number)
     model = Predictor(load_pruned(folder), problem.data.normalization)
     right = 0
     with torch.no_grad():
         for inputs, targets in problem.data.test.batches(500):
-            right += int((model(*inputs).argmax(1) == targets).sum())
+            right += int((inputs.feed(model).argmax(1) == targets).sum())
     return {
         "accuracy": right / len(problem.data.test),
         "deviation": _deviation(problem, folder),
@@ -66,7 +63,7 @@ def _deviation(problem: Problem, folder: Path) -> float:
     masked = Predictor(problem.structure.masked(problem.network, kept), problem.data.normalization).eval()
     inputs, _ = next(problem.data.test.batches(256))
     with torch.no_grad():
-        return float((cut(*inputs) - masked(*inputs)).abs().max())
+        return float((inputs.feed(cut) - inputs.feed(masked)).abs().max())
 
 
 def _print_table(study: Path) -> None:
@@ -78,7 +75,4 @@ def _print_table(study: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        _print_table(Path(sys.argv[1]))
-    else:
-        print(json.dumps(_measured(Path(sys.argv[1]), int(sys.argv[2]))))
+    _print_table(Path(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import time
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 import autoprune
+
+from .conftest import SPEC, Workspace
 
 SLOW = "strategy={use: one-shot, recover: {use: fine-tune, epochs: 20}}"
 """Makes a trial take a second or more."""
@@ -54,20 +57,27 @@ def test_search_then_resume_then_report(workspace) -> None:
     assert "report: runs/digits-1/report.md" in shown
 
 
-def test_each_search_has_its_own_folder_and_output_names_one(workspace) -> None:
-    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=2", "--json")
-    assert [workspace.call(*quick).document["study"] for _ in range(2)] == ["digits-1", "digits-2"]
+@pytest.fixture(scope="module")
+def twice(environment, tmp_path_factory) -> tuple[Workspace, list[dict]]:
+    """A workspace with two searches by the same spec, and what they said."""
+    workspace = Workspace(tmp_path_factory.mktemp("twice"), environment)
+    workspace.spec.write_text(SPEC)
+    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=5", "--json")
+    return workspace, [workspace.call(*quick).document for _ in range(2)]
+
+
+def test_each_search_has_its_own_folder_and_output_names_one(twice) -> None:
+    workspace, documents = twice
+    assert [document["study"] for document in documents] == ["digits-1", "digits-2"]
+    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=1", "--json")
     named = workspace.call(*quick, "--output", "my studies/one").document
     assert named["folder"] == str(workspace.folder / "my studies" / "one")
     again = workspace.call(*quick, "--output", "my studies/one", code=2)
     assert "holds a study" in again.err
 
 
-def test_the_same_seed_finds_the_same_front(workspace) -> None:
-    quick = ("search", "spec.yaml", *UNTRACKED, "--set", "search.trials=5", "--json")
-    one, other = (workspace.call(*quick).document["front"] for _ in range(2))
-    for point in (*one, *other):
-        del point["model"]
+def test_the_same_seed_finds_the_same_front(twice) -> None:
+    one, other = ([{**point, "model": None} for point in document["front"]] for document in twice[1])
     assert one == other
 
 
@@ -91,9 +101,10 @@ def test_ctrl_c_ends_in_good_order_and_says_how_to_go_on(workspace, read_until) 
     assert sum(resumed["trials"].values()) == done + 2
 
 
-def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, read_until) -> None:
+def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, read_until, empty_database) -> None:
+    shutil.copy(empty_database, workspace.folder / "mlflow.db")
     study = workspace.folder / "runs" / "digits-1"
-    process = workspace.start("search", "spec.yaml", "--set", SLOW)
+    process = workspace.start("search", "spec.yaml", "--set", SLOW, "--set", "search.trials=5")
     with process:
         read_until(process, "trial 2 ")
         time.sleep(0.3)
@@ -110,13 +121,13 @@ def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, re
         process.kill()
         process.communicate()
 
-    document = workspace.run("resume", study, "--json").document
-    assert sum(document["trials"].values()) == 8
+    document = workspace.call("resume", study, "--json").document
+    assert sum(document["trials"].values()) == 5
     after = workspace.trials_in_optuna(study)
-    assert len(after) == 8
+    assert len(after) == 5
     assert not {"RUNNING", "WAITING"} & set(after.values())
     assert {number: after[number] for number in before} == {number: states[number] for number in before}
-    assert workspace.trials_in_mlflow() == {document["run_id"]: list(range(8))}
+    assert workspace.trials_in_mlflow() == {document["run_id"]: list(range(5))}
 
 
 def test_no_feasible_trial_is_code_4(workspace) -> None:

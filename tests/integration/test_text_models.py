@@ -52,7 +52,7 @@ def trained(folder: Path, name: str, args: dict[str, int]) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     losses = []
     for inputs, targets in data.train.batches(64, samples=64 * 40):
-        loss = cross_entropy(network(*inputs), targets)
+        loss = cross_entropy(inputs.feed(network), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,15 +1,8 @@
-"""What the plugin ``witness`` kept of searches, and what their saved models say in a new process.
-
-    python tests/integration/witnesses.py <orders> <outputs>
-
-writes the predictions of saved models, opened by ``autoprune.load_pruned`` and nothing else.
-"""
+"""What the plugin ``witness`` kept of searches, and what their saved models say in a new process."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import autoprune
+from tests.fresh import returned
 
 PLUGINS = Path(__file__).with_name("plugins")
 
@@ -49,16 +43,13 @@ def check_saved_models(*searches: Watched, scratch: Path) -> None:
         searches: At least two saved models of each are wanted, for the check to mean anything.
         scratch: A folder to write in.
     """
-    orders, outputs = scratch / "orders.json", scratch / "anew.safetensors"
+    outputs = scratch / "anew.safetensors"
     models = {
-        f"{n}.{number}": [str(search.witnesses / "inputs.safetensors"), str(search.result.models[number])]
+        f"{n}.{number}": (search.witnesses / "inputs.safetensors", search.result.models[number])
         for n, search in enumerate(searches)
         for number in search.kept
     }
-    orders.write_text(json.dumps(models))
-    command = [sys.executable, __file__, str(orders), str(outputs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    returned(write_predictions, models, outputs)
     anew = load_file(outputs)
     for n, search in enumerate(searches):
         assert len(search.kept) >= 2, [trial.reason for trial in search.result.outcome.trials]
@@ -79,10 +70,6 @@ def _said(model: Path, given: Mapping[str, Tensor]) -> Tensor:
     return said.contiguous()
 
 
-def _main(orders: Path, outputs: Path) -> None:
-    models = json.loads(orders.read_text())
-    save_file({key: _said(Path(model), load_file(inputs)) for key, (inputs, model) in models.items()}, outputs)
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))
+def write_predictions(models: Mapping[str, tuple[Path, Path]], outputs: Path) -> None:
+    """Write what saved models say of inputs, opened by ``autoprune.load_pruned`` and nothing else."""
+    save_file({key: _said(model, load_file(inputs)) for key, (inputs, model) in models.items()}, outputs)

@@ -133,9 +133,9 @@ def test_the_mobilenet_takes_the_images_of_its_spec(mobilenets, host):
     ctx = SourceContext(folder=EXAMPLES, cache=EXAMPLES / "no-cache", seed=0)
     data = components.data.load(ctx)
     network = components.model.build(ctx).eval()
-    (images,), _ = data.test.fetch(torch.arange(20))
+    inputs, _ = data.test.fetch(torch.arange(20))
     with torch.inference_mode():
-        scores = network(images)
+        scores = inputs.feed(network)
     assert scores.shape == (20, data.classes)
     assert scores.isfinite().all()
 
@@ -159,8 +159,8 @@ def test_resnet20_has_its_published_test_accuracy(resnet20):
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.normalization.mean, data.normalization.std))
     right = 0
     with torch.inference_mode():
-        for (images,), targets in data.test.batches(500):
-            right += (network((images - mean) / std).argmax(1) == targets).sum().item()
+        for inputs, targets in data.test.batches(500):
+            right += (network((inputs.first - mean) / std).argmax(1) == targets).sum().item()
     assert right / len(data.test) == pytest.approx(0.8725, abs=0.0005)
 
 
@@ -239,8 +239,8 @@ def test_the_text_models_take_the_tokens_of_their_spec(text_models, host, name):
     ctx = SourceContext(folder=EXAMPLES, cache=EXAMPLES / "no-cache", seed=0)
     network = components.model.build(ctx).eval()
     assert network.embedding.num_embeddings == components.data.vocabulary
-    (tokens,), _ = components.data.load(ctx).test.fetch(torch.arange(50))
+    inputs, _ = components.data.load(ctx).test.fetch(torch.arange(50))
     with torch.inference_mode():
-        scores = network(tokens)
+        scores = inputs.feed(network)
     assert scores.shape == (50, 2)
     assert scores.isfinite().all()

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from autoprune.study.executor import Inline, Processes
 from torch import nn
 
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Task, hookimpl
 from autoprune.structure import discover
 from autoprune.study import coordinator, precision, resume, search
+from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.jobs import Calibrate, Calibrated, Cut, Probe, Probed
 from autoprune.study.precision import fitting
 from autoprune.study.predictor import Predictor
@@ -158,21 +158,23 @@ def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
     assert stored(search(spec("search.trials=4"), host=host).study.folder) == []
 
 
-@pytest.mark.parametrize("executor", ["inline", "processes"])
-def test_executors_probe_and_calibrate(spec, host, executor, tmp_path):
-    made = spec("search.workers=2", "search.trials=1")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_executors_probe_and_calibrate(spec, host, workers, tmp_path):
+    made = spec(f"search.workers={workers}", "search.trials=1")
     folder = search(made, host=host).study.folder
     problem = resolve(made, host)
-    runs = Inline(problem, folder) if executor == "inline" else Processes(problem, folder, timeout_s=None)
+    dispatcher = Dispatcher(problem.components.executor, problem, folder)
+    answers = []
     try:
-        runs.submit(Calibrate())
-        assert isinstance(runs.next(), Calibrated)
-        runs.submit(probe("wide", 4, samples=8))
-        probed = runs.next()
-        assert isinstance(probed, Probed)
-        assert probed.effects[0].reason is None
+        for job in (Calibrate(), probe("wide", 4, samples=8)):
+            dispatcher.submit(job, answers.append)
+            dispatcher.next()()
     finally:
-        runs.close()
+        dispatcher.close()
+    calibrated, probed = answers
+    assert isinstance(calibrated, Calibrated)
+    assert isinstance(probed, Probed)
+    assert probed.effects[0].reason is None
 
 
 def test_a_precision_that_predicts_otherwise_is_not_taken(monkeypatch):

@@ -298,13 +298,13 @@ def test_cifar_10(ctx, shared):
     assert targets.bincount(minlength=10).float().std() < 2
     # The same images as pillow reads them from the rows, and with the rows' labels.
     rows = pq.read_table(shared / "data/cifar10/test.parquet")
-    place = data.test.fetch.order[:300]
+    place = data.test.read.order[:300]
     for image, target, row in zip(images, targets, rows.take(place.numpy()).to_pylist(), strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB"))
         assert np.array_equal((image * 255).round().permute(1, 2, 0).numpy(), pixels)
         assert target == row["label"]
     # Validation and training rows are different rows.
-    train, validation = set(data.train.fetch.order.tolist()), set(data.validation.fetch.order.tolist())
+    train, validation = set(data.train.read.order.tolist()), set(data.validation.read.order.tolist())
     assert train.isdisjoint(validation)
     assert train | validation == set(range(50_000))
 
