@@ -10,6 +10,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from autoprune.plugin import Costs, Group, Inputs, LayerCosts
+from autoprune.structure.costs.layers import LayerTable
 from autoprune.structure.costs.model import CostModel
 from autoprune.structure.costs.table import CostTable, cost_table
 from autoprune.structure.groups.channels import Uncut
@@ -190,6 +191,11 @@ class Structure:
     def cost_table(self) -> CostTable:
         """The same arithmetic for many candidates at once, groups in the order of ``groups``."""
         return cost_table(self._costs, self.groups)
+
+    @cached_property
+    def layer_table(self) -> LayerTable:
+        """The arithmetic of `layer_costs` for many candidates at once."""
+        return LayerTable(self._costs, self.groups)
 
     def lost(self, group: Group, cut_units: Mapping[str, int], bypassed: Collection[str] = ()) -> int:
         """How many units a group loses: of weights and kernels a share of those that other cuts leave."""

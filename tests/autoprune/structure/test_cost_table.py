@@ -88,3 +88,53 @@ def test_of_weights_it_is_exact_but_for_rounding():
         exact = structure.costs(dict(zip([g.name for g in structure.groups], row.tolist(), strict=True)))
         assert (costs.params, costs.macs, costs.bytes) == (exact.params, exact.macs, exact.bytes)
         assert abs(costs.nonzero - exact.nonzero) <= len(structure.groups)
+
+
+class Tied(nn.Module):
+    """One layer under two names, and a weight of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(6, 8)
+        self.again = self.one
+        self.two = nn.Linear(8, 8)
+        self.three = nn.Linear(8, 8)
+        self.three.weight = self.two.weight
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.three(torch.relu(self.two(torch.relu(self.again(x))))))
+
+
+@pytest.mark.parametrize("granularities", [("channels",), ("channels", "blocks"), ("channels", "weights")])
+def test_of_each_layer_it_is_what_a_cut_of_the_whole_network_says(granularities):
+    structure = found(*granularities)
+    names = [group.name for group in structure.groups]
+    rows = drawn(structure, 20)
+    for row, layers in zip(rows, structure.layer_table(rows), strict=True):
+        one = structure.layer_costs(dict(zip(names, row.tolist(), strict=True)))
+        assert set(layers) == set(one)
+        assert len(layers) == len(one)
+        for name, layer in one.items():
+            assert (layers[name].kind, layers[name].shapes) == (layer.kind, layer.shapes)
+            for value in ("params", "macs", "bytes"):
+                assert getattr(layers[name].costs, value) == getattr(layer.costs, value)
+            assert abs(layers[name].costs.nonzero - layer.costs.nonzero) <= ("weights" in granularities)
+
+
+def test_of_tied_layers_the_first_one_has_the_weight():
+    structure = discover(Tied().eval(), (torch.randn(2, 6),), ["channels"])
+    rows = drawn(structure, 5)
+    for row, layers in zip(rows, structure.layer_table(rows), strict=True):
+        assert dict(layers) == structure.layer_costs(
+            dict(zip([g.name for g in structure.groups], row.tolist(), strict=True))
+        )
+    assert "again" not in layers
+
+
+def test_a_layer_of_a_block_stays_in_a_share_of_the_choices():
+    structure = found("blocks")
+    (blocks,) = structure.groups
+    (layers,) = structure.layer_table(np.array([[1]]))
+    assert layers.share("stage.1.into") == pytest.approx(1 - 1 / blocks.units)
+    assert layers.share("head") == 1.0
