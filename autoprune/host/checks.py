@@ -42,6 +42,8 @@ def check_component(component: type[Component]) -> None:
     if issubclass(component, Evaluator):
         metrics = getattr(component, "metrics", ())
         told = metrics or component.declares is not Evaluator.declares
+        if isinstance(metrics, Metric):
+            raise BrokenComponentError(component, f"{title} has a Metric for metrics; write a tuple: metrics = (…,)")
         if not told or not all(isinstance(metric, Metric) for metric in metrics):
             how = "give it metrics: ClassVar[tuple[Metric, ...]], or declares()"
             raise BrokenComponentError(component, f"{title} has no metrics; {how}")

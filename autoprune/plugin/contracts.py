@@ -156,10 +156,11 @@ class Transform(Component):
     def costs(self, layers: Mapping[str, LayerCosts], choice: Choices) -> Mapping[str, LayerCosts]:
         """What layers cost afterwards, by arithmetic. Layers that are left out stay as they are.
 
-        The host compares the bytes with the network's, and fails the trial if they differ.
+        The host compares parameters and bytes with the network's, and fails the trial if they differ.
 
         Args:
-            layers: Of the pruned network, by name.
+            layers: Of the pruned network, by name. A layer that had a knob may be gone with its block, or be of another
+                kind by an earlier transform: leave it out, and as it is.
             choice: Its knobs, by their names.
         """
 

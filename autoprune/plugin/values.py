@@ -50,6 +50,9 @@ class Metric:
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction):
             raise ValueError(f"metric {self.name}: direction is minimize or maximize, not {self.direction!r}")
+        if not isinstance(self.cost, Cost):
+            costs = ", ".join(f"Cost.{cost.name}" for cost in Cost)
+            raise ValueError(f"metric {self.name}: cost is one of {costs}, not {self.cost!r}")
 
 
 class Measured(BaseModel):

@@ -7,13 +7,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from autoprune.errors import AutopruneError, Mistake
 from autoprune.plugin import (
+    Choice,
     Cost,
     Data,
     Evaluator,
     ExactEvaluator,
     Group,
+    Knob,
     Scorer,
     Split,
     Strategy,
@@ -33,10 +37,11 @@ def rehearse(problem: Problem) -> list[Mistake]:
     """What does not fit the model, the task and the data.
 
     Each scorer ranks one group of each granularity, and each evaluator measures the dense model, on a handful of
-    samples; evaluators that time or need arithmetic alone are left out. What they say on so little counts for nothing.
+    samples; evaluators that time are left out. What they say on so little counts for nothing. What is arithmetic alone
+    is computed of the least and the most that may be cut and transformed.
     """
     few = _few(problem.data)
-    return [*_scorers(problem, few), *_strategies(problem), *_evaluators(problem, few)]
+    return [*_scorers(problem, few), *_strategies(problem), *_arithmetic(problem), *_evaluators(problem, few)]
 
 
 def _few(data: Data) -> Data:
@@ -81,6 +86,21 @@ def _strategies(problem: Problem) -> Iterator[Mistake]:
             yield problem.spec.document.mistake(_at("strategy", index, len(strategies)), reason)
 
 
+def _arithmetic(problem: Problem) -> Iterator[Mistake]:
+    """Of transforms, alone and one after the other, and of evaluators that need nothing else."""
+    cut_units = np.array([(group.fewest, group.most) for group in problem.space.searched], dtype=np.int64).T
+    for end in (0, 1):
+        choices = {knob.name: _ends(knob)[end] for knob in problem.space.knobs}
+        reason = _fault(problem, partial(problem.exact_metrics, cut_units, [choices] * len(cut_units)))
+        if reason is not None:
+            yield problem.spec.document.mistake(("transforms" if problem.space.steps else "evaluators",), reason)
+            return
+
+
+def _ends(knob: Knob) -> tuple[float | str, float | str]:
+    return (knob.options[0], knob.options[-1]) if isinstance(knob, Choice) else (knob.high, knob.low)
+
+
 def _evaluators(problem: Problem, data: Data) -> Iterator[Mistake]:
     for evaluator in problem.components.evaluators:
         costs = {metric.cost for metric in evaluator.declares(problem.data)}
@@ -102,7 +122,7 @@ def _evaluate(problem: Problem, evaluator: Evaluator, data: Data) -> None:
     checked_metrics(evaluator.evaluate(problem.predictor(copy), context), evaluator, problem.data)
 
 
-def _fault(problem: Problem, run: Callable[[], None]) -> str | None:
+def _fault(problem: Problem, run: Callable[[], object]) -> str | None:
     """What a component raises, in one line."""
     try:
         with seeded(problem.spec.search.seed, problem.device):

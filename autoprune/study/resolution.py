@@ -22,7 +22,7 @@ from autoprune.study.precision import WORTH_IT
 from autoprune.study.predictor import Predictor, predicts_the_same, takes_channels_last
 from autoprune.study.problem import Problem, made_by
 from autoprune.study.rehearsal import rehearse
-from autoprune.study.space import Space, labelled, steps
+from autoprune.study.space import Space, Step, labelled, steps
 
 _EXAMPLES = 4
 """Validation samples that the model is traced and its cuts are verified with."""
@@ -73,7 +73,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
         groups,
         scorers=labelled(components.scorers),
         strategies=labelled(components.strategies),
-        steps=steps(components.transforms, network),
+        steps=_steps(spec, components, network),
         chooses_scorer=components.chooses_scorer,
     )
     mistakes += unfit
@@ -105,6 +105,13 @@ def _unfit_task(spec: Spec, components: Components, predictor: Predictor, batch:
         return spec.document.mistake(("task",), f"{task.name}: {error}")
     reason = task.refuses(outputs, targets, data)
     return None if reason is None else spec.document.mistake(("task",), reason)
+
+
+def _steps(spec: Spec, components: Components, network: nn.Module) -> tuple[Step, ...]:
+    try:
+        return steps(components.transforms, network)
+    except TrialError as error:
+        raise SpecError([spec.document.mistake(("transforms",), str(error))]) from error
 
 
 def cache_folder() -> Path:

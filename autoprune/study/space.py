@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from autoprune.errors import TrialError
 from autoprune.host.variables import Variable
 from autoprune.plugin import (
     Candidate,
@@ -27,6 +28,7 @@ from autoprune.plugin import (
 from autoprune.plugin.results import Origin
 from autoprune.study.bounds import BoundedGroup
 from autoprune.study.proposal import Params, Proposal
+from autoprune.study.stages import blaming
 
 C = TypeVar("C", bound=Component)
 
@@ -183,13 +185,26 @@ def steps(transforms: Sequence[Variable[Transform]], network: nn.Module) -> tupl
     Args:
         transforms: In order.
         network: The dense network.
+
+    Raises:
+        TrialError: A transform cannot tell, or an option that is to be chosen decides what else is.
     """
     names = [variable.component.name for variable in transforms]
     prefixes = [name if names.count(name) == 1 else f"{name}.{index}" for index, name in enumerate(names)]
     return tuple(
-        Step(variable, prefix, tuple(variable.component.knobs(network)))
+        Step(variable, prefix, _layer_knobs(variable, network))
         for variable, prefix in zip(transforms, prefixes, strict=True)
     )
+
+
+def _layer_knobs(variable: Variable[Transform], network: nn.Module) -> tuple[Knob, ...]:
+    with blaming(variable.component):
+        found = tuple(variable.component.knobs(network))
+        for knob in variable.knobs:
+            for end in knob.options if isinstance(knob, Choice) else (knob.low, knob.high):
+                if tuple(variable.make({knob.name: end}).knobs(network)) != found:
+                    raise TrialError(f"{knob.name} decides what else may be chosen: write one value")
+    return found
 
 
 def labelled(variables: Sequence[Variable[C]]) -> dict[str, Variable[C]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, TrialError
 from autoprune.plugin import Component
 
 
@@ -56,23 +56,8 @@ class Stages:
             self._names.pop()
 
     def reason(self, error: BaseException) -> str:
-        """What went wrong, in one line: component, error and the innermost line of the component's own code."""
-        text = " ".join(str(error).split())[:500]
-        if not isinstance(error, AutopruneError):
-            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        if self.culprit is None:
-            return text
-        text = f"{self.culprit.kind} {self.culprit.name}: {text}"
-        package = type(self.culprit).__module__.partition(".")[0]
-        frames = [
-            (frame.f_code, line)
-            for frame, line in traceback.walk_tb(error.__traceback__)
-            if str(frame.f_globals.get("__name__")).partition(".")[0] == package
-        ]
-        if isinstance(error, AutopruneError) or not frames:
-            return text
-        code, line = frames[-1]
-        return f"{text} ({Path(code.co_filename).name}:{line} in {code.co_name})"
+        """What went wrong, in one line, see `told`."""
+        return told(error, self.culprit)
 
     def _clock(self) -> None:
         if self._device.type == "cuda":
@@ -81,3 +66,36 @@ class Stages:
         if self._names:
             self.durations_s[self._names[-1]] = self.durations_s.get(self._names[-1], 0.0) + now - self._since
         self._since = now
+
+
+def told(error: BaseException, culprit: Component | None) -> str:
+    """What went wrong, in one line: component, error and the innermost line of the component's own code."""
+    text = " ".join(str(error).split())[:500]
+    if not isinstance(error, AutopruneError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if culprit is None:
+        return text
+    text = f"{culprit.kind} {culprit.name}: {text}"
+    package = type(culprit).__module__.partition(".")[0]
+    frames = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    if isinstance(error, AutopruneError) or not frames:
+        return text
+    code, line = frames[-1]
+    return f"{text} ({Path(code.co_filename).name}:{line} in {code.co_name})"
+
+
+@contextmanager
+def blaming(component: Component) -> Iterator[None]:
+    """Tell whose fault it is, where what runs inside is called by others than a trial, such as a sampler.
+
+    Raises:
+        TrialError: The component raised something.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise TrialError(told(error, component)) from error

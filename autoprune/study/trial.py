@@ -179,9 +179,13 @@ class Runner:
                 if not isinstance(network, nn.Module):
                     raise TrialError(f"returned a {type(network).__name__}, not a network")
                 network = network.to(problem.device).eval()
-        if problem.space.steps and (held := stored_bytes(network)) != costs.bytes:
+        held = sum(parameter.numel() for parameter in network.parameters()), stored_bytes(network)
+        if problem.space.steps and held != (costs.params, costs.bytes):
             names = ", ".join(step.variable.component.name for step in problem.space.steps)
-            raise TrialError(f"{names}: the network holds {held} bytes, and its `costs` come to {costs.bytes}")
+            raise TrialError(
+                f"{names}: the network holds {held[0]} parameters and {held[1]} bytes with its buffers, and the `costs`"
+                f" come to {costs.params} and {costs.bytes}"
+            )
         return network
 
     def _save(self, proposal: Proposal, pruned: Pruned, network: nn.Module, plan: Plan, record: Record) -> None:

@@ -36,15 +36,20 @@ class TransformConformance(BenchConformance):
 
     @pytest.mark.parametrize("ratio", _RATIOS)
     def test_costs_what_it_computes(self, component: Transform, bench: Bench, ratio: float) -> None:
-        """The network predicts, and holds as many bytes as `costs` tells."""
+        """The network predicts, and has as many parameters and bytes as `costs` tells."""
         cut_units = bench.uniform(ratio)
         for choice in self.choices(component, bench):
             network = bench.transform(component, bench.cut(cut_units), choice)
             layers = bench.structure.layer_costs(cut_units, ())
             changed = component.costs(layers, choice)
-            told = bench.structure.costs(cut_units).bytes
-            told += sum(layer.costs.bytes - layers[name].costs.bytes for name, layer in changed.items())
-            assert stored_bytes(network) == told, f"{choice}: the network holds {stored_bytes(network)} bytes"
+            dense = bench.structure.costs(cut_units)
+            held = {"params": sum(p.numel() for p in network.parameters()), "bytes": stored_bytes(network)}
+            for cost, count in held.items():
+                told = getattr(dense, cost)
+                told += sum(
+                    getattr(new.costs, cost) - getattr(layers[name].costs, cost) for name, new in changed.items()
+                )
+                assert count == told, f"{choice}: the network holds {count} {cost}, and `costs` come to {told}"
             assert_predicts(network, bench)
 
     @pytest.mark.parametrize("ratio", _RATIOS)

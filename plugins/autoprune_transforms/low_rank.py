@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from autoprune.errors import TrialError
 from autoprune.plugin import Choices, Costs, LayerCosts, Range, Transform
 
 if TYPE_CHECKING:
@@ -33,8 +34,16 @@ class LowRank(Transform):
     low: float = Field(default=0.1, gt=0, lt=1, description="Lowest share of a layer's weights that may be chosen.")
 
     def knobs(self, network: nn.Module) -> Sequence[Knob]:
-        """The share of the weights that is left of each linear layer that a rank of 1 would make smaller."""
-        names = (name for name, layer in _linear(network).items() if _rank(layer.weight.shape, 0.0) is not None)
+        """The share of the weights that is left of each linear layer that a rank of 1 would make smaller.
+
+        Raises:
+            TrialError: A pattern matches no linear layer.
+        """
+        linear = _linear(network)
+        for pattern in (*self.layers, *self.keep):
+            if pattern != "*" and not any(fnmatchcase(name, pattern) for name in linear):
+                raise TrialError(f"no linear layer is called {pattern!r}; there are {', '.join(linear) or 'none'}")
+        names = (name for name, layer in linear.items() if _rank(layer.weight.shape, 0.0) is not None)
         return [Range(name, self.low, 1.0, usual=1.0) for name in names if self._named(name)]
 
     def apply(self, network: nn.Module, choice: Choices, ctx: TransformContext) -> nn.Module:  # noqa: ARG002  no data
@@ -63,7 +72,9 @@ class LowRank(Transform):
         return {
             name: _thinner(layers[name], rank)
             for name, share in choice.items()
-            if name in layers and (rank := _rank(layers[name].shapes["weight"], float(share))) is not None
+            if name in layers
+            and layers[name].kind == "Linear"
+            and (rank := _rank(layers[name].shapes["weight"], float(share))) is not None
         }
 
     def _named(self, name: str) -> bool:

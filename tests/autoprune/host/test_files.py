@@ -49,6 +49,19 @@ BROKEN = {
         3,
         "Half does not implement score",
     ),
+    "one-metric": (
+        (
+            "from autoprune.plugin import Cost, Evaluator, Metric\nclass One(Evaluator):\n name = 'one'\n"
+            " metrics = Metric('one', '', 'minimize', Cost.FORWARD)\n def evaluate(self): ...\n"
+        ),
+        2,
+        "One has a Metric for metrics; write a tuple: metrics = (…,)",
+    ),
+    "no-cost": (
+        "from autoprune.plugin import Metric\nMetric('a', '', 'minimize', 'forward')\n",
+        2,
+        "metric a: cost is one of Cost.EXACT, Cost.TIMING, Cost.FORWARD, Cost.ATTACK, not 'forward'",
+    ),
     "blind": (
         "from autoprune.plugin import Evaluator\nclass Blind(Evaluator):\n name = 'blind'\n def evaluate(self): ...\n",
         2,

@@ -96,3 +96,53 @@ def test_the_cache_is_in_the_home_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "autoprune"
+
+
+SHRINKS = """
+from autoprune.plugin import Range, Transform
+
+class Shrinks(Transform):
+    name = "shrinks"
+    low: float = 0.5
+
+    def knobs(self, network):
+        return (Range("wide", self.low, 1.0, usual=1.0),)
+
+    def apply(self, network, choice, ctx):
+        return network
+
+    def rebuild(self, network, choice):
+        return network
+
+    def costs(self, layers, choice):
+        return {} if choice["wide"] == 1 else {"wide": layers["no-such-layer"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("transform", "told"),
+    [
+        ("{use: shrinks}", r"transform shrinks: KeyError: 'no-such-layer' \(shrinks\.py:18 in costs\)"),
+        ("{use: shrinks, low: {low: 0.1, high: 0.5}}", "transform shrinks: transforms.low decides what else may be"),
+        ("{use: shrinks, low: 2}", "transform shrinks: ValueError: wide: low 2 is not below high 1"),
+    ],
+)
+def test_what_transforms_may_choose_is_tried_before_the_first_trial(spec, host, tmp_path, transform, told):
+    (tmp_path / "shrinks.py").write_text(SHRINKS)
+    host.load_file(tmp_path / "shrinks.py")
+    with pytest.raises(SpecError, match=rf"transforms: {told}"):
+        resolve(spec(f"transforms=[{transform}]"), host)
+
+
+def test_arithmetic_that_fails_is_told_by_its_name(spec, host, tmp_path):
+    (tmp_path / "odd.py").write_text(
+        "from autoprune.plugin import Cost, ExactEvaluator, Metric\n"
+        "class Odd(ExactEvaluator):\n"
+        "    name = 'odd'\n"
+        "    metrics = (Metric('odd', '', 'minimize', Cost.EXACT),)\n"
+        "    def compute(self, costs, dense):\n"
+        "        return {'odd': 1 / (costs.params - dense.params)}\n"
+    )
+    host.load_file(tmp_path / "odd.py")
+    with pytest.raises(SpecError, match=r"evaluators: evaluator odd: ZeroDivisionError: .* \(odd\.py:6 in compute\)"):
+        resolve(spec(swap=("{use: toy-distance}", "{use: toy-distance}, {use: odd}")), host)

@@ -582,7 +582,7 @@ class ToyTransform(Transform):
         return {"linear": replace(linear, costs=changed)}
 
 
-@check(TransformConformance, costs_what_it_computes="bytes")
+@check(TransformConformance, costs_what_it_computes="params, and `costs` come to")
 class CountsNothing(ToyTransform):
     """Forgets what its scales cost."""
 
@@ -590,6 +590,20 @@ class CountsNothing(ToyTransform):
 
     def costs(self, layers, choice):
         return {}
+
+
+@check(TransformConformance, costs_what_it_computes="bytes, and `costs` come to")
+class ForgetsBytes(ToyTransform):
+    """Forgets what its scales take to store."""
+
+    name = "forgets-bytes"
+
+    def costs(self, layers, choice):
+        right = super().costs(layers, choice)
+        return {
+            name: replace(layer, costs=replace(layer.costs, bytes=layers[name].costs.bytes))
+            for name, layer in right.items()
+        }
 
 
 @check(TransformConformance, is_rebuilt_without_data="assert")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune.errors import TrialError
 from autoprune.plugin import Costs, LayerCosts, Range
 from autoprune_transforms.low_rank import LowRank
 
@@ -90,6 +91,17 @@ def test_knobs_are_the_layers_that_can_get_smaller(net: Twice) -> None:
     assert knobs["token"] == Range("token", 0.2, 1.0, usual=1.0)
     assert {knob.name for knob in LowRank(layers=("t*", "narrow"), keep=("*n",)).knobs(net)} == {"narrow"}
     assert not LowRank(keep=("*",)).knobs(net)
+    for options in ({"layers": ("t*", "tokens")}, {"keep": ("tokens",)}):
+        with pytest.raises(TrialError, match=r"no linear layer is called 'tokens'; there are .*token"):
+            LowRank(**options).knobs(net)
+
+
+def test_a_layer_that_another_transform_replaced_is_passed_over(net: Twice) -> None:
+    network = copy.deepcopy(net)
+    network.token = nn.Sequential(network.token)
+    layers = {"token": LayerCosts("Sequential", {}, Costs(1, 1, 1, 1))}
+    assert not LowRank().costs(layers, {"token": 0.2})
+    assert isinstance(LowRank().rebuild(network, {"token": 0.2}).token[0], nn.Linear)
 
 
 def test_a_layer_is_replaced_by_its_best_approximation(net: Twice) -> None:
