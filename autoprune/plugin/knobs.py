@@ -37,6 +37,10 @@ class Range:
             raise ValueError(f"{self.name}: low {self.low:g} is not below high {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"{self.name}: a log scale begins above 0, not at {self.low:g}")
+        if self.whole and not (float(self.low).is_integer() and float(self.high).is_integer()):
+            raise ValueError(f"{self.name}: whole numbers lie between whole bounds, not {self.low:g} and {self.high:g}")
+        if self.usual is not None and not self.low <= self.usual <= self.high:
+            raise ValueError(f"{self.name}: {self.usual:g} does not lie between {self.low:g} and {self.high:g}")
 
     @property
     def default(self) -> Value:
@@ -50,6 +54,8 @@ class Range:
 
     def at(self, place: float) -> Value:
         """The value at a place between 0 and 1."""
+        if place <= 0 or place >= 1:  # to the last digit
+            return float(self.low if place <= 0 else self.high)
         if self.log:
             value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
         else:
