@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from autoprune.errors import PluginError, TrialError
 from autoprune.host.components import Components
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Choices, Component, Costs, Data, ExactEvaluator, Metric, SourceContext
+from autoprune.plugin import Choices, Component, Costs, Data, ExactEvaluator, LayerCosts, Metric, SourceContext
 from autoprune.spec import Spec
 from autoprune.structure import Structure, load_pruned
 from autoprune.study.contexts import Contexts
@@ -24,6 +25,7 @@ from autoprune.study.precision import dtype
 from autoprune.study.predictor import Predictor
 from autoprune.study.proposal import Precision
 from autoprune.study.space import Space
+from autoprune.study.stages import blaming
 
 T = TypeVar("T")
 
@@ -93,19 +95,34 @@ class Problem:
             cut_units: Units that go, per group; of the dense model if None.
             bypassed: Names of the blocks that go.
             choices: The candidate's knobs; the usual ones if None.
+
+        Raises:
+            TrialError: A transform cannot tell.
         """
         costs = self.structure.costs(cut_units or {}, bypassed)
         if cut_units is None or not self.space.steps:
             return costs
-        layers = dict(self.structure.layer_costs(cut_units, bypassed))
+        return self._transformed(costs, self.structure.layer_costs(cut_units, bypassed), choices or {})
+
+    def _transformed(
+        self,
+        costs: Costs,
+        layers: Mapping[str, LayerCosts],
+        choices: Choices,
+        share: Callable[[str], float] = lambda _: 1.0,
+    ) -> Costs:
+        """Costs with what transforms make of layers; of a layer that may be left out, its share."""
+        now: ChainMap[str, LayerCosts] = ChainMap({}, cast("dict[str, LayerCosts]", layers))
         for step in self.space.steps:
-            transform, choice = step.made(choices or {})
-            changed = transform.costs(layers, choice)
-            if unknown := sorted(set(changed) - set(layers)):
-                raise TrialError(f"costs of {unknown[0]!r}, which is no layer of the pruned network")
+            transform, choice = step.made(choices)
+            with blaming(transform):
+                changed = dict(transform.costs(now, choice))
+            if unknown := sorted(name for name in changed if name not in layers):
+                fault = f"costs of {unknown[0]!r}, which is no layer of the pruned network"
+                raise TrialError(f"transform {transform.name}: {fault}")
             for name, layer in changed.items():
-                costs = _exchanged(costs, layers[name].costs, layer.costs)
-                layers[name] = layer
+                costs = _exchanged(costs, now[name].costs, layer.costs, share(name))
+                now[name] = layer
         return costs
 
     def exact_metrics(
@@ -119,22 +136,22 @@ class Problem:
 
         Returns:
             Of shape (N,) each.
+
+        Raises:
+            TrialError: A transform or an evaluator cannot tell.
         """
         exact = [e for e in self.components.evaluators if isinstance(e, ExactEvaluator)]
         dense = self.structure.costs()
+        rows = self.structure.cost_table(cut_units)
         if self.space.steps:
-            names = [group.name for group in self.structure.groups]
-            rows = [
-                self.costs(dict(zip(names, row, strict=True)), choices=None if choices is None else choices[n])
-                for n, row in enumerate(cut_units.tolist())
-            ]
-        else:
-            rows = self.structure.cost_table(cut_units)
+            every = zip(rows, self.structure.layer_table(cut_units), choices or [{}] * len(rows), strict=True)
+            rows = [self._transformed(costs, layers, chosen, layers.share) for costs, layers, chosen in every]
         metrics = {name: np.array([getattr(costs, name) for costs in rows], dtype=float) for name in vars(dense)}
         for evaluator in exact:
-            computed = [evaluator.compute(costs, dense) for costs in rows]
-            for name in (metric.name for metric in evaluator.declares(self.data)):
-                metrics[evaluator.metric_name(name)] = np.array([values[name] for values in computed], dtype=float)
+            with blaming(evaluator):
+                computed = [evaluator.compute(costs, dense) for costs in rows]
+                for name in (metric.name for metric in evaluator.declares(self.data)):
+                    metrics[evaluator.metric_name(name)] = np.array([values[name] for values in computed], dtype=float)
         return metrics
 
     def folded(self, network: nn.Module) -> nn.Module:
@@ -161,8 +178,9 @@ class Problem:
         )
 
 
-def _exchanged(costs: Costs, before: Costs, after: Costs) -> Costs:
-    return Costs(**{name: value - getattr(before, name) + getattr(after, name) for name, value in vars(costs).items()})
+def _exchanged(costs: Costs, before: Costs, after: Costs, share: float) -> Costs:
+    more = {name: round(share * (value - getattr(before, name))) for name, value in vars(after).items()}
+    return Costs(**{name: value + more[name] for name, value in vars(costs).items()})
 
 
 def made_by(kind: type[T], made: object, source: Component) -> T:
