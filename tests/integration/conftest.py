@@ -8,15 +8,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autoprune.cli import main
 from autoprune.cli.run import run
+from tests.fresh import started
 
 SPEC = """\
 name: digits
@@ -25,7 +28,7 @@ data: {use: digits}
 scorer: [{use: l1}, {use: taylor, batches: 4}]
 strategy: {use: one-shot, recover: {use: bn-recalibration, samples: 256}}
 evaluators: [{use: macs}, {use: params}, {use: accuracy}, {use: fgsm, epsilon: 0.1, samples: 64}]
-objectives: {accuracy: maximize, macs: minimize, robust_accuracy: maximize}
+objectives: {accuracy: maximize, macs: minimize}
 constraints: {accuracy: ">= 0.2"}
 search: {trials: 8, ladder: 3, seed: 1}
 device: cpu
@@ -46,6 +49,41 @@ class Ended:
         return json.loads(self.out)
 
 
+def command(arguments: list[str], out: Path, err: Path) -> None:
+    """The command line as this process's program, which writes to files."""
+    for number, path in enumerate((out, err), start=1):
+        with path.open("w") as stream:
+            os.dup2(stream.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    main(arguments)
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A command that runs."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    def wait_until_it_says(self, text: str) -> None:
+        """On stderr."""
+        end = time.monotonic() + 60
+        while text not in self.err.read_text():
+            assert self.process.is_alive(), f"it ended before it said {text!r}:\n{self.err.read_text()}"
+            assert time.monotonic() < end, f"it did not say {text!r}:\n{self.err.read_text()}"
+            time.sleep(0.02)
+
+    def end_by(self, number: int, *, after: float = 0) -> Ended:
+        """Send it a signal, after some seconds."""
+        time.sleep(after)
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+        self.process.join(60)
+        assert self.process.exitcode is not None
+        return Ended(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder with a spec, and the command run in it."""
@@ -57,24 +95,25 @@ class Workspace:
     def spec(self) -> Path:
         return self.folder / "spec.yaml"
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """Begin a command."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "autoprune.cli", *map(str, arguments)],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def fork(self, *arguments: object) -> Forked:
+        """Begin a command in a real process that has torch already."""
+        streams = self.folder / "out.txt", self.folder / "err.txt"
+        for stream in streams:
+            stream.write_text("")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            return Forked(started(command, [str(argument) for argument in arguments], *streams), *streams)
 
     def run(self, *arguments: object, code: int = 0) -> Ended:
         """Run a command that is to end with that code."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=240)
-        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
-        assert "Traceback" not in err
-        return Ended(process.returncode, out, err)
+        done = subprocess.run(
+            [sys.executable, "-m", "autoprune.cli", *map(str, arguments)],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     def call(self, *arguments: object, code: int = 0) -> Ended:
         """The same as `run`, but in this process, which has torch already."""
@@ -116,15 +155,6 @@ class Workspace:
         return {parent: sorted(numbers) for parent, numbers in found.items()}
 
 
-def _read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    said = ""
-    while text not in said:
-        line = process.stderr.readline()
-        assert line, f"the process ended before it said {text!r}:\n{said}"
-        said += line
-
-
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Of every command."""
@@ -138,9 +168,3 @@ def workspace(tmp_path: Path, environment: dict[str, str]) -> Workspace:
     made = Workspace(tmp_path, environment)
     made.spec.write_text(SPEC)
     return made
-
-
-@pytest.fixture
-def read_until() -> Callable[[subprocess.Popen[str], str], None]:
-    """Reads a process's stderr until it has said that."""
-    return _read_until

@@ -34,8 +34,8 @@ def test_graphs_are_searched_fine_tuned_saved_and_opened(tmp_path: Path) -> None
     settings = (
         "model={use: factory, target: 'fixed_view:Net'}",
         "search_space.use=[channels, weights]",
-        "strategy={use: one-shot, recover: {use: fine-tune, epochs: 1}}",
-        "evaluators=[{use: macs}, {use: accuracy}, {use: latency, batch_size: 4}]",
+        "strategy={use: one-shot, recover: {use: fine-tune, epochs: 0.5}}",
+        "evaluators=[{use: macs}, {use: accuracy}, {use: latency, batch_size: 4, repeats: 2, seconds: 0}]",
         "objectives={accuracy: maximize, macs: minimize}",
         "constraints={}",
         "search.trials=6",

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoprune.tracking._store import Store, quietly
+from autoprune.tracking._store import quietly
 
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
@@ -35,14 +35,6 @@ def _no_settings(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    with quietly():
-        Store(f"sqlite:///{file}").checkpoint()
-    return file
 
 
 @pytest.fixture
