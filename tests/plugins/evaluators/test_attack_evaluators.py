@@ -37,7 +37,11 @@ def hits(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.argmax(1) == targets
 
 
-def right_ones(case: Case, count: int = 32) -> tuple[Tensor, Tensor]:
+COUNT = 16
+"""Of samples that attacks are compared on: of the real ResNet-20, one costs as much as a hundred digits."""
+
+
+def right_ones(case: Case, count: int = COUNT) -> tuple[Tensor, Tensor]:
     """Images that the model predicts right, of the first ``count``."""
     inputs, targets = case.data.validation.fetch(torch.arange(count))
     images = inputs.first
@@ -61,7 +65,7 @@ def withstanding(case: Case, images: Tensor, targets: Tensor) -> Tensor:
         return hits(case.model(images), targets)
 
 
-def few(case: Case, count: int = 32) -> Case:
+def few(case: Case, count: int = COUNT) -> Case:
     """The first ``count`` samples are the whole split, so that every evaluator sees the same."""
     inputs, targets = case.data.validation.fetch(torch.arange(count))
     return case.with_data(validation=Split.of_tensors(inputs, targets))
@@ -87,8 +91,8 @@ def test_fgsm_measures_what_foolbox_does(case: Case, norm: Any, epsilon: str) ->
         case, images, targets, norm=norm, epsilon=evaluator.epsilon, steps=1, abs_stepsize=evaluator.epsilon
     )
     measured = few(case).measure(evaluator)["robust_accuracy"]
-    assert measured.value == int(withstanding(case, theirs, targets).sum()) / 32
-    assert measured.samples == 32
+    assert measured.value == int(withstanding(case, theirs, targets).sum()) / COUNT
+    assert measured.samples == COUNT
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_pgd_measures_what_foolbox_does(request: pytest.FixtureRequest, name: st
     expected = int(withstanding(case, theirs, targets).sum())
     measured = few(case).measure(Pgd(epsilon=epsilon, norm=norm, random_start=False))["robust_accuracy"]
     # Foolbox looks at the last iterate alone; an iterate that was adversarial before counts for us.
-    assert expected - 1 <= measured.value * 32 <= expected
+    assert expected - 1 <= measured.value * COUNT <= expected
     assert 0 < measured.value < few(case).measure(Accuracy())["accuracy"].value
 
 
@@ -133,7 +137,7 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     ours = case.measure(Pgd(epsilon=epsilon, random_start=False))["robust_accuracy"].value
     images, targets = right_ones(cifar)
     theirs = by_foolbox(cifar, images, targets, norm="linf", epsilon=epsilon, steps=10, abs_stepsize=epsilon / 4)
-    assert abs(ours - float(withstanding(cifar, theirs, targets).sum()) / 32) <= 1 / 32
+    assert abs(ours - float(withstanding(cifar, theirs, targets).sum()) / COUNT) <= 1 / COUNT
 
     normalized = cifar.model.normalized(Inputs.of(images)).first
     low, high = float(normalized.min()), float(normalized.max())
@@ -141,7 +145,7 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     attack = foolbox.attacks.LinfPGD(random_start=False, steps=10, abs_stepsize=epsilon / 4)
     wrong = attack.run(bare, normalized, foolbox.criteria.Misclassification(targets), epsilon=epsilon)
     with torch.no_grad():
-        faulty = float(hits(cifar.model.network(wrong), targets).sum()) / 32
+        faulty = float(hits(cifar.model.network(wrong), targets).sum()) / COUNT
     assert faulty > ours + 0.2
 
 
@@ -194,7 +198,7 @@ class Recorder(nn.Module):
         return self.model(x)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     norm=st.sampled_from(["linf", "l2"]),
