@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,17 +27,6 @@ BLOCKS = [(block.language, block.text) for block in blocks(ROOT / "README.md")]
 def block(language: str, *, holding: str) -> str:
     [found] = [text for name, text in BLOCKS if name == language and holding in text]
     return found
-
-
-def run(*arguments: str, folder: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    if path is not None:
-        environment["PYTHONPATH"] = str(path)
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def test_first_block_sets_up_and_searches_the_embedded_default() -> None:
@@ -87,7 +75,10 @@ def quicker(spec: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which the commands of the README ran, in their order: the search as a program, all others in here."""
+    """A folder in which the commands of the README ran, in their order and in this process.
+
+    That the program itself does the same is shown by ``tests/integration``.
+    """
     folder = tmp_path_factory.mktemp("readme")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a program would show them
@@ -96,10 +87,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for line in block("sh", holding="autoprune init").splitlines():
             program, *arguments = line.partition("#")[0].split()
             assert program == "autoprune"
-            if arguments[0] == "search":
-                run("-m", "autoprune.cli", *arguments, folder=folder)
-            else:
-                assert command(arguments) == 0, line
+            assert command(arguments) == 0, line
             if arguments[0] == "init":
                 quicker(folder / "spec.yaml")
         yield folder
@@ -120,7 +108,7 @@ def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.slow
-def test_the_plugin_works(tmp_path: Path) -> None:
+def test_the_plugin_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     site, project = tmp_path / "site", tomllib.loads(block("toml", holding="autoprune-farthest"))
     info = site / "autoprune_farthest-0.1.0.dist-info"
     info.mkdir(parents=True)
@@ -130,14 +118,19 @@ def test_the_plugin_works(tmp_path: Path) -> None:
     [(entry, module)] = project["project"]["entry-points"]["autoprune"].items()
     (info / "entry_points.txt").write_text(f"[autoprune]\n{entry} = {module}\n", encoding="utf-8")
 
-    shown = run("-m", "autoprune.cli", "plugins", "show", "farthest", "--json", folder=tmp_path, path=site)
-    assert "power" in shown.stdout
-    run("-m", "autoprune.cli", "init", "spec.yaml", folder=tmp_path, path=site)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+
+    assert command(["plugins", "show", "farthest", "--json"]) == 0
+    assert "power" in capsys.readouterr().out
+    assert command(["init", "spec.yaml"]) == 0
     settings = ["scorer={use: farthest, power: 2}", "search.trials=3", "tracking.enabled=false"]
     settings += [f"{key}={BASE[key]}" for key in ("evaluators", "objectives")]
     overrides = [part for setting in settings for part in ("--set", setting)]
-    done = run("-m", "autoprune.cli", "search", "spec.yaml", "--json", *overrides, folder=tmp_path, path=site)
-    trials = json.loads(done.stdout)["trials"]
+    capsys.readouterr()
+    assert command(["search", "spec.yaml", "--json", *overrides]) == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
     assert trials["failed"] == 0
     assert trials["complete"] + trials["rejected"] == 3
 

@@ -160,9 +160,8 @@ def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_executors_probe_and_calibrate(spec, host, workers, tmp_path):
-    made = spec(f"search.workers={workers}", "search.trials=1")
-    folder = search(made, host=host).study.folder
-    problem = resolve(made, host)
+    folder = search(spec("search.trials=1"), host=host).study.folder
+    problem = resolve(spec("search.trials=1", f"search.workers={workers}"), host)
     dispatcher = Dispatcher(problem.components.executor, problem, folder)
     answers = []
     try:

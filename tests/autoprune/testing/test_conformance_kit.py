@@ -34,7 +34,8 @@ def ran(tmp_path_factory):
     """
     report = tmp_path_factory.mktemp("kit") / "report.xml"
     tests = [*(f"{TOYS}::{name}" for name in GOOD), *(f"{TOYS}::{name}::{test}" for name, test in BROKEN)]
-    command = [sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    options = ["-n", "0", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *tests, *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=300)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr
     outcomes = {}
