@@ -36,7 +36,7 @@ class Watched:
             reload: Makes it once more, from where its weights come from, for `restore`: a copy that is kept for what
                 nobody should do would take its memory.
         """
-        self._network = network
+        self.network = network
         self._what = what
         self._reload = reload
         self._modules = {name: _State.of(module) for name, module in network.named_modules()}
@@ -71,7 +71,7 @@ class Watched:
             vars(state.module)["training"] = state.training  # past nn.Module's own slow way
 
     def _changes(self) -> list[str]:
-        modules, tensors = dict(self._network.named_modules()), _tensors(self._network)
+        modules, tensors = dict(self.network.named_modules()), _tensors(self.network)
         found = [f"{name} is gone" for name in self._modules if name not in modules]
         found += [f"{name} is new" for name in modules if name not in self._modules]
         for name, state in self._modules.items():
@@ -83,7 +83,7 @@ class Watched:
         for state in self._modules.values():
             state.put_back()
         values = dict(_named(source))
-        for name, tensor in _named(self._network):
+        for name, tensor in _named(self.network):
             if name in values:
                 *_, device = self._tensors[name]
                 tensor.data = values[name].detach().to(device, copy=True)

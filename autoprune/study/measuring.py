@@ -26,6 +26,7 @@ class Measuring:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._kept: dict[Hashable, Any] = {}
+        self._watched: Watched | None = None
 
     @property
     def exact(self) -> tuple[ExactEvaluator, ...]:
@@ -67,11 +68,21 @@ class Measuring:
             report=report,
         )
         with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
-            watched = Watched(network.eval(), "the model that it measured")
+            watched = self._watch(network.eval())
             predictor = problem.predictor(network, precision)
             metrics = checked_metrics(evaluator.evaluate(predictor, context), evaluator, problem.data)
             watched.check()
             return metrics
+
+    def _watch(self, network: nn.Module) -> Watched:
+        """Of a network, once, however many evaluators measure it one after the other."""
+        if self._watched is None or self._watched.network is not network:
+            self._watched = Watched(network, "the model that it measured")
+        return self._watched
+
+    def forget(self) -> None:
+        """Let go of the network that was measured last."""
+        self._watched = None
 
     def arithmetic(self, costs: Costs, stages: Stages) -> dict[str, Measured]:
         """The metrics that are exact, by the names that objectives use."""

@@ -29,7 +29,7 @@ class Scoring:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._scored: dict[str, Ranking] = {}
-        """By the scorer's reference."""
+        """By the scorer's label, or by its reference where the search chooses its options."""
 
     def scores(self, label: str, group: str, stages: Stages, choices: Choices | None = None) -> Tensor:
         """Importance of a group's units in the dense model by a scorer, (U,); not to be changed.
@@ -43,9 +43,10 @@ class Scoring:
         Raises:
             TrialError: The scorer cannot rank the group.
         """
-        scorer = self._problem.space.scorers[label].make(choices or {})
-        with stages.stage("score", scorer):
-            key = json.dumps(scorer.reference(), sort_keys=True)
+        variable = self._problem.space.scorers[label]
+        scorer = variable.make(choices or {})
+        key = json.dumps(scorer.reference(), sort_keys=True) if variable.knobs else label
+        with stages.stage("score", scorer, runs=key not in self._scored):
             if key not in self._scored:
                 while len(self._scored) >= max(_KEPT, len(self._problem.space.scorers)):
                     self._scored.pop(next(iter(self._scored)))

@@ -34,19 +34,20 @@ class Stages:
         """Whose stage an exception came out of, innermost."""
 
     @contextmanager
-    def stage(self, name: str, component: Component | None = None) -> Iterator[None]:
+    def stage(self, name: str, component: Component | None = None, *, runs: bool = True) -> Iterator[None]:
         """Time what runs inside.
 
         Args:
             name: Stages of one name are added up.
             component: Whose code runs.
+            runs: Whether it does; else what it made before is looked up.
         """
         self._clock()
         self._names.append(name)
         self.culprit = None
         try:
             yield
-            if component is not None:
+            if component is not None and runs:
                 self._check()
         except BaseException:
             self.culprit = self.culprit or component

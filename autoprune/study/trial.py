@@ -69,6 +69,7 @@ class Runner:
             reason = stages.reason(error)
         finally:
             self._dense.restore()
+            self._measuring.forget()
             self._freed.give_back()
         if self._problem.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -91,6 +92,7 @@ class Runner:
             return Remeasured(number=job.number, metrics=metrics, reason=stages.reason(error))
         finally:
             self._dense.restore()
+            self._measuring.forget()
         return Remeasured(number=job.number, metrics=metrics)
 
     def calibrate(self) -> Calibrated:
@@ -208,7 +210,7 @@ class Runner:
             transforms=made,
             plugins=problem.plugin_files,
         )
-        examples = problem.structure.example.to(problem.device)
+        examples = problem.structure.example[:1].to(problem.device)
         if not predicts_the_same(network, problem.opened(unfinished), examples):
             shutil.rmtree(unfinished)
             raise TrialError(
