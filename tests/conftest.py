@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,3 +39,21 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with quietly():
         Store(f"sqlite:///{file}").checkpoint()
     return file
+
+
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A program that runs modules as Python does, but has PyTorch already: see `tests.zygote`."""
+    from tests.zygote import quick_python
+
+    with quick_python(tmp_path_factory.mktemp("quick")) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def quick_workers(quick_python: str) -> Iterator[str]:
+    """Worker processes do not load PyTorch each for itself; gives the Python with which they would."""
+    with pytest.MonkeyPatch.context() as patch:
+        python = sys.executable
+        patch.setattr("sys.executable", quick_python)
+        yield python

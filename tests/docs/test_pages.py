@@ -188,7 +188,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def kits(tmp_path_factory: pytest.TempPathFactory) -> Counter[tuple[str, str]]:
+def kits(quick_python: str, tmp_path_factory: pytest.TempPathFactory) -> Counter[tuple[str, str]]:
     """How many tests of each page's kits passed and failed: all in one process, for torch is slow to load."""
     folder = tmp_path_factory.mktemp("kits")
     for page in KITS:
@@ -196,7 +196,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Counter[tuple[str, str]]:
     command = ["-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-W", "error", "--junitxml=told.xml", "."]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [quick_python, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     print(done.stdout)
@@ -234,8 +234,9 @@ def test_each_plugin_page_has_one_plugin(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_examples_work_together(tmp_path: Path) -> None:
+def test_examples_work_together(tmp_path: Path, quick_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One search with the plugins of all pages: what no kit of one kind tells."""
+    monkeypatch.setattr("sys.executable", quick_python)
     pages = [DOCS / "plugins" / f"{kind.contract.kind}.md" for kind in KINDS]
     for page in pages:
         write(page, tmp_path)

@@ -13,7 +13,7 @@ from autoprune.host.plugins import PluginHost
 
 from .witnesses import PLUGINS, Watched, check_saved_models
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_workers")]
 TRAINING = {"epochs": 0.5, "batch_size": 64}
 STRATEGIES: list[dict[str, Any]] = [
     {
@@ -48,7 +48,7 @@ def searched(folder: Path, spec: Mapping[str, Any]) -> Watched:
 
 
 @pytest.fixture(scope="module")
-def strategies(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def strategies(quick_workers: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """All strategies in turn, one of two scorers for all groups in turn, a learning rate from a range."""
     return searched(
         tmp_path_factory.mktemp("strategies"),
@@ -62,7 +62,7 @@ def strategies(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 
 @pytest.fixture(scope="module")
-def knobs(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def knobs(quick_workers: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """The default sampler with ratios, ranks, a learning rate, a choice of an option and of the scorer."""
     fine_tune = {"use": "fine-tune", **TRAINING, "lr": {"low": 1e-3, "high": 1e-1, "log": True}}
     return searched(

@@ -23,6 +23,9 @@ from autoprune.study.prober import Prober
 from autoprune.study.resolution import resolve
 from autoprune.study.trial import Runner
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
+
 TASK = Task.model_validate({"use": "classification"}, context=PluginHost())
 
 

@@ -17,6 +17,9 @@ from autoprune.plugin import hookimpl
 from autoprune.study import search
 from tests.fresh import started
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
+
 DISTANCE = "use: toy-distance"
 TOY = Path(__file__).parent / "toy"
 
@@ -118,7 +121,9 @@ def test_workers_go_when_the_coordinator_is_killed(parallel, host, tmp_path):
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=10)
 
 
-def test_ctrl_c_ends_the_workers_too(parallel, host, tmp_path):
+def test_ctrl_c_ends_the_workers_too(parallel, host, tmp_path, monkeypatch, quick_workers):
+    monkeypatch.setattr("sys.executable", quick_workers)  # the workers themselves are gone at once
+
     class Impatient:
         @hookimpl
         def autoprune_trial_finished(self, result):

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -11,6 +8,8 @@ import autoprune.testing
 from autoprune import TrialError
 from autoprune.plugin import Recovery
 from autoprune.testing import Bench, ToyScorer, toy_data, toy_network, untouched
+from tests.autoprune.testing.plain import groups_without_pytest
+from tests.fresh import returned
 
 
 def test_every_public_name_is_there():
@@ -22,11 +21,7 @@ def test_every_public_name_is_there():
 
 
 def test_the_bench_needs_no_pytest():
-    code = (
-        "import sys; sys.modules['pytest'] = None; from autoprune.testing import Bench; print(len(Bench().uniform(0)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "3", done.stderr
+    assert returned(groups_without_pytest) == 3
 
 
 def test_the_toys_are_learnt_and_the_same_every_time():

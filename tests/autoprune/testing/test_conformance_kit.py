@@ -27,7 +27,7 @@ BROKEN = [(name, test) for name, caught in CASES.items() for test in caught]
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(quick_python, tmp_path_factory):
     """Test class to its tests' outcome: None, or what the failure says.
 
     One pytest runs the whole kit on good components, and on broken ones what must catch them.
@@ -35,7 +35,7 @@ def ran(tmp_path_factory):
     report = tmp_path_factory.mktemp("kit") / "report.xml"
     tests = [*(f"{TOYS}::{name}" for name in GOOD), *(f"{TOYS}::{name}::{test}" for name, test in BROKEN)]
     options = ["-n", "0", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    command = [sys.executable, "-m", "pytest", *tests, *options]
+    command = [quick_python, "-m", "pytest", *tests, *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=300)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr
     outcomes = {}

@@ -23,7 +23,7 @@ from autoprune.structure import read_recipe
 
 from ..witnesses import PLUGINS, Watched, check_saved_models
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_workers")]
 FILES = Path(__file__).with_name("files")
 COMMON: dict[str, Any] = {
     "scorer": {"use": "l1"},
@@ -53,7 +53,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def packaged(quick_workers: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """Inputs by keyword, an adaptive strategy and gates of the package; recall, table and exporter of single files."""
     files = (FILES / "recall.py", FILES / "table.py", PLUGINS / "witness.py", PLUGINS / "in_turn.py")
     place = Place(tmp_path_factory.mktemp("packaged"), *files)
@@ -75,7 +75,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def single(quick_workers: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """Everything from single files, which are deleted before the search goes on."""
     files = (PLUGINS / "tiny.py", FILES / "int8.py", FILES / "table.py", PLUGINS / "witness.py", PLUGINS / "in_turn.py")
     place = Place(tmp_path_factory.mktemp("single"), *files)
