@@ -36,6 +36,7 @@ def _check(case: Case) -> None:
     assert row["trains"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_own(case: Case) -> None:
     _check(case)

@@ -260,6 +260,7 @@ def test_an_observer_that_writes_over_the_report_is_told(
     assert "my notes" in (folder / "observers" / "overwriting" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_regression_is_searched(searching: Searching, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     heard = tmp_path / "heard"
     regression = NUMBERS | {"task": {"use": "regression"}}

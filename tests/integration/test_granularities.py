@@ -13,6 +13,7 @@ from .conftest import SPEC
 from .saved_models import opened, recorded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["weights", "kernels", "2:4"])
 def test_granularities_are_searched_together_and_their_models_open(masks: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")

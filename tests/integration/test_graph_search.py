@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from autoprune import load_pruned, search
 from autoprune.host.binding import load_spec
 
@@ -28,6 +30,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_graphs_are_searched_fine_tuned_saved_and_opened(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
     (tmp_path / "fixed_view.py").write_text(NET, encoding="utf-8")

@@ -21,6 +21,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search(load_spec(folder / "spec.yaml", overrides=settings)).study.folder
 
 
+@pytest.mark.slow
 def test_front_models_predict_as_recorded_and_their_cuts_equal_the_masked_model(study: Path) -> None:
     front = recorded(study)
     assert len(front) >= 3

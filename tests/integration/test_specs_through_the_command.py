@@ -40,6 +40,7 @@ def test_a_broken_spec_gives_a_line_per_mistake_where_it_stands(broken, tmp_path
         assert message in line
 
 
+@pytest.mark.slow
 def test_no_broken_spec_needs_torch(tmp_path) -> None:
     """All of them in one process, by every command that takes a spec."""
     for index, broken in enumerate(table.BROKEN):
@@ -59,6 +60,7 @@ assert not heavy, heavy
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_init_writes_a_spec_that_is_right(workspace) -> None:
     workspace.spec.unlink()
     written = workspace.call("init", "--json").document
@@ -84,6 +86,7 @@ def test_init_writes_a_spec_that_is_right(workspace) -> None:
     assert (workspace.folder / "sub" / "autoprune.schema.json").is_file()
 
 
+@pytest.mark.slow
 def test_validate_checks_against_the_model_unless_told_not_to(workspace) -> None:
     workspace.spec.write_text(workspace.spec.read_text() + "search_space: {groups: {nothing.like.it: keep}}\n")
     assert "is valid" in workspace.call("validate", "spec.yaml", "--spec-only").out
@@ -132,6 +135,7 @@ def test_schema_is_the_same_on_stdout_and_in_a_file(workspace) -> None:
     assert json.loads((workspace.folder / "here.json").read_text()) == document
 
 
+@pytest.mark.slow
 def test_plugins_show_every_component(capsys) -> None:
     assert run(["plugins", "list", "--json"]) == 0
     plugins = json.loads(capsys.readouterr().out)["plugins"]

@@ -21,6 +21,7 @@ SLOW = (
 UNTRACKED = ("--set", "tracking.enabled=false")
 
 
+@pytest.mark.slow
 def test_search_then_resume_then_report(workspace) -> None:
     searched = workspace.run("search", "spec.yaml", "--set", "search.trials=6", "--json")
     first = searched.document
@@ -67,6 +68,7 @@ def twice(environment, tmp_path_factory) -> tuple[Workspace, list[dict]]:
     return workspace, [workspace.call(*quick).document for _ in range(2)]
 
 
+@pytest.mark.slow
 def test_each_search_has_its_own_folder_and_output_names_one(twice) -> None:
     workspace, documents = twice
     assert [document["study"] for document in documents] == ["digits-1", "digits-2"]
@@ -82,6 +84,7 @@ def test_the_same_seed_finds_the_same_front(twice) -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_good_order_and_says_how_to_go_on(workspace) -> None:
     process = workspace.fork("search", "spec.yaml", *UNTRACKED, *SLOW, "--set", "search.trials=50", "--json")
     process.wait_until_it_says("trial 1 ")
@@ -99,6 +102,7 @@ def test_ctrl_c_ends_in_good_order_and_says_how_to_go_on(workspace) -> None:
     assert sum(resumed["trials"].values()) == done + 1
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, empty_database) -> None:
     shutil.copy(empty_database, workspace.folder / "mlflow.db")
     study = workspace.folder / "runs" / "digits-1"

@@ -61,6 +61,7 @@ def trained(folder: Path, name: str, args: dict[str, int]) -> None:
     save_file(network.state_dict(), folder / "weights.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "args", "kinds"),
     [

@@ -144,6 +144,7 @@ class TestSamplers(SamplerConformance):
         return request.param
 
 
+@pytest.mark.slow
 class TestExecutors(ExecutorConformance):
     @pytest.fixture(**every(Executor))
     def component(self, request):
@@ -154,6 +155,7 @@ class TestOneWorker(TestExecutors):
     workers = 1
 
 
+@pytest.mark.slow
 class TestExporters(ExporterConformance):
     @pytest.fixture(**every(Exporter))
     def component(self, request):

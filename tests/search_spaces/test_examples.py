@@ -63,6 +63,7 @@ def test_specs_are_valid(path, host):
     assert {name.partition("_")[0] for name in spec.objectives} == {"accuracy", "latency"} | attacked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
 def test_editors_find_the_schema_and_it_takes_the_spec(path):
     first, _, _ = path.read_text().partition("\n")
@@ -118,6 +119,7 @@ def test_every_group_of_the_nets_can_be_cut(nets):
     assert {group.name for group in structure.groups} == inner | {"conv1"}
 
 
+@pytest.mark.slow
 def test_a_depthwise_channel_of_the_mobilenet_goes_with_the_channel_that_it_filters(mobilenets):
     structure = discover(mobilenets.mobilenet().eval(), (torch.rand(2, 3, 32, 32),))
     layers = {group.name: set(group.layers) for group in structure.groups}
@@ -153,6 +155,7 @@ def resnet20(host):
     return components, data, components.model.load(data, ctx).eval()
 
 
+@pytest.mark.slow
 def test_resnet20_has_its_published_test_accuracy(resnet20):
     """87.25 % on all 10,000 images, which are 1,756 of the first 2,000 in the split's order.
 
@@ -168,6 +171,7 @@ def test_resnet20_has_its_published_test_accuracy(resnet20):
     assert right == pytest.approx(1756, abs=1)
 
 
+@pytest.mark.slow
 def test_the_attack_leaves_the_dense_resnet20_between_40_and_80_percent(resnet20):
     """Outside of that range robust accuracy says little about which pruned model is the better one."""
     components, data, network = resnet20
@@ -176,6 +180,7 @@ def test_the_attack_leaves_the_dense_resnet20_between_40_and_80_percent(resnet20
     assert 0.4 <= measured.value <= 0.8
 
 
+@pytest.mark.slow
 def test_the_attack_leaves_the_dense_digits_net_between_40_and_80_percent(host, cache):
     components = bind(load_spec(EXAMPLES / "digits.yaml", host=host), host)
     ctx = SourceContext(folder=EXAMPLES, cache=cache / "autoprune", seed=0)
@@ -191,6 +196,7 @@ def padded(count, length):
     return tokens * (torch.arange(length) <= torch.arange(count)[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [

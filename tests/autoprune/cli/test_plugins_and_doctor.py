@@ -230,6 +230,7 @@ def test_doctor_says_when_the_tracking_store_is_out_of_reach(uri: str, autoprune
     assert [check["name"] for check in answer.document["checks"] if not check["ok"]] == ["tracking"]
 
 
+@pytest.mark.slow
 def test_doctor_asks_a_store_that_is_there(autoprune, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     from autoprune.tracking._store import Store, quietly

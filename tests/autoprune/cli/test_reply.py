@@ -44,6 +44,7 @@ def test_without_json_prints_are_left_alone() -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     code = "import sys; from autoprune.cli import main; main(['schema'])"
     with subprocess.Popen(

@@ -17,6 +17,7 @@ def texts(svg: str) -> list[str]:
     return ["".join(element.itertext()) for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_front_figure_shows_axes_legend_and_members(synthetic, tmp_path, objectives):
     study = synthetic.study(tmp_path, objectives=objectives, constraints={"accuracy": ">= 0.6"})
@@ -60,6 +61,7 @@ def test_ratios_figure_shows_every_searched_group_and_pruned_member(synthetic, t
             assert f"{100 * ratio:.0f}" in shown
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes_in_another_process(synthetic, tmp_path):
     study = synthetic.study(tmp_path)
     outcome = synthetic.outcome(study, synthetic.trials(12))
@@ -100,6 +102,7 @@ def test_odd_names_are_drawn_as_they_are(synthetic, tmp_path):
     assert set(groups) <= set(texts(ratios_figure(study, outcome)))
 
 
+@pytest.mark.slow
 def test_a_large_front_over_many_groups_is_drawn(synthetic, tmp_path):
     groups = tuple(f"layer{n}" for n in range(80))
     study = synthetic.study(tmp_path, groups=groups, objectives=3)

@@ -81,6 +81,7 @@ def test_what_else_was_chosen_has_columns_where_there_is_any(synthetic, study, o
     assert tuple(files) == REPORT_FILES
 
 
+@pytest.mark.slow
 def test_files_hold_what_the_tables_hold(study, outcome, tmp_path):
     assert write_report(tmp_path, study, outcome) == tmp_path / "report.md"
     for name, rows in (("front.csv", front_table(outcome)), ("trials.csv", trials_table(outcome))):

@@ -30,6 +30,7 @@ FREED = {
 """What the graph offers besides what the modules do: padded channels, parts of their own sizes, a written size."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_cut_graphs_equal_masked_networks_and_cost_what_is_counted(name: str) -> None:
     (net, structure), (_, modules) = discovered(name, "graph"), discovered(name)
@@ -131,6 +132,7 @@ def test_norms_of_every_kind_come_back_from_a_program(options: dict[str, object]
     torch.testing.assert_close(opened.eval()(x), net.eval()(x))
 
 
+@pytest.mark.slow
 def test_blocks_and_zeros_go_with_graphs(tmp_path: Path) -> None:
     net, _ = discovered("encoder-layers")
     inputs = example(CASES["encoder-layers"])
@@ -160,6 +162,7 @@ def test_blocks_and_zeros_go_with_graphs(tmp_path: Path) -> None:
     assert {n for n, p in opened.named_parameters()} == {n for n, p in small.named_parameters()}
 
 
+@pytest.mark.slow
 def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
     net, x = normed()
     small = discover(net, (x,)).cut(net, {"conv": torch.arange(5)})
@@ -170,6 +173,7 @@ def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_many_rounds_do_not_drift(tmp_path: Path) -> None:
     """Cut, save, open and cut again: each model equals what the last one is when masked."""
     torch.manual_seed(0)

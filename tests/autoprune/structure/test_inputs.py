@@ -89,6 +89,7 @@ def test_the_example_is_what_it_was_found_with(found: tuple[nn.Module, Structure
     assert all(map(torch.equal, structure.example.tensors, given.tensors))
 
 
+@pytest.mark.slow
 def test_programs_take_the_same_keywords(found: tuple[nn.Module, Structure, str], tmp_path: Path) -> None:
     net, structure, way = found
     small = structure.cut(net, candidate(structure, 1))

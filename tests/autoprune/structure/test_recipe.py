@@ -117,6 +117,7 @@ def wide() -> nn.Module:
     return perturb(nn.Sequential(*layers)).eval()
 
 
+@pytest.mark.slow
 def test_many_rounds_compose_to_one_recipe_without_drift(tmp_path: Path) -> None:
     dense, x = wide(), torch.randn(2, 3, 4, 4)
     net, survivors = dense, torch.arange(60)

@@ -16,7 +16,10 @@ from autoprune.structure import Structure, discover
 from .nets import CASES, Case, cbr, discovered, example, perturb
 from .test_granularities import IMAGES, resnet
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+]
 
 GRAPHS = (
     "registered",

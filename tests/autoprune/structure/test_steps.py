@@ -111,6 +111,7 @@ def test_replaced_modules_come_back_with_their_weights(host: PluginHost, tmp_pat
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
 
 
+@pytest.mark.slow
 def test_code_beside_a_model_runs_in_a_new_process_only_if_it_is_trusted(host: PluginHost, tmp_path: Path) -> None:
     network = saved(host, tmp_path / "m", host(ModelSource, "wide-net")(), {"0": [1, 2, 9]}, (thin(host), {"2": 2.0}))
     again = saved(host, tmp_path / "n", Again(path=tmp_path / "m"), {"0": [0, 2]}, (thin(host), {"4": 2.0}))

@@ -46,6 +46,7 @@ def test_the_kernels_of_a_hundred_other_shapes_are_kept_for_deep_networks_alone(
     assert all(("cache_hit" in line) == hit for line in made)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")  # type: ignore[no-untyped-call]
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_what_pytorch_prepares_for_layers_is_kept_for_a_few_shapes() -> None:
@@ -55,6 +56,7 @@ def test_what_pytorch_prepares_for_layers_is_kept_for_a_few_shapes() -> None:
     assert int(bounded) < returned(growth, "1024") / 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_holes_go_back_to_the_system_where_they_are_a_large_part_of_what_is_held() -> None:
     told = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True).stdout

@@ -161,6 +161,7 @@ def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
     assert stored(search(spec("search.trials=4"), host=host).study.folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_executors_probe_and_calibrate(spec, host, workers, tmp_path):
     folder = search(spec("search.trials=1"), host=host).study.folder

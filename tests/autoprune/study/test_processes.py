@@ -42,6 +42,7 @@ def lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_trials(parallel, spec, host, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TOY_TALKS", "1")  # what components print must not get between coordinator and worker
     result = search(parallel("strategy.noise=0.05", fault=", seconds: 0.2"), host=host)
@@ -59,6 +60,7 @@ def test_two_workers_share_the_trials(parallel, spec, host, tmp_path, monkeypatc
     assert [t.metrics for t in result.outcome.trials[:3]] == [t.metrics for t in alone.outcome.trials]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_a_trial_or_a_measurement_and_is_replaced(parallel, host, tmp_path, caplog):
     """The toy kills its process at the dense model on the test split and at every small model before."""
     made = parallel("search.trials=3", fault=", fault: kill, below: 0.3, at_dense_test: true")
@@ -78,6 +80,7 @@ def test_a_worker_that_dies_costs_a_trial_or_a_measurement_and_is_replaced(paral
     assert all(p.test for p in result.front.points if p.trial.number)
 
 
+@pytest.mark.slow
 def test_a_trial_that_overruns_its_time_fails_and_its_worker_is_replaced(parallel, host, tmp_path):
     made = parallel("search.trials=3", "search.trial_timeout=2s", fault=", fault: hang, below: 0.3")
     result = search(made, host=host)
@@ -87,6 +90,7 @@ def test_a_trial_that_overruns_its_time_fails_and_its_worker_is_replaced(paralle
     assert (failed.finished - failed.started).total_seconds() >= 2
 
 
+@pytest.mark.slow
 def test_an_executor_an_observer_and_an_exporter_of_a_single_file_with_two_workers(parallel, spec, host, tmp_path):
     """As a third party would write them: worker processes of its own, the second comes later, and all answer twice."""
     own = [f"plugins=[{TOY / 'crew.py'}]", "observers=[{use: diary}]", "exporters=[{use: shapes}]"]
@@ -121,6 +125,7 @@ def test_workers_go_when_the_coordinator_is_killed(parallel, host, tmp_path):
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=10)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_too(parallel, host, tmp_path, monkeypatch, quick_workers):
     monkeypatch.setattr("sys.executable", quick_workers)  # the workers themselves are gone at once
 
@@ -135,6 +140,7 @@ def test_ctrl_c_ends_the_workers_too(parallel, host, tmp_path, monkeypatch, quic
     assert not any(Path(f"/proc/{line[-1]}").exists() for line in lines(tmp_path / "log"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_the_problem_ends_the_search(parallel, tmp_path):
     """Components registered by hand are not there in another process."""
     import toy_plugin

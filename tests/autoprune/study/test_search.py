@@ -355,6 +355,7 @@ def test_a_test_measurement_that_failed_is_tried_again(spec, host, tmp_path, cap
     assert all(p.test for p in again.front.points)
 
 
+@pytest.mark.slow
 def test_a_spec_with_overrides_and_relative_paths_resumes_from_elsewhere(spec, host, tmp_path, monkeypatch):
     made = spec("search.trials=3", "search.storage=sqlite:///db/optuna.db", "data.bounded=true")
     (tmp_path / "db").mkdir()
@@ -499,6 +500,7 @@ def test_a_second_ctrl_c_gets_out_of_a_stuck_observer(spec, host, tmp_path):
     assert len(resume(tmp_path / "study", host=host).outcome.trials) == 12
 
 
+@pytest.mark.slow
 def test_sigterm_is_a_ctrl_c(spec, host, tmp_path):
     log = tmp_path / "log"
     spec(swap=("use: toy-distance", f"use: toy-distance, seconds: 0.2, log: {log}"))
@@ -519,6 +521,7 @@ def test_the_time_limit_ends_a_session_which_then_is_measured(spec, host, tmp_pa
     assert len(resume(tmp_path / "study", trials=5, host=host).outcome.trials) <= 5
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_trials_nothing_is_lost_and_nothing_is_repeated(spec, host, tmp_path):
     log = tmp_path / "log"
     whole = search(spec("output=whole", "strategy.noise=0.05"), host=host)

@@ -146,6 +146,7 @@ def uninterrupted(constrained, tmp_path):
     return told(study)
 
 
+@pytest.mark.slow
 def test_a_journal_cut_after_any_write_leads_to_the_same_study(constrained, tmp_path, uninterrupted):
     lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
     for end in range(len(lines)):
@@ -177,6 +178,7 @@ def sqlite(spec):
     return spec("constraints={share: <= 0.5}", "search.storage=sqlite:///optuna.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "after"), [(2, True), (20, False), (44, True)])
 def test_sqlite_killed_at_a_write_leads_to_the_same_study(sqlite, tmp_path, uninterrupted, monkeypatch, write, after):
     """The storage raises once, like a process that dies there."""

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.slow
 TOYS = Path(__file__).with_name("toy_components.py")
 
 

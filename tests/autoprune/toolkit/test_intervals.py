@@ -45,6 +45,7 @@ def test_shares_of_whole_samples_have_wilsons_interval(right: list[bool]) -> Non
     assert intervals.share_of(torch.tensor(right).float()) == intervals.proportion(sum(right), len(right))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=50).map(lambda s: [0.5, *s]))
 def test_shares_of_many_elements_have_the_normal_interval_within_bounds(shares: list[float]) -> None:

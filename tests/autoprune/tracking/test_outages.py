@@ -27,6 +27,7 @@ def warnings(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_over_http(synthetic, run_study, assert_complete, tracker, server, tmp_path, capfd):
     study = synthetic.study(tmp_path / "study", uri=server.uri, objectives=3)
     facts = tracker.autoprune_study_started(study)
@@ -45,6 +46,7 @@ def test_over_http(synthetic, run_study, assert_complete, tracker, server, tmp_p
         assert found.artifacts[found.trials[point.trial.number].info.run_id] == {"model"}
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_and_comes_back(synthetic, tracker, assert_complete, server, tmp_path, warnings):
     study = synthetic.study(tmp_path / "study", uri=server.uri)
     results = synthetic.trials(8)
@@ -193,6 +195,7 @@ def test_a_database_that_is_full(synthetic, tracker, uri, tmp_path, warnings, as
     assert_complete(study, uri, outcome)
 
 
+@pytest.mark.slow
 def test_artifacts_that_cannot_be_stored_leave_the_report_out(
     synthetic, run_study, assert_complete, uri, tmp_path, warnings
 ):

@@ -19,6 +19,7 @@ from autoprune.report import report_files, verdict
 from autoprune.tracking.health import check_store
 
 
+@pytest.mark.slow
 def test_a_study_is_a_parent_run_with_one_child_per_trial(
     synthetic, tracker, run_study, assert_complete, uri, tmp_path
 ):
@@ -125,6 +126,7 @@ def test_nothing_is_printed_logged_or_left_in_the_environment(synthetic, run_stu
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "results", "status"),
     [({"interrupted": True}, "complete", "KILLED"), ({}, "failed", "FAILED"), ({}, "complete", "FINISHED")],
@@ -153,6 +155,7 @@ def test_tracking_can_be_switched_off(synthetic, tracker, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_many_groups_with_odd_names_are_recorded(synthetic, run_study, stored, uri, tmp_path):
     odd = ("blocks[0].conv", "..", ".", "a//b", "/root", "x" * 400, "x" * 399 + "y", "层.卷积", "a b", "q:r", "")
     groups = (*odd, *(f"layer{n}" for n in range(240)))
@@ -233,6 +236,7 @@ def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_p
         assert "metrics.`objective/accuracy`" in state["selectedColumns"]
 
 
+@pytest.mark.slow
 def test_a_new_database_logs_ahead_and_a_copy_of_it_is_whole(synthetic, run_study, assert_complete, tmp_path):
     new = tmp_path / "folder" / "new.db"
     study = synthetic.study(tmp_path / "study", uri=f"sqlite:///{new}")

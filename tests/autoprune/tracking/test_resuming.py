@@ -40,6 +40,7 @@ def resume(synthetic):
     return go_on
 
 
+@pytest.mark.slow
 def test_a_resumed_study_goes_on_in_the_same_run(synthetic, run_study, resume, stored, assert_complete, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri, trials=4)
     results = synthetic.trials(8)
@@ -69,6 +70,7 @@ def test_the_run_is_running_again_while_the_study_is(synthetic, run_study, track
     assert stored(study, uri).parent.info.status == "RUNNING"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_killed_after_any_write_nothing_is_lost_or_twice(
     synthetic, resume, assert_complete, uri, tmp_path, monkeypatch
@@ -117,6 +119,7 @@ def test_killed_after_any_write_nothing_is_lost_or_twice(
     assert len(parents) == n, "no study has two runs"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_sigkill_before_a_trial_is_whole(synthetic, resume, stored, assert_complete, uri, tmp_path):
     program = """

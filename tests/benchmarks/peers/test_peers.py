@@ -53,6 +53,7 @@ def point(seconds, accuracy, macs_ratio, *, evaluated=True):
     return Point(seconds=seconds, images=100 * int(seconds), evaluated=evaluated, metrics=metrics, reason=None)
 
 
+@pytest.mark.slow
 def test_runs_and_their_page(cache, capsys):
     names = [name for name in ("ours", "uniform", "tp-uniform") if not METHODS[name].missing]
     for name in names:
@@ -83,6 +84,7 @@ def test_runs_and_their_page(cache, capsys):
         assert any("Small CNN on digits" in (node.text or "") for node in root.iter())
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_leaves_no_result(tmp_path, monkeypatch):
     class Stops(Recorder):
         def add(self, metrics, **options):
@@ -125,6 +127,7 @@ def networks():
     yield DeepNet(), image[:, :1, :8, :8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(5), ids=["resnet20", "mobilenet", "lstm", "transformer", "deep"])
 def test_counted_macs_are_the_exact_ones(place):
     network, example = list(networks())[place]

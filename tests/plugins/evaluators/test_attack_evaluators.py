@@ -95,6 +95,7 @@ def test_fgsm_measures_what_foolbox_does(case: Case, norm: Any, epsilon: str) ->
     assert measured.samples == COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "epsilon"),
     [
@@ -131,6 +132,7 @@ def test_pgd_measures_what_art_does(digits: Case) -> None:
         parameter.grad = None
 
 
+@pytest.mark.slow
 def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     """A fault seen in the wild: epsilon on the normalised image is a four to five times weaker attack."""
     epsilon, case = 2 / 255, few(cifar)

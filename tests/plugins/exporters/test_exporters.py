@@ -75,6 +75,7 @@ def test_a_program_needs_no_code_and_takes_any_batch(net, tmp_path):
             torch.testing.assert_close(made, expected)
 
 
+@pytest.mark.slow
 def test_onnx_takes_inputs_in_input_units_and_any_batch(net, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     artifact = Onnx().export(net, samples(4), tmp_path, context(Normalization(MEAN, STD)))

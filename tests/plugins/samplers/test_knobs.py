@@ -141,6 +141,7 @@ def alone():
     return [volume(Toy(seed, ()).search(OURS)) for seed in range(SEEDS)]
 
 
+@pytest.mark.slow
 def test_it_finds_the_learning_rate_and_the_option_that_only_together_are_good():
     ours, chance = ([Toy(seed, (LR, RECOVERY)).search(each) for seed in range(SEEDS)] for each in (OURS, CHANCE))
     late = [[Toy(s, (LR, RECOVERY)).good(r.knobs) for r in study[-10:]] for s, study in enumerate(ours)]
@@ -150,11 +151,13 @@ def test_it_finds_the_learning_rate_and_the_option_that_only_together_are_good()
     assert np.mean([volume(study) for study in ours]) > 1.2 * np.mean([volume(study) for study in chance])
 
 
+@pytest.mark.slow
 def test_ranks_that_save_more_than_they_harm_make_the_front_better(alone):
     with_ranks = [volume(Toy(seed, RANKS).search(OURS)) for seed in range(SEEDS)]
     assert np.mean(with_ranks) > 1.02 * np.mean(alone)
 
 
+@pytest.mark.slow
 def test_ranks_that_only_harm_leave_the_front_as_it_is_with_ratios_alone(alone):
     with_ranks = [volume(Toy(seed, RANKS, rank_matters=30.0).search(OURS)) for seed in range(SEEDS)]
     assert np.mean(with_ranks) > 0.985 * np.mean(alone)

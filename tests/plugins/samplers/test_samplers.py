@@ -147,6 +147,7 @@ def test_the_entry_point_brings_them():
     assert known["gp"] is Gp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SMALL, ids=named)
 def test_a_study_killed_anywhere_goes_on_with_the_same_proposals(sampler, tmp_path):
     with warnings.catch_warnings():
@@ -165,6 +166,7 @@ def test_a_study_killed_anywhere_goes_on_with_the_same_proposals(sampler, tmp_pa
         assert again == whole[-len(again) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SMALL, ids=named)
 @pytest.mark.parametrize("objectives", [1, 2, 4])
 def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp_path, capfd):
@@ -190,6 +192,7 @@ def test_the_seed_decides(sampler, tmp_path):
     assert runs[0][1:] != runs[2][1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [Nsga2(population_size=10), Nsga3(population_size=10), Tpe(), SensitivitySampler()], ids=named
 )

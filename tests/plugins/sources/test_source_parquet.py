@@ -185,6 +185,7 @@ print((held("VmRSS") - before) / (10_000 * 3 * 32 * 32))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_decoding_takes_little_more_memory_than_the_images():
     told = subprocess.run([sys.executable, "-c", _DECODING], capture_output=True, text=True, check=True).stdout

@@ -148,6 +148,7 @@ def test_impossible_options_are_refused_with_the_spec(options):
         Text.model_validate({"path": ".", **options})
 
 
+@pytest.mark.slow
 def test_sst_2(ctx, shared):
     data = load(ctx, path=str(shared / "data/sst2"), length=60)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [6920, 872, 1821]
