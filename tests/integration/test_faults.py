@@ -205,6 +205,7 @@ def test_it_fails_the_trial_with_its_line(fault: str, searching: Searching) -> N
     assert f"3 failed (3 times: {reason})" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_is_nan_fails_its_own_trial_alone(searching: Searching) -> None:
     whole = searching(output="whole").outcome.trials
     result = searching({"strategy": {"use": "meddling", "fault": "nan", "beyond": 0.6}})
@@ -213,6 +214,7 @@ def test_what_is_nan_fails_its_own_trial_alone(searching: Searching) -> None:
     assert [metrics(t) for t in result.outcome.trials[:3]] == [metrics(t) for t in whole[:3]]
 
 
+@pytest.mark.slow
 def test_an_evaluator_that_changes_the_dense_model_fails_its_own_trial_alone(searching: Searching) -> None:
     evaluators = [*SPEC["evaluators"], {"use": "vandal"}]
     right = searching({"evaluators": evaluators}, output="right").outcome.trials
@@ -287,6 +289,7 @@ def test_a_regression_is_searched(searching: Searching, tmp_path: Path, caplog: 
     assert point.test["loss"].value == pytest.approx(torch.nn.functional.mse_loss(outputs, targets).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_inputs_by_keyword_are_searched(searching: Searching) -> None:
     named = {"model": {"use": "tiny-net", "reads": "named"}, "data": {"use": "tiny-data", "named": True}}
     by_name, by_place = searching(named, output="named"), searching(output="placed")
@@ -294,6 +297,7 @@ def test_inputs_by_keyword_are_searched(searching: Searching) -> None:
     assert by_name.models.keys() == by_place.models.keys()
 
 
+@pytest.mark.slow
 def test_what_was_trained_before_the_cut_is_in_the_saved_model(searching: Searching, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     strategy = {"use": "trains-first", "kept": str(kept), "epochs": 5, "batch_size": 16, "lr": 0.1}
@@ -320,6 +324,7 @@ def test_what_was_trained_before_the_cut_is_in_the_saved_model(searching: Search
         assert all(torch.equal(saved[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.slow
 def test_a_replaced_module_is_right_as_a_transform(searching: Searching) -> None:
     bare, gated = searching(output="bare"), searching({"transforms": [{"use": "gates"}]})
     for plain, trial in zip(bare.outcome.trials[1:], gated.outcome.trials[1:], strict=True):

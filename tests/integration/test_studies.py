@@ -126,6 +126,7 @@ def test_kill_9_in_the_middle_of_a_trial_loses_and_repeats_nothing(workspace, em
     assert workspace.trials_in_mlflow() == {document["run_id"]: list(range(5))}
 
 
+@pytest.mark.slow
 def test_no_feasible_trial_is_code_4(workspace) -> None:
     impossible = ("--set", 'constraints={macs: "<= 1"}', "--set", "search.trials=3")
     ended = workspace.call("search", "spec.yaml", *UNTRACKED, *impossible, "--json", code=4)

@@ -113,6 +113,7 @@ def test_the_nets_have_the_published_parameters(nets, shared, name, parameters):
     assert {key: tensor.shape for key, tensor in weights.items()} == own
 
 
+@pytest.mark.slow
 def test_every_group_of_the_nets_can_be_cut(nets):
     structure = discover(nets.resnet20().eval(), (torch.rand(2, 3, 32, 32),))
     inner = {f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2)}
@@ -130,6 +131,7 @@ def test_a_depthwise_channel_of_the_mobilenet_goes_with_the_channel_that_it_filt
     assert all(name.replace("expand", "depthwise") in layers[name] for name in inner)
 
 
+@pytest.mark.slow
 def test_the_mobilenet_takes_the_images_of_its_spec(mobilenets, host):
     components = bind(load_spec(EXAMPLES / "cifar10_mobilenet.yaml", host=host), host)
     ctx = SourceContext(folder=EXAMPLES, cache=EXAMPLES / "no-cache", seed=0)
@@ -242,6 +244,7 @@ def test_words_are_dropped_in_training_alone(text_models, name):
         torch.testing.assert_close(network.train()(tokens), unknown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_the_text_models_take_the_tokens_of_their_spec(text_models, host, name):
     spec = load_spec(EXAMPLES / f"sst2_{name}.yaml", host=host)

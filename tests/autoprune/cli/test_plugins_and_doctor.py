@@ -161,6 +161,7 @@ class Scarecrow(Observer):
 """
 
 
+@pytest.mark.slow
 def test_a_file_is_listed_and_shown_like_an_installed_plugin(autoprune, tmp_path) -> None:
     path = tmp_path / "garden.py"
     path.write_text(FILE)

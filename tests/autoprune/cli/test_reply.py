@@ -32,12 +32,14 @@ def noisy(*arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_whatever_prints() -> None:
     out, err = noisy("--json")
     assert json.loads(out) == {"the": "document"}
     assert err.split("\n") == ["from Python", "from C", "from a child", ""]
 
 
+@pytest.mark.slow
 def test_without_json_prints_are_left_alone() -> None:
     out, err = noisy()
     assert out.split("\n") == ["from Python", "from C", "from a child", '{"the": "document"}', ""]

@@ -223,6 +223,7 @@ def test_healthy_distributions(site: Path) -> None:
     assert sys.modules["good_scorers"].seen == [7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plugin_is_told_of_and_the_others_load(
     kind: str, site: Path, caplog: pytest.LogCaptureFixture
@@ -324,6 +325,7 @@ def test_one_module_under_two_names(site: Path) -> None:
     assert sys.modules["twin"].seen == [1]
 
 
+@pytest.mark.slow
 def test_installed_plugins_are_found_by_entry_point(site: Path) -> None:
     """In a process of its own, as a user's would be."""
     distribution(site, "found", HEALTHY.format(cls="Found", name="found-scorer"))

@@ -365,6 +365,7 @@ def test_an_evaluator_may_name_its_metrics_itself(spec_file: Path) -> None:
     assert "objectives.recall_2: no evaluator makes this metric; did you mean 'recall_" in line
 
 
+@pytest.mark.slow
 def test_checking_a_spec_loads_no_framework(tmp_path: Path) -> None:
     """With every installed plugin: the 2 s of torch, mlflow or optuna are not paid for a typing mistake."""
     (tmp_path / "broken.yaml").write_text(next(broken.text for broken in BROKEN if broken.id == "many-at-once"))
@@ -401,6 +402,7 @@ OPEN = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.sampled_from([GOOD, OPEN]),

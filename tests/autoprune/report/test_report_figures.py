@@ -33,6 +33,7 @@ def test_front_figure_shows_axes_legend_and_members(synthetic, tmp_path, objecti
     assert "0" in shown
 
 
+@pytest.mark.slow
 def test_markers_stand_where_the_trials_are(synthetic, tmp_path):
     """Read the picture back: the test-split squares, in front order, run with the latencies."""
     study = synthetic.study(tmp_path)
@@ -85,6 +86,7 @@ assert "matplotlib.pyplot" not in sys.modules
     assert done.stdout == front_figure(study, outcome) + ratios_figure(study, outcome)
 
 
+@pytest.mark.slow
 def test_the_users_settings_are_left_alone(synthetic, tmp_path):
     study = synthetic.study(tmp_path)
     outcome = synthetic.outcome(study, synthetic.trials(12))
@@ -114,6 +116,7 @@ def test_a_large_front_over_many_groups_is_drawn(synthetic, tmp_path):
     assert "layer79" in texts(ratios_figure(study, outcome))
 
 
+@pytest.mark.slow
 def test_a_front_of_the_dense_model_alone_is_drawn(synthetic, tmp_path):
     study = synthetic.study(tmp_path)
     outcome = synthetic.outcome(study, (synthetic.trial(0),))
@@ -121,6 +124,7 @@ def test_a_front_of_the_dense_model_alone_is_drawn(synthetic, tmp_path):
     ET.fromstring(ratios_figure(study, outcome))
 
 
+@pytest.mark.slow
 def test_importing_the_report_loads_no_plotting():
     program = "import sys, autoprune.report; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=Path.cwd()).returncode == 0

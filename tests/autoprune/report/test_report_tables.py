@@ -97,6 +97,7 @@ def test_files_hold_what_the_tables_hold(study, outcome, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} >= {"report.md", "front.svg", "ratios.svg"}
 
 
+@pytest.mark.slow
 def test_a_value_that_is_not_finite_is_left_out(synthetic, study, tmp_path):
     trials = list(synthetic.trials(6))
     odd = {"macs": Measured(value=math.inf), "loss": Measured(value=math.nan)}

@@ -74,6 +74,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), PLAIN, max_size=4))
 def test_what_is_written_is_read_as_it_was(data: dict[str, object]) -> None:
@@ -148,6 +149,7 @@ def test_an_alias_bomb_stays_small() -> None:
     assert document.data["a8"] == [None] * 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 50_000, "a: " + "{" * 50_000, "- " * 50_000, "? " * 50_000])
 def test_deep_nesting_is_refused_without_recursion(text: str) -> None:
     document, mistakes = read_text(text)

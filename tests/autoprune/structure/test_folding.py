@@ -23,6 +23,7 @@ def norms(network: nn.Module) -> list[str]:
     return [name for name, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.tokens is None])
 def test_a_folded_cut_predicts_the_same_and_has_the_same_gradients(name: str) -> None:
     net, structure = discovered(name)
@@ -166,6 +167,7 @@ def test_a_block_that_is_left_out_is_no_layer() -> None:
     torch.testing.assert_close(folded(IMAGES), cut(IMAGES), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_graph_stays_as_it_is() -> None:
     net, structure = discovered("residual", "graph")
     cut = structure.cut(net, {})

@@ -55,6 +55,7 @@ def only(structure: Structure, granularity: str) -> list[Group]:
     return [group for group in structure.groups if group.granularity == granularity]
 
 
+@pytest.mark.slow
 def test_blocks_are_what_has_a_way_around_it() -> None:
     (blocks,) = discover(resnet(), IMAGES, ["blocks"]).groups
     assert (blocks.name, blocks.units, blocks.layers) == ("blocks", 3, ("1.0", "1.1", "1.3"))
@@ -62,12 +63,14 @@ def test_blocks_are_what_has_a_way_around_it() -> None:
                                "1.0.second.weight", "1.0.second.bias")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg", "dense", "u-net", "inception", "shuffle", "recurrent"])
 def test_nothing_else_is_a_block(name: str) -> None:
     net, _ = discovered(name)
     assert not discover(net, example(CASES[name]), ["blocks"]).groups
 
 
+@pytest.mark.slow
 def test_transformer_layers_are_blocks_before_and_after_their_norms() -> None:
     for name, kind in (("encoder-layers", "TransformerEncoderLayer"), ("decoder-layers", "TransformerDecoderLayer")):
         net, _ = discovered(name)
@@ -89,6 +92,7 @@ def test_without_blocks_the_network_is_what_its_identity_paths_make_of_it() -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["weights", "kernels", "2:4", "1:4", "4:8"])
 @pytest.mark.parametrize("share", [0.25, 0.4])
 def test_everything_at_once_equals_the_reference_and_costs_what_is_counted(masks: str, share: float) -> None:
@@ -105,6 +109,7 @@ def test_everything_at_once_equals_the_reference_and_costs_what_is_counted(masks
     assert costs.nonzero < costs.params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["2:4", "1:4", "4:8"])
 def test_of_each_m_weights_n_stay_and_they_are_the_best(masks: str) -> None:
     net = resnet()
@@ -137,6 +142,7 @@ def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
     assert [(u.layer, u.reason) for u in structure.uncut] == [("0.0", "2:4 needs a multiple of 4 inputs: 3")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_zeros_stay_zero_in_training(optimizer: type[torch.optim.Optimizer]) -> None:
     net = resnet()
@@ -156,6 +162,7 @@ def test_zeros_stay_zero_in_training(optimizer: type[torch.optim.Optimizer]) -> 
     assert any((~before[name]).any() for name in masked)
 
 
+@pytest.mark.slow
 def test_a_saved_model_keeps_its_zeros_and_its_missing_blocks(tmp_path: Path) -> None:
     net, _ = discovered("encoder-layers")
     inputs = example(CASES["encoder-layers"])

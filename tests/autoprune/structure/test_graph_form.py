@@ -46,6 +46,7 @@ def test_cut_graphs_equal_masked_networks_and_cost_what_is_counted(name: str) ->
         assert costs.params == sum(p.numel() for p in small.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "form"), [("fixed-view", "graph"), ("option-a", "graph"), ("vgg", "modules")])
 def test_the_graph_is_taken_where_code_refuses_sizes(name: str, form: str) -> None:
     net, _ = discovered(name)
@@ -98,6 +99,7 @@ class Counting(Normed):
         return super().forward(x)
 
 
+@pytest.mark.slow
 def test_what_a_graph_makes_is_where_its_parameters_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, x = perturb(Counting()).eval(), torch.randn(4, 3, 4, 4)

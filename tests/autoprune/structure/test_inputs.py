@@ -107,6 +107,7 @@ def test_programs_take_the_same_keywords(found: tuple[nn.Module, Structure, str]
         torch.testing.assert_close(inputs.feed(again.cut(opened, kept)), inputs.feed(again.masked(opened, kept)))
 
 
+@pytest.mark.slow
 def test_saved_models_take_the_same_keywords(found: tuple[nn.Module, Structure, str], tmp_path: Path) -> None:
     net, structure, way = found
     kept = candidate(structure, 1)

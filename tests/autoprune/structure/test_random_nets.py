@@ -115,6 +115,7 @@ def test_random_nets(net: Net, granularities: tuple[str, ...], tally: Tally) -> 
     check(net, tally, granularities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", REGRESSIONS, ids=repr)
 def test_regressions(net: Net, tally: Tally) -> None:
     check(net, tally)

@@ -54,6 +54,7 @@ def test_opens_to_the_same_model(name: str, tmp_path: Path) -> None:
     assert str(opened) == str(small.eval()), "attributes and modules agree"
 
 
+@pytest.mark.slow
 def test_a_saved_model_can_be_cut_again(tmp_path: Path) -> None:
     saved("squeeze-excite", tmp_path)
     net = load_pruned(tmp_path, dense=CASES["squeeze-excite"].make())

@@ -130,6 +130,7 @@ def test_code_beside_a_model_runs_in_a_new_process_only_if_it_is_trusted(host: P
         torch.testing.assert_close(torch.tensor(said), expected(X))
 
 
+@pytest.mark.slow
 def test_a_model_is_pruned_again_and_again(host: PluginHost, tmp_path: Path) -> None:
     """Cuts in a row are one step; after a transform a cut is a step of its own."""
     source: ModelSource = host(ModelSource, "wide-net")()
@@ -201,6 +202,7 @@ def test_files_of_one_name_are_kept_apart(host: PluginHost, tmp_path: Path) -> N
         assert torch.equal(load_pruned(tmp_path / "m")(X), network(X))
 
 
+@pytest.mark.slow
 def test_a_graph_has_no_modules_to_replace(host: PluginHost, tmp_path: Path) -> None:
     net, structure = discovered("vgg", "graph")
     with pytest.raises(StructureError, match=r"^thin: the network is an exported graph, without modules"):

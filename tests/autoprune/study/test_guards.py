@@ -209,6 +209,7 @@ def test_other_weights_and_sizes_and_what_the_dense_network_has_too_are_saved(ne
     assert lost_when_saved(pruned, net) is None
 
 
+@pytest.mark.slow
 def test_the_engines_own_stand_ins_are_saved():
     from autoprune.structure import discover
 

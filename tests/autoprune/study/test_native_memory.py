@@ -34,6 +34,7 @@ print(first, before, after, grown, held("VmRSS"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is built without oneDNN")  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize(("layers", "hit"), [(4, False), (400, True)])
 def test_the_kernels_of_a_hundred_other_shapes_are_kept_for_deep_networks_alone(

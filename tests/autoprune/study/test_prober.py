@@ -103,6 +103,7 @@ def test_a_group_that_cannot_be_probed_has_a_reason(spec, host, tmp_path):
     assert possible.reason is None
 
 
+@pytest.mark.slow
 def test_a_study_probes_once(spec, host):
     overrides = ("search.sampler={use: toy-profiled}", "search.trials=4", "search.ladder=0")
     result = search(spec(*overrides), host=host)
@@ -121,6 +122,7 @@ def test_predictions_that_are_no_numbers_are_a_reason_not_a_zero(spec, host, tmp
     assert "are NaN" in effect.reason
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_probing_and_a_resumed_study_goes_on(spec, host, tmp_path, monkeypatch):
     now = 0.0
 

@@ -11,6 +11,7 @@ from autoprune.errors import PluginError, SpecError, StructureError
 from autoprune.study.resolution import cache_folder, resolve
 
 
+@pytest.mark.slow
 def test_a_problem_is_the_spec_come_true(spec, host):
     problem = resolve(spec(), host)
     assert problem.device == torch.device("cpu")
@@ -66,6 +67,7 @@ def test_a_model_without_cuttable_units_is_refused_with_reasons(spec, host, monk
         resolve(spec(), host)
 
 
+@pytest.mark.slow
 def test_nothing_to_search_is_refused(spec, host):
     with pytest.raises(SpecError, match=r"spec\.yaml:4:1: search_space: nothing to search"):
         resolve(spec('search_space.groups={"*": keep}'), host)

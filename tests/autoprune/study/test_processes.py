@@ -110,6 +110,7 @@ def test_an_executor_an_observer_and_an_exporter_of_a_single_file_with_two_worke
     assert result.exports.keys() == result.models.keys()
 
 
+@pytest.mark.slow
 def test_workers_go_when_the_coordinator_is_killed(parallel, host, tmp_path):
     parallel()
     text = (tmp_path / "spec.yaml").read_text()

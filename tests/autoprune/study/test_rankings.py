@@ -102,6 +102,7 @@ def test_cuts_are_whole_steps_and_each_is_made_once():
     assert cuts(group("a", units=3, most=2)) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_search_ranks_each_group_by_the_scorer_that_does_less_harm(spec, host):
     """Of two real scorers: by hand, which one's cuts of each group alone change the toy's predictions less."""
     overrides = (

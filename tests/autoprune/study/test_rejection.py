@@ -81,6 +81,7 @@ def test_what_a_rival_dominates_is_lost_for_good_whatever_may_be_risked():
     assert not lost(0.1, 0.9, rivals=())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "looks"), [(0.05, 4), (0.05, 20), (0.2, 10)])
 def test_the_error_rate_over_a_thousand_races(error, looks):
     """Candidates that end a hair above their rival, the hardest case, are given up no oftener than is claimed."""

@@ -121,12 +121,14 @@ def test_trials_are_a_table(spec, host):
     assert table.feasible.tolist() == [t.feasible for t in result.outcome.trials]
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_study_and_another_seed_another(spec, host):
     runs = [search(spec(f"search.seed={seed}", f"output=run{i}"), host=host) for i, seed in enumerate([3, 3, 4])]
     assert essence(runs[0]) == essence(runs[1])
     assert [t.ratios for t in runs[0].outcome.trials] != [t.ratios for t in runs[2].outcome.trials]
 
 
+@pytest.mark.slow
 def test_the_same_cut_is_not_paid_for_twice(spec, host, tmp_path):
     log = tmp_path / "log"
     made = spec(
@@ -145,6 +147,7 @@ def test_the_same_cut_is_not_paid_for_twice(spec, host, tmp_path):
     assert sum(line.startswith("validation") for line in lines(log)) == len(trials) - len(repeated)
 
 
+@pytest.mark.slow
 def test_failed_trials_are_counted_and_the_search_goes_on(spec, host):
     made = spec(swap=("use: toy-distance", "use: toy-distance, fault: raise, below: 0.5"))
     result = search(made, host=host)
@@ -170,6 +173,7 @@ def test_no_feasible_trial_is_an_error_that_says_why(spec, host):
     assert watcher.told("finished")[0].front.points == ()
 
 
+@pytest.mark.slow
 def test_a_dense_model_alone_is_no_success_where_every_pruned_trial_failed(spec, host, tmp_path):
     watcher = Watcher()
     made = spec("search.trials=3", swap=("use: toy-distance", "use: toy-distance, fault: raise"))
@@ -186,6 +190,7 @@ def test_a_dense_model_alone_is_no_success_where_every_pruned_trial_failed(spec,
     assert search(spec("search.trials=1", "output=alone"), host=host).models.keys() == {0}
 
 
+@pytest.mark.slow
 def test_an_infeasible_dense_model_is_no_member_of_the_front(spec, host, tmp_path):
     result = search(spec("constraints={share: <= 0.7}"), host=host)
     dense = result.outcome.trials[0]
@@ -220,6 +225,7 @@ def test_an_observer_that_raises_is_warned_about_once_and_stops_nothing(spec, ho
     assert result.facts == {"run_id": "r1"}
 
 
+@pytest.mark.slow
 def test_observers_leave_the_host_when_the_session_ends(spec, host):
     watcher = Watcher()
     search(spec("search.trials=2"), host=host, observers=[watcher])
@@ -241,6 +247,7 @@ def exports(folder):
     return [line for line in lines(folder / "exported") if line]
 
 
+@pytest.mark.slow
 def test_the_fronts_models_are_exported_once_each(spec, host, tmp_path):
     asked = [f"plugins=[{CREW}]", "exporters=[{use: shapes}, {use: shapes}]", "search.trials=4"]
     result = search(spec(*asked), host=host)
@@ -288,6 +295,7 @@ def test_an_export_that_fails_is_told_and_loses_nothing(spec, host, tmp_path, ca
 # What is said aloud
 
 
+@pytest.mark.slow
 def test_a_search_that_measures_nothing_says_so(spec, host, caplog, monkeypatch):
     compute = toy_plugin.ToyShare.compute
     noisy = lambda self, costs, dense: {name: 1.3 * value for name, value in compute(self, costs, dense).items()}  # noqa: E731
@@ -308,6 +316,7 @@ def test_a_search_that_measures_nothing_says_so(spec, host, caplog, monkeypatch)
 # Resuming
 
 
+@pytest.mark.slow
 def test_more_trials_continue_as_if_they_had_been_asked_for_at_once(spec, host, tmp_path):
     whole = search(spec("output=whole"), host=host)
     search(spec("search.trials=4"), host=host)
@@ -320,12 +329,14 @@ def test_more_trials_continue_as_if_they_had_been_asked_for_at_once(spec, host, 
     assert {p.trial.number: p.test for p in result.front.points} == {p.trial.number: p.test for p in whole.front.points}
 
 
+@pytest.mark.slow
 def test_a_ladder_cut_short_is_finished_first(spec, host, tmp_path):
     search(spec("search.trials=2"), host=host)
     result = resume(tmp_path / "study", trials=5, host=host)
     assert [t.origin for t in result.outcome.trials] == ["dense", "ladder", "ladder", "sampler", "sampler"]
 
 
+@pytest.mark.slow
 def test_resuming_an_ended_study_runs_and_measures_nothing(spec, host, tmp_path):
     log = tmp_path / "log"
     whole = search(spec(swap=("use: toy-distance", f"use: toy-distance, log: {log}")), host=host)
@@ -337,6 +348,7 @@ def test_resuming_an_ended_study_runs_and_measures_nothing(spec, host, tmp_path)
     assert again.models == whole.models
 
 
+@pytest.mark.slow
 def test_a_test_measurement_that_failed_is_tried_again(spec, host, tmp_path, caplog):
     log = tmp_path / "log"
     made = spec(
@@ -370,6 +382,7 @@ def test_a_spec_with_overrides_and_relative_paths_resumes_from_elsewhere(spec, h
     assert not (tmp_path / "study" / "journal.log").exists()
 
 
+@pytest.mark.slow
 def test_a_spec_changed_in_python_resumes_as_it_was_searched(spec, host, tmp_path):
     made = spec()
     changed = made.model_copy(update={"search": made.search.model_copy(update={"trials": 3, "seed": 9})})
@@ -378,6 +391,7 @@ def test_a_spec_changed_in_python_resumes_as_it_was_searched(spec, host, tmp_pat
     assert (len(result.outcome.trials), result.study.environment["seed"]) == (3, "9")
 
 
+@pytest.mark.slow
 def test_a_spec_that_was_changed_since_is_warned_about(spec, host, tmp_path, caplog):
     search(spec("search.trials=2"), host=host)
     resume(tmp_path / "study", host=host)
@@ -399,6 +413,7 @@ def test_what_is_no_study_is_told(host, tmp_path):
 # The folder
 
 
+@pytest.mark.slow
 def test_by_default_studies_are_numbered_in_the_current_folder(spec, host, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     swap = ("output: study\n", "")
@@ -408,6 +423,7 @@ def test_by_default_studies_are_numbered_in_the_current_folder(spec, host, tmp_p
     assert (folders[0] / "spec.yaml").read_text() == (tmp_path / "spec.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_study_is_not_overwritten(spec, host, tmp_path):
     search(spec("search.trials=1"), host=host)
     with pytest.raises(StudyError, match="holds a study; continue it with `autoprune resume`"):
@@ -426,6 +442,7 @@ def test_a_refused_spec_leaves_nothing_behind(spec, host, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_one_session_at_a_time(spec, host, tmp_path):
     class Rival(Watcher):
         @hookimpl
@@ -440,6 +457,7 @@ def test_one_session_at_a_time(spec, host, tmp_path):
     assert rival.told("refused") == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_study_is_read_without_loading_the_model_or_changing_a_thing(spec, host, tmp_path, monkeypatch):
     whole = search(spec(), host=host)
     monkeypatch.setattr(toy_plugin.ToyModel, "load", lambda *_: pytest.fail("the model was loaded"))
@@ -453,6 +471,7 @@ def test_a_study_is_read_without_loading_the_model_or_changing_a_thing(spec, hos
 # Interrupted and killed
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_session_in_good_order(spec, host, tmp_path):
     log = tmp_path / "log"
     whole = search(spec("output=whole"), host=host)
@@ -470,6 +489,7 @@ def test_ctrl_c_ends_the_session_in_good_order(spec, host, tmp_path):
     assert [t.ratios for t in again.outcome.trials] == [t.ratios for t in whole.outcome.trials]
 
 
+@pytest.mark.slow
 def test_ctrl_c_outside_a_trial_waits_until_the_study_is_written(spec, host, tmp_path):
     class Impatient(Watcher):
         @hookimpl
@@ -485,6 +505,7 @@ def test_ctrl_c_outside_a_trial_waits_until_the_study_is_written(spec, host, tmp
     assert len(resume(tmp_path / "study", host=host).outcome.trials) == 12
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_gets_out_of_a_stuck_observer(spec, host, tmp_path):
     class Stuck(Watcher):
         @hookimpl
@@ -512,6 +533,7 @@ def test_sigterm_is_a_ctrl_c(spec, host, tmp_path):
     assert len(resume(tmp_path / "study", host=host).outcome.trials) == 12
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_a_session_which_then_is_measured(spec, host, tmp_path):
     made = spec("search.timeout=0.5s", swap=("use: toy-distance", "use: toy-distance, seconds: 0.15"))
     result = search(made, host=host)
@@ -551,6 +573,7 @@ def test_killed_in_the_middle_of_trials_nothing_is_lost_and_nothing_is_repeated(
     assert set(result.models) == set(whole.models)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [1, 2, 3])
 def test_killed_while_queueing_the_first_candidates(spec, host, tmp_path, monkeypatch, write):
     """The study's journal as it is after its first writes: created, then one queued trial after the other."""
@@ -562,6 +585,7 @@ def test_killed_while_queueing_the_first_candidates(spec, host, tmp_path, monkey
     assert essence(result) == essence(whole)
 
 
+@pytest.mark.slow
 def test_killed_between_the_folder_and_the_study(spec, host, tmp_path):
     whole = search(spec("search.trials=3"), host=host)
     (tmp_path / "study" / "journal.log").unlink()
@@ -571,6 +595,7 @@ def test_killed_between_the_folder_and_the_study(spec, host, tmp_path):
     assert essence(resume(tmp_path / "study", host=host)) == essence(whole)
 
 
+@pytest.mark.slow
 def test_a_model_half_saved_is_none(spec, host, tmp_path):
     search(spec("search.trials=4"), host=host)
     models = tmp_path / "study" / "models"

@@ -22,6 +22,7 @@ def indices(split):
     return inputs.first.long().view(-1).tolist()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.data())
 def test_any_stretch_of_the_order_is_stratified(labels, data):
     targets = torch.tensor(labels)
@@ -37,6 +38,7 @@ def test_any_stretch_of_the_order_is_stratified(labels, data):
     assert ((found - share).abs() <= 1 + len(counts.nonzero())).all()
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 3), min_size=8, max_size=100),
     st.sampled_from([0.1, 0.25, 1, 2]),

@@ -143,6 +143,7 @@ def test_a_deleted_experiment_is_told(synthetic, tracker, uri, tmp_path, warning
     assert "restore it, or set tracking.experiment to another" in warnings()[0]
 
 
+@pytest.mark.slow
 def test_a_locked_database(synthetic, tracker, assert_complete, uri, tmp_path, warnings):
     study = synthetic.study(tmp_path / "study", uri=uri)
     results = synthetic.trials(4)
@@ -162,6 +163,7 @@ def test_a_locked_database(synthetic, tracker, assert_complete, uri, tmp_path, w
     assert "database is locked" in warnings()[0]
 
 
+@pytest.mark.slow
 def test_a_database_that_is_full(synthetic, tracker, uri, tmp_path, warnings, assert_complete):
     """SQLite answers a full disk as it answers a file at its largest size, which needs no full disk."""
     import sqlalchemy
@@ -210,6 +212,7 @@ def test_artifacts_that_cannot_be_stored_leave_the_report_out(
     assert "lacks the report of study synthetic" in last
 
 
+@pytest.mark.slow
 def test_a_view_that_is_refused_is_not_missed(
     synthetic, run_study, assert_complete, uri, tmp_path, monkeypatch, warnings
 ):

@@ -114,6 +114,7 @@ def test_of_equal_trials_the_first_is_on_the_front(synthetic, tracker, stored, u
     assert fronts == {1: "true", 2: "false"}
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_logged_or_left_in_the_environment(synthetic, run_study, uri, tmp_path, capfd, caplog):
     root = logging.getLogger()
     before = (dict(os.environ), root.handlers[:], root.level, logging.getLogger("mlflow").level)
@@ -169,6 +170,7 @@ def test_many_groups_with_odd_names_are_recorded(synthetic, run_study, stored, u
     assert {"ratio/layer7", "ratio/层.卷积", "ratio/a b"} <= set(asked)
 
 
+@pytest.mark.slow
 def test_what_else_was_chosen_is_a_parameter(synthetic, run_study, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri)
     knobs = {"strategy.1.recover.lr": 0.00123456789, "strategy": "gradual", "low-rank.blocks[0].fc": 12.0}
@@ -182,6 +184,7 @@ def test_what_else_was_chosen_is_a_parameter(synthetic, run_study, stored, uri, 
     assert chosen == {"knob/strategy.1.recover.lr": "0.00123457", "knob/strategy": "gradual", odd: "12"}
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_is_not_recorded(synthetic, run_study, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri)
     odd = {"loss": Measured(value=float("nan")), "snr": Measured(value=float("inf"), low=1.0)}
@@ -193,6 +196,7 @@ def test_what_is_not_finite_is_not_recorded(synthetic, run_study, stored, uri, t
     assert "uncertainty/snr_low" in metrics
 
 
+@pytest.mark.slow
 def test_long_texts_are_cut_to_what_mlflow_keeps(synthetic, run_study, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri)
     failed = synthetic.trial(1, state="failed").model_copy(update={"reason": "no memory " * 5000})
@@ -202,6 +206,7 @@ def test_long_texts_are_cut_to_what_mlflow_keeps(synthetic, run_study, stored, u
     assert "Scorer l1, strategy one-shot." in tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_passwords_stay_out_of_mlflow(synthetic, run_study, uri, tmp_path):
     storage = "postgresql://me:hunter2@db.example/optuna"
     study = synthetic.study(tmp_path / "study", uri=uri, search={"trials": 2, "storage": storage})
@@ -213,6 +218,7 @@ def test_passwords_stay_out_of_mlflow(synthetic, run_study, uri, tmp_path):
     assert "postgresql://me:***@db.example/optuna" in dump
 
 
+@pytest.mark.slow
 def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_path):
     parents = []
     for place in range(12):
@@ -247,6 +253,7 @@ def test_a_new_database_logs_ahead_and_a_copy_of_it_is_whole(synthetic, run_stud
     assert_complete(study, f"sqlite:///{tmp_path / 'copy.db'}", outcome)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_there_keeps_its_mode(synthetic, run_study, uri, tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
@@ -263,6 +270,7 @@ def test_the_plugin_comes_in_through_its_entry_point():
         assert len(getattr(host.hook, hook).get_hookimpls()) == 1
 
 
+@pytest.mark.slow
 def test_loading_the_plugin_does_not_load_mlflow():
     program = "import sys, autoprune.tracking; sys.exit(bool({'mlflow', 'matplotlib', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -62,6 +62,7 @@ def test_a_resumed_study_goes_on_in_the_same_run(synthetic, run_study, resume, s
         assert after.trials[number].data.tags["mlflow.note.content"].startswith("Dominated.")
 
 
+@pytest.mark.slow
 def test_the_run_is_running_again_while_the_study_is(synthetic, run_study, tracker, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri)
     results = synthetic.trials(2)
@@ -145,6 +146,7 @@ tracker.autoprune_trial_finished(study, synthetic.trial(1))
     assert_complete(study, uri, outcome)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_a_half_written_trial_that_has_left_the_front_meanwhile(
     synthetic, tracker, resume, assert_complete, uri, tmp_path, monkeypatch
@@ -168,6 +170,7 @@ def test_a_half_written_trial_that_has_left_the_front_meanwhile(
     assert_complete(study, uri, outcome)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_runs_that_should_not_be_there_go_and_the_users_stay(
     synthetic, run_study, resume, stored, assert_complete, uri, tmp_path
@@ -188,6 +191,7 @@ def test_runs_that_should_not_be_there_go_and_the_users_stay(
         assert found.client.get_run(mine).info.lifecycle_stage == "active"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 @pytest.mark.parametrize("gone", ["deleted", "other store", "mlflow.json"])
 def test_a_study_whose_run_is_gone_is_recorded_anew(
@@ -211,6 +215,7 @@ def test_a_study_whose_run_is_gone_is_recorded_anew(
     assert after.parent.info.run_id != found.parent.info.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_a_default_database_is_found_again_from_another_folder(
     synthetic, run_study, resume, stored, assert_complete, empty_database, tmp_path, monkeypatch

@@ -146,6 +146,7 @@ def test_counted_macs_are_the_exact_ones(place):
     assert small.macs < counted(network, Inputs.of(example)).macs
 
 
+@pytest.mark.slow
 def test_a_networks_measures_are_those_of_its_trial(digits, tmp_path):
     recorder = Recorder(DIGITS)
     METHODS["uniform"].run(digits, recorder, tmp_path, 2)

@@ -71,6 +71,7 @@ def few(case: Case, count: int = COUNT) -> Case:
     return case.with_data(validation=Split.of_tensors(inputs, targets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 2 / 255), ("linf", 0.1), ("l2", 0.25)])
 def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsilon: float) -> None:
     images, targets = right_ones(case)
@@ -83,6 +84,7 @@ def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsil
     assert worst.tolist() == withstanding(case, theirs, targets).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", "2/255"), ("l2", "0.25")])
 def test_fgsm_measures_what_foolbox_does(case: Case, norm: Any, epsilon: str) -> None:
     evaluator = Fgsm(epsilon=epsilon, norm=norm)
@@ -114,6 +116,7 @@ def test_pgd_measures_what_foolbox_does(request: pytest.FixtureRequest, name: st
     assert 0 < measured.value < few(case).measure(Accuracy())["accuracy"].value
 
 
+@pytest.mark.slow
 def test_pgd_measures_what_art_does(digits: Case) -> None:
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
@@ -361,6 +364,7 @@ def test_no_sample_predicted_right_is_no_error(digits: Case) -> None:
     assert [len(inputs) for inputs in recorder.inputs] == [20]
 
 
+@pytest.mark.slow
 def test_attacks_get_stronger(digits: Case) -> None:
     """With epsilon, from FGSM to PGD, and from the search's version to the final one."""
 
@@ -529,6 +533,7 @@ class PerElement(Task):
         return (outputs.sign() == targets).float().mean(1)
 
 
+@pytest.mark.slow
 def test_where_a_sample_has_many_elements_its_worst_iterate_counts() -> None:
     """Attacked one by one, the smallest share that any input the model saw had right."""
     generator = torch.Generator().manual_seed(0)

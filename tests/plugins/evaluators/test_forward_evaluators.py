@@ -29,6 +29,7 @@ def outputs(case: Case) -> tuple[Tensor, Tensor]:
         return inputs.feed(case.model), targets
 
 
+@pytest.mark.slow
 def test_accuracy_is_scikit_learns(case: Case) -> None:
     logits, targets = outputs(case)
     measured = case.measure(Accuracy())["accuracy"]
@@ -38,6 +39,7 @@ def test_accuracy_is_scikit_learns(case: Case) -> None:
     assert (measured.low, measured.high) == pytest.approx((reference.low, reference.high))
 
 
+@pytest.mark.slow
 def test_loss_is_scikit_learns(case: Case) -> None:
     logits, targets = outputs(case)
     measured = case.measure(Loss())["loss"]

@@ -37,6 +37,7 @@ class Watched(nn.Module):
         return x.flatten(1)[:, :10]
 
 
+@pytest.mark.slow
 def test_the_two_networks_take_turns_on_the_same_normalised_batch(digits: Case) -> None:
     calls: list[tuple[str, Tensor]] = []
     normalization = Normalization((0.5,), (0.25,))

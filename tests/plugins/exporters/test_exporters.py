@@ -93,6 +93,7 @@ def test_onnx_takes_inputs_in_input_units_and_any_batch(net, tmp_path):
     assert not net._forward_pre_hooks, "the model is as it was"
 
 
+@pytest.mark.slow
 def test_onnx_leaves_normalisation_out_where_it_is_told_to(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()

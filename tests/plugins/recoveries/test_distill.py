@@ -46,6 +46,7 @@ def test_two_steps_are_those_of_the_paper(
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(net.parameters(), twin.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_the_teacher_is_followed_without_targets(make_context: Callable[..., PruneContext], net: nn.Module) -> None:
     """With weight 1 the network comes to answer as the teacher does, whatever the targets say."""
     teacher = copy.deepcopy(net)

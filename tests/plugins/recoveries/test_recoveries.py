@@ -80,6 +80,7 @@ def test_recalibration_leaves_a_net_without_batch_norm_alone(
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "lr": 5e-3, "schedule": "constant"}], ids=str)
 def test_fine_tune_lowers_the_loss_on_digits(options: dict[str, object], ctx: PruneContext, net: nn.Module) -> None:
     before = loss_of(ctx, net)
@@ -176,6 +177,7 @@ def test_nothing_is_done_by_none(ctx: PruneContext) -> None:
     assert untouched.untouched
 
 
+@pytest.mark.slow
 def test_the_host_finds_them_and_torch_is_imported_by_none() -> None:
     from autoprune.host.plugins import PluginHost
 

@@ -171,6 +171,7 @@ def test_a_search_with_ranks_tries_ratios_alone_as_well(rank_matters, fewest, mo
     assert fewest <= sum(whole) <= most
 
 
+@pytest.mark.slow
 def test_knobs_are_searched_where_no_group_may_lose_anything():
     """Ratios are given, there is nothing to probe, and knobs are learned all the same."""
     found, given = [], {f"ratio.{g}": 0.5 for g in range(GROUPS)}

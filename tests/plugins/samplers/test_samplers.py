@@ -280,6 +280,7 @@ def test_gp_without_scipy_says_what_to_install(monkeypatch):
     assert Gp().refuses({"f0": "minimize"}) == "gp needs SciPy: pip install 'autoprune[gp]'"
 
 
+@pytest.mark.slow
 def test_importing_them_imports_no_optuna():
     import subprocess
     import sys

@@ -53,6 +53,7 @@ class Net:
         return sum(self.damage[g][rows[:, g]] for g in range(5)) + multiplier * self.cost(self.cuts(rows))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_factors_add_up_to_the_cost(seed):
@@ -63,6 +64,7 @@ def test_factors_add_up_to_the_cost(seed):
     np.testing.assert_allclose(total, net.cost(net.cuts(net.every)), rtol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_the_allocation_is_the_best_of_all_combinations(seed):
@@ -75,6 +77,7 @@ def test_the_allocation_is_the_best_of_all_combinations(seed):
         assert net.price(row[None], multiplier)[0] == pytest.approx(best, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_where_tables_would_get_too_large_it_descends(monkeypatch):
     exact, found = [], []
     for seed in range(20):

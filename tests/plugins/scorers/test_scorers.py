@@ -255,6 +255,7 @@ def test_groups_written_by_hand_are_those_that_discovery_finds(
     assert torch.allclose(scorer.score(found[group.name], ctx), scorer.score(group, ctx))
 
 
+@pytest.mark.slow
 def test_components_import_no_torch() -> None:
     code = "import sys; import autoprune_scorers as s; s.autoprune_components(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

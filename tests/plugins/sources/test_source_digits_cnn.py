@@ -52,6 +52,7 @@ def test_it_is_trained_to_97_percent(ctx, digits, cache):
     DigitsCnn().build(ctx).load_state_dict(network.state_dict())
 
 
+@pytest.mark.slow
 def test_training_hangs_on_the_seed_alone(ctx, digits, quick):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -67,6 +68,7 @@ def test_training_hangs_on_the_seed_alone(ctx, digits, quick):
     assert not torch.equal(weights(first), weights(quick.load(digits, replace(ctx, seed=1))))
 
 
+@pytest.mark.slow
 def test_the_cache_is_used_and_keyed_by_everything(ctx, digits, quick, monkeypatch):
     quick.load(digits, ctx)
     trainings = []
@@ -88,6 +90,7 @@ def test_the_cache_is_used_and_keyed_by_everything(ctx, digits, quick, monkeypat
     assert len(files(ctx)) == 6
 
 
+@pytest.mark.slow
 def test_it_learns_the_inputs_as_the_host_normalises_them(ctx, digits):
     data = replace(digits, normalization=Normalization((0.5,), (0.05,)))
     network = DigitsCnn(width=8, epochs=6).load(data, ctx)
@@ -97,6 +100,7 @@ def test_it_learns_the_inputs_as_the_host_normalises_them(ctx, digits):
         assert (network((images - 0.5) / 0.05).argmax(1) == targets).float().mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", None])
 def test_a_damaged_cache_is_trained_anew(ctx, digits, quick, damage):
     expected = weights(quick.load(digits, ctx))
@@ -121,6 +125,7 @@ def trained_at_once(cache, bias):
     bias.write_text(str(network.linear.bias.tolist()))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_share_the_cache(ctx, tmp_path):
     told = [tmp_path / "one.txt", tmp_path / "other.txt"]
     running = [started(trained_at_once, ctx.cache, bias) for bias in told]

@@ -9,6 +9,7 @@ from autoprune.testing import toy_data
 from autoprune_sources.exported import Exported
 
 
+@pytest.mark.slow
 def test_a_model_without_its_code_is_loaded_and_cut(ctx):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()

@@ -289,6 +289,7 @@ def test_impossible_options_are_refused_with_the_spec(options, message):
         Parquet.model_validate({"path": ".", **options})
 
 
+@pytest.mark.slow
 def test_cifar_10(ctx, shared):
     data = load(ctx, path=str(shared / "data/cifar10"), validation=5000)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [45_000, 5_000, 10_000]

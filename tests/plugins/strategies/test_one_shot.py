@@ -111,6 +111,7 @@ def test_data_that_a_recovery_refuses_is_refused(data: Data) -> None:
     assert OneShot(recover=[NoRecovery(), FineTune()]).refuses(data) is None
 
 
+@pytest.mark.slow
 def test_components_import_no_torch() -> None:
     code = "import sys; import autoprune_strategies as s; s.autoprune_components(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

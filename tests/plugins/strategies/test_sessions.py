@@ -42,6 +42,7 @@ def benches() -> dict[tuple[str, ...], Bench]:
     return {kind: bench_of(kind) for kind in kinds}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
 def test_weights_become_zero_and_stay_so(strategy: Strategy, benches: dict[tuple[str, ...], Bench]) -> None:
     bench = benches["weights",]
@@ -65,6 +66,7 @@ def test_granularities_mix(strategy: Strategy, kind: tuple[str, ...], benches: d
     assert pruned.kept.keys() >= {name for name, count in asked.items() if count}
 
 
+@pytest.mark.slow
 def test_an_exported_graph_is_pruned_before_training_and_after_a_sparse_one() -> None:
     bench = bench_of(("channels",), form="graph")
     for strategy in (PrePrune(**SHORT), SparseTraining(**SHORT)):
@@ -72,6 +74,7 @@ def test_an_exported_graph_is_pruned_before_training_and_after_a_sparse_one() ->
         assert isinstance(pruned, Pruned)
 
 
+@pytest.mark.slow
 def test_sparse_training_penalises_the_scales_of_an_exported_graph() -> None:
     bench = bench_of(("channels",), form="graph")
     options: dict[str, Any] = {"epochs": 4.0, "batch_size": 16, "lr": 0.05}

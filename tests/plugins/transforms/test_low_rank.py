@@ -211,6 +211,7 @@ def test_frozen_layers_stay_frozen(net: Twice) -> None:
     assert all(parameter.requires_grad for parameter in net.again.parameters())
 
 
+@pytest.mark.slow
 def test_components_import_no_torch() -> None:
     code = "import sys; import autoprune_transforms as t; t.autoprune_components(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
