@@ -101,6 +101,7 @@ def test_set_overrides_the_spec_and_its_mistakes_are_told(workspace) -> None:
     assert refused.err.startswith("--set search.trials=few:")
 
 
+@pytest.mark.slow
 def test_explain_tells_groups_reasons_and_cost(workspace) -> None:
     space = "search_space: {groups: {hidden: keep, conv1: {high: 0.5}}}\n"
     workspace.spec.write_text(workspace.spec.read_text() + space)

@@ -79,6 +79,7 @@ def test_each_search_has_its_own_folder_and_output_names_one(twice) -> None:
     assert "holds a study" in again.err
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_front(twice) -> None:
     one, other = ([{**point, "model": None} for point in document["front"]] for document in twice[1])
     assert one == other

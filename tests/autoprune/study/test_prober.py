@@ -23,9 +23,6 @@ from autoprune.study.prober import Prober
 from autoprune.study.resolution import resolve
 from autoprune.study.trial import Runner
 
-pytestmark = pytest.mark.usefixtures("quick_workers")
-
-
 TASK = Task.model_validate({"use": "classification"}, context=PluginHost())
 
 
@@ -165,7 +162,7 @@ def test_nothing_is_probed_for_other_samplers_or_first_candidates(spec, host):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_executors_probe_and_calibrate(spec, host, workers, tmp_path):
+def test_executors_probe_and_calibrate(spec, host, workers, tmp_path, quick_workers):
     folder = search(spec("search.trials=1"), host=host).study.folder
     problem = resolve(spec("search.trials=1", f"search.workers={workers}"), host)
     dispatcher = Dispatcher(problem.components.executor, problem, folder)

@@ -20,6 +20,7 @@ def test_every_public_name_is_there():
         _ = autoprune.testing.Nothing
 
 
+@pytest.mark.slow
 def test_the_bench_needs_no_pytest():
     assert returned(groups_without_pytest) == 3
 

@@ -98,6 +98,7 @@ def test_a_search_that_is_interrupted_leaves_no_result(tmp_path, monkeypatch):
     assert not result_file(tmp_path, "digits", "random", 7).exists()
 
 
+@pytest.mark.slow
 def test_images_count_for_every_method_alike(digits):
     recorder = Recorder(DIGITS)
     with recorder.running():

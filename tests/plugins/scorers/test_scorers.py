@@ -162,6 +162,7 @@ def ranked_at_random() -> list[float]:
     return scores
 
 
+@pytest.mark.slow
 def test_random_is_the_same_in_another_process(ctx: ScoreContext, groups: dict[str, Group]) -> None:
     assert returned(ranked_at_random) == RandomOrder().score(groups["hidden"], ctx).tolist()
 
