@@ -7,6 +7,7 @@ are written and the docstrings of fields count.
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import json
 import re
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from autoprune.cli.components import described
-from autoprune.host.plugins import PluginHost
+from autoprune.host.plugins import ENTRY_POINT_GROUP, PluginHost
 from autoprune.plugin import hooks
 from autoprune.plugin.component import Component
 from autoprune.plugin.kinds import KINDS
@@ -65,7 +66,9 @@ class Named:
 
 
 def _components() -> Iterator[str]:
-    host = PluginHost()
+    # Ours alone: other tests of the same process may have installed plugins of their own.
+    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    host = PluginHost([each for each in found if each.dist is not None and each.dist.name == "autoprune"])
     yield "## Components\n"
     yield "What `autoprune plugins show NAME` prints, too. A kind's page tells how to write one.\n"
     for kind in KINDS:
