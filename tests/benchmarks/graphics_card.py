@@ -1,4 +1,4 @@
-"""The examples on a graphics card, held against the CPU: ``python -m tests.benchmarks.cuda [--seconds 150]``.
+"""The examples on a graphics card, held against the CPU: ``python -m tests.benchmarks.graphics_card [--seconds 150]``.
 
 Searches the digits and ResNet-20 examples for so many seconds each on the card, prints candidates per minute, the
 front, and how far the metrics of the front's models are from those of the same models measured on the CPU. Run with
