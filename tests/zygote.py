@@ -62,9 +62,10 @@ def _serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
+        sources: list[socket.socket | int] = [listener, 0]
         os.write(1, b"ready\n")
         while True:
-            ready, _, _ = select.select([listener, 0], [], [])
+            ready, _, _ = select.select(sources, [], [])
             if 0 in ready:
                 return
             with contextlib.suppress(ChildProcessError):
@@ -86,11 +87,13 @@ def _watch(link: socket.socket) -> NoReturn:
     worker = os.fork()
     if worker == 0:
         link.close()
-        _run(*json.loads(text), streams)
+        arguments, environment, folder = json.loads(text)
+        _run(arguments, environment, folder, streams)
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(worker)
-    ready, _, _ = select.select([link, ended], [], [])
+    sources: list[socket.socket | int] = [link, ended]
+    ready, _, _ = select.select(sources, [], [])
     if ended not in ready:
         os.kill(worker, signal.SIGKILL)
     _, status = os.waitpid(worker, 0)
@@ -118,7 +121,7 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, streams
     except SystemExit as error:
         code = error.code
     except Exception:  # noqa: BLE001  as Python does
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         code = 1
     with contextlib.suppress(OSError):
         sys.stdout.flush()
