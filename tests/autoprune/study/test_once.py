@@ -71,6 +71,7 @@ def test_a_file_that_nobody_wrote_whole_is_made_again(tmp_path):
     assert once(tmp_path, "key", lambda: {"a": torch.zeros(1)})["a"] == 0
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_want_it_one_makes_it(tmp_path):
     processes = [started(want, tmp_path, 0.3) for _ in range(2)]
     for process in processes:
@@ -80,6 +81,7 @@ def test_of_two_processes_that_want_it_one_makes_it(tmp_path):
     assert sorted(words(tmp_path / "got")) == sorted([str(p.pid), maker] for p in processes)
 
 
+@pytest.mark.slow
 def test_a_maker_that_is_killed_leaves_it_to_those_who_wait(tmp_path):
     first = started(want, tmp_path, 60.0)
     wait_for(lambda: words(tmp_path / "makers"))

@@ -16,7 +16,11 @@ OPTIONS = (
     "--disable-component-update --disable-sync --window-size=1600,1400 --virtual-time-budget=10000 --dump-dom"
 ).split()
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
+]
 
 
 @pytest.fixture

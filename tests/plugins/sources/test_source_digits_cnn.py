@@ -40,6 +40,7 @@ def files(ctx):
     return sorted(path for path in ctx.cache.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_it_is_trained_to_97_percent(ctx, digits, cache):
     ctx = replace(ctx, cache=cache / "autoprune")  # of the session, which trains it once
     network = DigitsCnn().load(digits, ctx)
