@@ -159,25 +159,21 @@ def resnet20(host):
 
 @pytest.mark.slow
 def test_resnet20_has_its_published_test_accuracy(resnet20):
-    """87.25 % on all 10,000 images, which are 1,756 of the first 2,000 in the split's order.
-
-    Normalisation, decoding, architecture and weights all have to be right. One image may fall on either side of a tie.
-    """
+    """87.25 % on all 10,000 images; normalisation, decoding, architecture and weights all have to be right."""
     _, data, network = resnet20
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.normalization.mean, data.normalization.std))
     right = 0
     with torch.inference_mode():
-        for inputs, targets in data.test.batches(500, samples=2000):
+        for inputs, targets in data.test.batches(500):
             right += (network((inputs.first - mean) / std).argmax(1) == targets).sum().item()
-    assert len(data.test) == 10_000
-    assert right == pytest.approx(1756, abs=1)
+    assert right / len(data.test) == pytest.approx(0.8725, abs=0.0005)
 
 
 @pytest.mark.slow
 def test_the_attack_leaves_the_dense_resnet20_between_40_and_80_percent(resnet20):
     """Outside of that range robust accuracy says little about which pruned model is the better one."""
     components, data, network = resnet20
-    attack = next(e for e in components.evaluators if e.name == "pgd").model_copy(update={"samples": 32})
+    attack = next(e for e in components.evaluators if e.name == "pgd").model_copy(update={"samples": 64})
     measured = Bench(network, data).measure(attack)["robust_accuracy"]
     assert 0.4 <= measured.value <= 0.8
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,6 @@ from autoprune_scorers.magnitude import L1, L2
 from autoprune_scorers.random_order import RandomOrder
 from autoprune_scorers.taylor import Taylor
 from autoprune_tasks.regression import Regression
-from tests.fresh import returned
 
 SCORERS = [
     L1(),
@@ -155,16 +155,17 @@ def test_random_is_stable_and_differs_by_group_and_seed(ctx: ScoreContext, group
     assert not torch.equal(first, RandomOrder().score(groups["hidden"], dataclasses.replace(ctx, seed=1)))
 
 
-def ranked_at_random() -> list[float]:
-    """What the scorer says in this process."""
-    group, ctx = SimpleNamespace(units=12, name="hidden"), SimpleNamespace(seed=0)
-    scores: list[float] = RandomOrder().score(group, ctx).tolist()  # type: ignore[arg-type]
-    return scores
-
-
 @pytest.mark.slow
 def test_random_is_the_same_in_another_process(ctx: ScoreContext, groups: dict[str, Group]) -> None:
-    assert returned(ranked_at_random) == RandomOrder().score(groups["hidden"], ctx).tolist()
+    """A new one, with another seed for hashes."""
+    code = (
+        "from types import SimpleNamespace as N; from autoprune_scorers.random_order import RandomOrder;"
+        "print(RandomOrder().score(N(units=12, name='hidden'), N(seed=0)).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "12345"}, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == RandomOrder().score(groups["hidden"], ctx).tolist(), done.stderr
 
 
 def test_bn_scale_is_the_absolute_scale(ctx: ScoreContext, groups: dict[str, Group]) -> None:
