@@ -43,7 +43,7 @@ def explain(
         "task": problem.components.task.reference(),
         "samples": {name: len(problem.data.split(name)) for name in ("train", "validation", "test")},
         "form": problem.structure.form,
-        "dense": asdict(problem.structure.costs()),
+        "dense": asdict(problem.structure.dense_costs),
         "groups": list(_groups(problem)),
         "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
         "knobs": [_knob(knob) for knob in problem.space.knobs],
@@ -59,7 +59,7 @@ def explain(
 
 def _groups(problem: Problem) -> Iterator[dict[str, Any]]:
     structure = problem.structure
-    dense = structure.costs()
+    dense = structure.dense_costs
     for bounded in problem.space.groups:
         group = bounded.group
         fewest, most = bounded.cuts

@@ -123,4 +123,4 @@ def _share(network: nn.Module, traced: Traced, findings: Findings) -> float:
     """Of the parameters, less when every group has one unit left."""
     structure = build(network, traced, findings)
     least = structure.costs({group.name: group.units - 1 for group in structure.groups})
-    return 1 - least.params / max(structure.costs().params, 1)
+    return 1 - least.params / max(structure.dense_costs.params, 1)

@@ -176,6 +176,11 @@ class Structure:
         """
         return self._costs(cut_units or {}, bypassed)
 
+    @cached_property
+    def dense_costs(self) -> Costs:
+        """Those of the dense network."""
+        return self.costs()
+
     def layer_costs(
         self, cut_units: Mapping[str, int] | None = None, bypassed: Collection[str] = ()
     ) -> dict[str, LayerCosts]:

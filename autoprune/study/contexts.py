@@ -165,7 +165,7 @@ class Contexts:
             split=split,
             dense=predictor(self.network.eval()),
             costs=costs,
-            dense_costs=self.structure.costs(),
+            dense_costs=self.structure.dense_costs,
             report=report,
         )
 

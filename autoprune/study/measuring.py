@@ -89,6 +89,6 @@ class Measuring:
         metrics: dict[str, Measured] = {}
         for evaluator in self.exact:
             with stages.stage(evaluator.metric_name(evaluator.name), evaluator):
-                computed = evaluator.compute(costs, self._problem.costs())
+                computed = evaluator.compute(costs, self._problem.structure.dense_costs)
                 metrics |= checked_metrics(computed, evaluator, self._problem.data)
         return metrics

@@ -38,7 +38,7 @@ class Probing:
                 lambda p: inputs.feed(problem.predictor(network, p)),
                 task=problem.components.task,
                 device=problem.device,
-                macs=problem.structure.costs().macs,
+                macs=problem.structure.dense_costs.macs,
             )
         return Calibrated(precision=precision)
 

@@ -99,8 +99,10 @@ class Problem:
         Raises:
             TrialError: A transform cannot tell.
         """
-        costs = self.structure.costs(cut_units or {}, bypassed)
-        if cut_units is None or not self.space.steps:
+        if cut_units is None:
+            return self.structure.dense_costs
+        costs = self.structure.costs(cut_units, bypassed)
+        if not self.space.steps:
             return costs
         return self._transformed(costs, self.structure.layer_costs(cut_units, bypassed), choices or {})
 
@@ -141,7 +143,7 @@ class Problem:
             TrialError: A transform or an evaluator cannot tell.
         """
         exact = [e for e in self.components.evaluators if isinstance(e, ExactEvaluator)]
-        dense = self.structure.costs()
+        dense = self.structure.dense_costs
         rows = self.structure.cost_table(cut_units)
         if self.space.steps:
             every = zip(rows, self.structure.layer_table(cut_units), choices or [{}] * len(rows), strict=True)

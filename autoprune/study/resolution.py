@@ -84,7 +84,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
     cut = structure.cut(network, {}).eval()
     channels_last = takes_channels_last((network, cut), examples)
     # A copy that takes milliseconds does not pay where a whole candidate takes no more than a few hundred.
-    folds = structure.costs().macs >= WORTH_IT and all(
+    folds = structure.dense_costs.macs >= WORTH_IT and all(
         predicts_the_same(each, structure.folded(each), examples) for each in (network, cut)
     )
     problem = Problem(

@@ -171,6 +171,8 @@ class Runner:
             TrialError: A transform gave no network, or what it costs is not what the transform computed.
         """
         problem = self._problem
+        if not problem.space.steps:
+            return network
         for step in problem.space.steps:
             transform, choice = step.made(record.choices)
             context = problem.contexts.transforming(
@@ -182,7 +184,7 @@ class Runner:
                     raise TrialError(f"returned a {type(network).__name__}, not a network")
                 network = network.to(problem.device).eval()
         held = sum(parameter.numel() for parameter in network.parameters()), stored_bytes(network)
-        if problem.space.steps and held != (costs.params, costs.bytes):
+        if held != (costs.params, costs.bytes):
             names = ", ".join(step.variable.component.name for step in problem.space.steps)
             raise TrialError(
                 f"{names}: the network holds {held[0]} parameters and {held[1]} bytes with its buffers, and the `costs`"

@@ -43,7 +43,7 @@ def _lost(network: nn.Module, dense: nn.Module) -> str | None:
         own, where = before.get(name), f"module {name}" if name else "the network"
         if change := _patched(module, None if graph else own):
             return f"{where} has {change}"
-        if graph or isinstance(module, _STAND_INS) or name.startswith(stood_in or ("\0",)):
+        if graph or isinstance(module, _STAND_INS) or name.startswith(stood_in):
             continue
         if own is None:
             return f"module {name} ({type(module).__name__}) is new"
@@ -51,7 +51,7 @@ def _lost(network: nn.Module, dense: nn.Module) -> str | None:
             return f"{where} is a {type(module).__name__}, not a {type(own).__name__}"
     if not graph:
         for name, own in before.items():
-            if name not in modules and not name.startswith(stood_in or ("\0",)):
+            if name not in modules and not name.startswith(stood_in):
                 return f"module {name} ({type(own).__name__}) is gone"
     return None
 

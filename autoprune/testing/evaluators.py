@@ -71,7 +71,7 @@ class EvaluatorConformance(BenchConformance):
         assert all((metric.cost is Cost.EXACT) == exact for metric in component.declares(bench.data))
         if isinstance(component, ExactEvaluator):
             cut_units = bench.uniform(0.5)
-            computed = component.compute(bench.structure.costs(cut_units), bench.structure.costs())
+            computed = component.compute(bench.structure.costs(cut_units), bench.structure.dense_costs)
             measured = bench.measure(component, cut_units=cut_units)
             assert {component.metric_name(n): v for n, v in computed.items()} == {
                 n: v.value for n, v in measured.items()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +13,7 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import SourceContext
 from autoprune.study.predictor import Predictor
 from autoprune.study.resolution import cache_folder
+from tests.benchmarks.trained import trained
 
 _WIDTH, _CLASSES, _PIXELS = 512, 10, 784
 _EPOCHS, _BATCH, _RATE = 4, 128, 0.002
@@ -35,19 +34,8 @@ class WideMlp(nn.Module):
 
 
 def wide_mlp() -> WideMlp:
-    """The trained net, from the cache if it is there."""
-    file = cache_folder() / "benchmarks-wide-mlp.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = WideMlp()
-        if not file.exists():
-            _train(network)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}")
-            save_file(network.state_dict(), part)
-            part.replace(file)
-    network.load_state_dict(load_file(file))
-    return network
+    """The trained net."""
+    return trained("benchmarks-wide-mlp", WideMlp, _train)
 
 
 def _train(network: WideMlp) -> None:

@@ -6,17 +6,16 @@ groups of its own, on streams that the blocks of a stage share.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune.plugin import SourceContext
 from autoprune.study.resolution import cache_folder
 from autoprune_sources import Digits
+from tests.benchmarks.trained import trained
 
 _STAGES = ((16, 8, 1), (24, 8, 2), (32, 8, 2))
 """Channels, blocks and the stride of the first of them."""
@@ -63,19 +62,8 @@ class DeepNet(nn.Module):
 
 
 def digits_deep() -> DeepNet:
-    """The trained net, from the cache if it is there."""
-    file = cache_folder() / "peers-digits-deep.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = DeepNet()
-        if not file.exists():
-            _train(network)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}")
-            save_file(network.state_dict(), part)
-            part.replace(file)
-    network.load_state_dict(load_file(file))
-    return network
+    """The trained net."""
+    return trained("peers-digits-deep", DeepNet, _train)
 
 
 def _train(network: DeepNet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -77,11 +78,10 @@ def test_a_program_needs_no_code_and_takes_any_batch(net, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_takes_inputs_in_input_units_and_any_batch(net, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
     artifact = Onnx().export(net, samples(4), tmp_path, context(Normalization(MEAN, STD)))
     assert "input units" in artifact.description
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"], "weights are in the file"
-    session = runtime.InferenceSession(artifact.path)
+    session = onnxruntime.InferenceSession(artifact.path)
     assert [given.name for given in session.get_inputs()] == ["image", "features"]
     for count in (1, 7):
         inputs = samples(count)
@@ -95,13 +95,12 @@ def test_onnx_takes_inputs_in_input_units_and_any_batch(net, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_leaves_normalisation_out_where_it_is_told_to(tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
     artifact = Onnx(normalize=False, opset=18).export(
         net, Inputs.of(torch.rand(2, 3, 2, 2)), tmp_path, context(Normalization(MEAN, STD))
     )
     assert "normalised inputs" in artifact.description
-    session, x = runtime.InferenceSession(artifact.path), torch.rand(3, 3, 2, 2)
+    session, x = onnxruntime.InferenceSession(artifact.path), torch.rand(3, 3, 2, 2)
     (made,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     np.testing.assert_allclose(made, net(x).detach().numpy(), atol=1e-5)
 
