@@ -141,6 +141,10 @@ def _made(contract: type[Component], template: Any, host: PluginHost, choices: C
         raise TrialError(f"{contract.kind} {data['use']} does not take what was chosen together: {reason}") from error
 
 
+def _is_several(value: object) -> bool:
+    return isinstance(value, list | tuple | Mapping)
+
+
 def _opened(template: Any, choices: Choices, path: KeyPath) -> Iterator[tuple[KeyPath, Open]]:
     """The open options that these choices lead through, and where in the document what was chosen stands."""
     if isinstance(template, Open):
@@ -155,7 +159,7 @@ def _opened(template: Any, choices: Choices, path: KeyPath) -> Iterator[tuple[Ke
 def _not_json(component: Component, host: PluginHost) -> Iterator[tuple[KeyPath, str]]:
     """An option that a study could not keep or hand to its workers: where it stands in the component, and why."""
     for name, value in component:
-        several = value if isinstance(value, list | tuple) else (value,)
+        several = tuple(value.values() if isinstance(value, Mapping) else value) if _is_several(value) else (value,)
         for at, message in (
             each for nested in several if isinstance(nested, Component) for each in _not_json(nested, host)
         ):

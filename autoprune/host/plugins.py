@@ -53,6 +53,8 @@ class PluginHost:
 
     def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
         """Load the installed plugins (or just ``entry_points``)."""
+        self.objects: dict[str, Any] = {}
+        """Python objects that a spec calls ``live``, by name; of this process alone."""
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         self._plugins: list[Plugin] = []

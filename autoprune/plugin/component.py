@@ -51,4 +51,6 @@ def _references(component: Component) -> dict[str, Any]:
             plain[key] = value.reference()
         elif isinstance(value, list | tuple) and any(isinstance(each, Component) for each in value):
             plain[key] = [each.reference() if isinstance(each, Component) else each for each in value]
+        elif isinstance(value, Mapping) and any(isinstance(each, Component) for each in value.values()):
+            plain[key] = {k: each.reference() if isinstance(each, Component) else each for k, each in value.items()}
     return plain

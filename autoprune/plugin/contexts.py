@@ -37,6 +37,8 @@ class SourceContext:
     cache: Path
     """Folder for what is worth keeping between searches (a model trained on the spot)."""
     seed: int
+    objects: Mapping[str, Any] = field(default_factory=dict)
+    """Python objects that were handed to the search, by name: what a spec calls ``live``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,8 @@ class EvaluationContext(Context):
     costs: Costs
     """Exact arithmetic of the candidate."""
     dense_costs: Costs
+    source: SourceContext = field(default_factory=lambda: SourceContext(folder=Path(), cache=Path(), seed=0))
+    """Where files, modules and Python objects are that its options name."""
     report: Callable[[Mapping[str, Measured]], None] = _to_nobody
     """Tell what is known of the metrics so far, by their declared names, with intervals and from samples in random
     order. A candidate that cannot reach the front any more is given up then, by an exception; let it pass."""

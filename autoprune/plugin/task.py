@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class Task(Component):
     """
 
     kind = "task"
+    targets_are: ClassVar[Literal["the data's", "the dense model's"]] = "the data's"
+    """Whose targets count: those of the data, or what the dense model puts out for the same inputs. Then the data needs
+    none."""
 
     output: str = Field(
         default="",
@@ -63,18 +66,32 @@ class Task(Component):
         return self.loss(outputs, targets)
 
     @abstractmethod
-    def divergence(self, outputs: Any, dense: Any) -> Tensor:
+    def divergence(self, outputs: Any, dense: Any, targets: Any = None) -> Tensor:
         """How far outputs are from the dense model's, (N,), 0 or more; what probes and precision checks use.
 
         It adds up over small changes best where it is quadratic in them; 1 is a lot, 0.001 counts as the same.
+
+        Args:
+            outputs: Of a model.
+            dense: Of the dense model, for the same inputs.
+            targets: Those of the samples, for tasks whose targets say what does not count; a task without such may
+                leave the argument out.
         """
 
     @abstractmethod
-    def agreement(self, outputs: Any, dense: Any) -> Tensor:
-        """Share of what the dense model says that outputs still say, (N,), in [0, 1]."""
+    def agreement(self, outputs: Any, dense: Any, targets: Any = None) -> Tensor:
+        """Share of what the dense model says that outputs still say, (N,), in [0, 1]; arguments as in `divergence`."""
 
     def correct(self, outputs: Any, targets: Any) -> Tensor | None:  # noqa: ARG002  for subclasses
         """Share of right elements, (N,), in [0, 1]; None where nothing is right or wrong."""
+        return None
+
+    def counted(self, outputs: Any, targets: Any) -> Tensor | None:  # noqa: ARG002  for subclasses
+        """How many elements of each sample count, (N,); None where each sample counts once.
+
+        Means over samples are weighted by it: a mean over all elements that count. A sample in which none does has the
+        loss, divergence and right share 0.
+        """
         return None
 
     def refuses(self, outputs: Any, targets: Any, data: Data) -> str | None:  # noqa: ARG002  for subclasses

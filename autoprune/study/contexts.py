@@ -20,6 +20,7 @@ from autoprune.plugin import (
     PruneContext,
     Pruned,
     ScoreContext,
+    SourceContext,
     SplitName,
     Task,
     TransformContext,
@@ -48,6 +49,8 @@ class Contexts:
     """Those that may lose units."""
     build: Callable[[], nn.Module]
     """The untrained architecture."""
+    source: SourceContext
+    """Where components look for what their options name."""
 
     def scoring(self, network: nn.Module, predictor: Predictor, *, groups: Iterable[Group], seed: int) -> ScoreContext:
         """For a scorer.
@@ -166,6 +169,7 @@ class Contexts:
             dense=predictor(self.network.eval()),
             costs=costs,
             dense_costs=self.structure.dense_costs,
+            source=self.source,
             report=report,
         )
 

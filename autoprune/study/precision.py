@@ -12,6 +12,7 @@ import torch
 
 from autoprune.plugin import Task
 from autoprune.study.proposal import Precision
+from autoprune.toolkit.samples import divergences, mean
 
 SAMPLES = 128
 """Validation samples that are compared."""
@@ -22,11 +23,14 @@ WORTH_IT = 5_000_000
 """Multiply-accumulates for a sample below which making another version of a network costs more than it saves."""
 
 
-def fitting(predict: Callable[[Precision], Any], *, task: Task, device: torch.device, macs: int) -> Precision:
+def fitting(
+    predict: Callable[[Precision], Any], targets: Any, *, task: Task, device: torch.device, macs: int
+) -> Precision:
     """``bfloat16`` where it is computed natively, pays and predicts the same within `TOLERANCE`; else ``float32``.
 
     Args:
         predict: Outputs of the dense model, in that precision.
+        targets: Of the same samples.
         task: Says how far they are apart.
         device: Where.
         macs: Of the dense model, for one sample.
@@ -37,7 +41,7 @@ def fitting(predict: Callable[[Precision], Any], *, task: Task, device: torch.de
         full, low = predict("float32"), predict("bfloat16")
     except (RuntimeError, NotImplementedError):  # an operator that has no such version
         return "float32"
-    divergence = float(task.divergence(low, full).double().mean())
+    divergence = float(mean(task, divergences(task, low, full, targets).double(), full, targets))
     return "bfloat16" if divergence <= TOLERANCE else "float32"  # not a number is not the same
 
 

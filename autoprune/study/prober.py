@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from autoprune.errors import TrialError
 from autoprune.plugin import Task
 from autoprune.structure import Structure
+from autoprune.toolkit.samples import agreements, divergences, mean
 
 Predict = Callable[[nn.Module], Any]
 
@@ -24,7 +25,7 @@ Predict = Callable[[nn.Module], Any]
 class Prober:
     """Measures what cuts do. One is measured once, whichever scores chose it."""
 
-    def __init__(self, structure: Structure, network: nn.Module, predict: Predict, task: Task) -> None:
+    def __init__(self, structure: Structure, network: nn.Module, predict: Predict, task: Task, targets: Any) -> None:
         """Measures what cuts do.
 
         Args:
@@ -33,11 +34,13 @@ class Prober:
                 batch norms go to train mode and count.
             predict: Outputs of a network, N samples first, on samples that are always the same.
             task: Says how far outputs are apart.
+            targets: Of those samples.
         """
         self._structure = structure
         self._network = network
         self._predict = predict
         self._task = task
+        self._targets = targets
         self._known: dict[tuple[str, bytes], tuple[float, float]] = {}
 
     def __call__(self, group: str, scores: Tensor, units: int) -> tuple[float, float]:
@@ -75,7 +78,9 @@ class Prober:
 
     def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
         dense, pruned = self._dense, self._predicted(kept)
-        divergence = self._task.divergence(pruned, dense).double().mean()
+        each = divergences(self._task, pruned, dense, self._targets).double()
+        divergence = mean(self._task, each, dense, self._targets)
         if not divergence.isfinite():
             raise TrialError("the outputs are not all finite")
-        return max(0.0, float(divergence)), float(self._task.agreement(pruned, dense).double().mean())
+        agreement = agreements(self._task, pruned, dense, self._targets).double()
+        return max(0.0, float(divergence)), float(mean(self._task, agreement, dense, self._targets))

@@ -8,7 +8,8 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from autoprune.plugin import Inputs
+from autoprune.plugin import Batch
+from autoprune.plugin.data import mapped
 from autoprune.study.jobs import Calibrated, Cut, Effect, Probe, Probed
 from autoprune.study.precision import SAMPLES, fitting
 from autoprune.study.prober import Prober
@@ -25,17 +26,18 @@ class Probing:
     def __init__(self, problem: Problem, scoring: Scoring) -> None:
         self._problem = problem
         self._scoring = scoring
-        self._inputs: dict[int, Inputs] = {}
+        self._batches: dict[int, Batch] = {}
         self._probers: dict[tuple[int, Precision], Prober] = {}
 
     def calibrate(self) -> Calibrated:
         """Whether trials may use bfloat16."""
         problem = self._problem
-        inputs = self._probed(SAMPLES)
+        inputs, targets = self._probed(SAMPLES)
         network = problem.folded(problem.network)
         with torch.no_grad():
             precision = fitting(
                 lambda p: inputs.feed(problem.predictor(network, p)),
+                targets,
                 task=problem.components.task,
                 device=problem.device,
                 macs=problem.structure.dense_costs.macs,
@@ -59,12 +61,13 @@ class Probing:
     def _prober(self, samples: int, precision: Precision) -> Prober:
         key = (samples, precision)
         if key not in self._probers:
-            problem, inputs = self._problem, self._probed(samples)
+            problem, (inputs, targets) = self._problem, self._probed(samples)
             self._probers[key] = Prober(
                 problem.structure,
                 self._scratch,
                 lambda network: inputs.feed(problem.predictor(network, precision)),
                 problem.components.task,
+                targets,
             )
         return self._probers[key]
 
@@ -73,12 +76,13 @@ class Probing:
         """A copy of the dense network for probers."""
         return copy.deepcopy(self._problem.network).eval()
 
-    def _probed(self, samples: int) -> Inputs:
+    def _probed(self, samples: int) -> Batch:
         """Validation samples, on the device."""
         split = self._problem.data.validation
         count = min(samples, len(split))
-        if count not in self._inputs:
+        if count not in self._batches:
             chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
-            inputs, _ = split.fetch(chosen)
-            self._inputs[count] = inputs.to(self._problem.device)
-        return self._inputs[count]
+            inputs, targets = split.fetch(chosen)
+            device = self._problem.device
+            self._batches[count] = inputs.to(device), mapped(lambda tensor: tensor.to(device), targets)
+        return self._batches[count]

@@ -72,6 +72,7 @@ class Problem:
             self.structure,
             self.space.cuttable,
             lambda: self.components.model.build(self.sources),
+            self.sources,
         )
 
     @cached_property

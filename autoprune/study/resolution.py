@@ -17,6 +17,7 @@ from autoprune.plugin import Batch, Data, SourceContext
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
 from autoprune.study.bounds import bounded
+from autoprune.study.following import following
 from autoprune.study.native_memory import bound_kernel_cache
 from autoprune.study.precision import WORTH_IT
 from autoprune.study.predictor import Predictor, predicts_the_same, takes_channels_last
@@ -48,7 +49,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
     device = _device(spec, worker or 0, mistakes)
     if mistakes:
         raise SpecError(mistakes)
-    context = SourceContext(folder=spec.document.folder, cache=cache_folder(), seed=spec.search.seed)
+    context = SourceContext(spec.document.folder, cache_folder(), spec.search.seed, host.objects)
     data = made_by(Data, components.data.load(context), components.data)
     mistakes += _refusals(spec, components, data)
     mistakes += check_metrics(spec, components, data)
@@ -56,6 +57,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
         raise SpecError(mistakes)
     network = made_by(nn.Module, components.model.load(data, context), components.model).cpu().eval()
     bound_kernel_cache(network)
+    data = following(data, network, components.task)
     inputs, targets = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     with torch.no_grad():
         predictor = Predictor(network, data.normalization, task=components.task)

@@ -27,6 +27,7 @@ from autoprune.plugin import (
     Pruned,
     Recovery,
     Scorer,
+    SourceContext,
     SplitName,
     Strategy,
     Task,
@@ -36,6 +37,7 @@ from autoprune.structure import Structure, discover
 from autoprune.study.checks import checked_cut, checked_metrics, checked_scores
 from autoprune.study.contexts import Contexts
 from autoprune.study.exporting import checked_artifact
+from autoprune.study.following import following
 from autoprune.study.predictor import Predictor, takes_channels_last
 from autoprune.study.seeding import seeded
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
@@ -69,7 +71,7 @@ class Bench:
         """
         self.task = Task.model_validate({"use": "classification"}, context=PluginHost()) if task is None else task
         self.network = toy_network() if network is None else network.cpu().eval()
-        self.data = toy_data() if data is None else data
+        self.data = following(toy_data() if data is None else data, self.network, self.task)
         toys = network is None and data is None
         self.structure = _toy_structure() if toys else discover(self.network, self.examples())
         self._channels_last = takes_channels_last((self.network, self.cut({})), self.examples())
@@ -99,6 +101,7 @@ class Bench:
             self.structure,
             self.structure.groups,
             lambda: _untrained(self.network),
+            SourceContext(folder=Path(), cache=Path(), seed=0),
         )
 
     def uniform(self, ratio: float) -> dict[str, int]:

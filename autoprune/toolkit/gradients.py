@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from autoprune.toolkit.samples import losses
+from autoprune.toolkit.samples import losses, mean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +43,8 @@ def loss_gradients(
             parameter.requires_grad_(True)
         for inputs, targets in batches:
             with torch.enable_grad():
-                loss = losses(task, inputs.feed(model), targets).mean()
+                outputs = inputs.feed(model)
+                loss = mean(task, losses(task, outputs, targets), outputs, targets)
             if not wanted or not loss.requires_grad:
                 yield {}
                 continue

@@ -43,21 +43,38 @@ def mean(value: float, *, deviation: float, samples: int) -> Measured:
     return Measured(value=value, low=value - half, high=value + half, samples=samples)
 
 
-def mean_of(values: Tensor) -> Measured:
-    """The mean of samples, (N,), with the normal approximation of its interval."""
-    deviation = float(values.double().std()) if len(values) > 1 else 0.0
-    return mean(float(values.double().mean()), deviation=deviation, samples=len(values))
+def mean_of(values: Tensor, weights: Tensor | None = None) -> Measured:
+    """The mean of samples, (N,), with the normal approximation of its interval.
+
+    Args:
+        values: Of each sample.
+        weights: What each counts, (N,), such as its number of tokens; all the same if None. The interval is that of a
+            ratio of sums (Cochran, *Sampling Techniques*, 1977, section 2.11): samples are drawn, not their elements.
+    """
+    values = values.double()
+    if weights is None or bool((weights == weights[0]).all()):
+        deviation = float(values.std()) if len(values) > 1 else 0.0
+        return mean(float(values.mean()), deviation=deviation, samples=len(values))
+    share = weights.double() / weights.double().mean()
+    middle = (share * values).mean()
+    deviation = float((share * (values - middle)).std()) if len(values) > 1 else 0.0
+    return mean(float(middle), deviation=deviation, samples=len(values))
 
 
-def share_of(shares: Tensor) -> Measured:
+def share_of(shares: Tensor, weights: Tensor | None = None) -> Measured:
     """The mean of shares, (N,), each in [0, 1]: of right samples, or of what is right in each sample.
 
-    With Wilson's interval where every sample is right or wrong as a whole, else with the normal approximation within
-    [0, 1].
+    With Wilson's interval where every sample is right or wrong as a whole and counts the same, else with the normal
+    approximation within [0, 1].
+
+    Args:
+        shares: Of each sample.
+        weights: What each counts, (N,); all the same if None.
     """
-    if bool(((shares == 0) | (shares == 1)).all()):
+    alike = weights is None or bool((weights == weights[0]).all())
+    if alike and bool(((shares == 0) | (shares == 1)).all()):
         return proportion(int(shares.sum()), len(shares))
-    found = mean_of(shares)
+    found = mean_of(shares, weights)
     if found.low is None or found.high is None:
         return found
     return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})

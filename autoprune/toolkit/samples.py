@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -83,14 +85,88 @@ def right_shares(task: Task, outputs: Any, targets: Any) -> Tensor:
     shares = task.correct(outputs, targets)
     if shares is None:
         raise TrialError(f"{task.name} has nothing that is right or wrong; use loss")
-    if bool(((shares < 0) | (shares > 1)).any()):
-        low, high = float(shares.min()), float(shares.max())
-        raise TrialError(f"correct of task {task.name} gives {low:g} to {high:g}; shares are between 0 and 1")
-    return _of_each(task, "correct", shares, outputs)
+    return _of_each(task, "correct", _shares(task, "correct", shares), outputs)
+
+
+def divergences(task: Task, outputs: Any, dense: Any, targets: Any) -> Tensor:
+    """How far each sample's outputs are from the dense model's, (N,), differentiable.
+
+    Raises:
+        TrialError: The task gives another shape.
+    """
+    return _of_each(task, "divergence", task.divergence(*_taken(task.divergence, outputs, dense, targets)), outputs)
+
+
+def agreements(task: Task, outputs: Any, dense: Any, targets: Any) -> Tensor:
+    """Share of what the dense model says of each sample that outputs still say, (N,), in [0, 1].
+
+    Raises:
+        TrialError: The task gives another shape, or what is no share.
+    """
+    shares = task.agreement(*_taken(task.agreement, outputs, dense, targets))
+    return _of_each(task, "agreement", _shares(task, "agreement", shares), outputs)
+
+
+def weights(task: Task, outputs: Any, targets: Any) -> Tensor:
+    """What each sample counts in a mean, (N,): its elements that count, or 1.
+
+    Raises:
+        TrialError: The task gives another shape.
+    """
+    import torch
+
+    counted = task.counted(outputs, targets)
+    if counted is None:
+        return torch.ones(_samples(outputs), device=_leaf(outputs).device)
+    return _of_each(task, "counted", counted, outputs)
+
+
+def mean(task: Task, values: Tensor, outputs: Any, targets: Any) -> Tensor:
+    """The mean of what was asked of each sample, over the elements that count, of shape (); 0 if none does.
+
+    Args:
+        task: Says what counts.
+        values: Of each sample, (N,).
+        outputs: What the task picked of the model's.
+        targets: Those of the data.
+    """
+    if task.counted(outputs, targets) is None:
+        return values.mean()
+    counted = weights(task, outputs, targets).to(values.dtype)
+    return (values * counted).sum() / counted.sum().clamp_min(1)
 
 
 def _of_each(task: Task, what: str, values: Tensor, outputs: Any) -> Tensor:
     # Anything else would be averaged without a word.
-    if values.shape != (len(outputs),):
-        raise TrialError(f"{what} of task {task.name} gives {shapes(values)} for {len(outputs)} samples, not one each")
+    if values.shape != (_samples(outputs),):
+        raise TrialError(
+            f"{what} of task {task.name} gives {shapes(values)} for {_samples(outputs)} samples, not one each"
+        )
     return values
+
+
+def _shares(task: Task, what: str, values: Tensor) -> Tensor:
+    if bool(((values < 0) | (values > 1)).any()):
+        low, high = float(values.min()), float(values.max())
+        raise TrialError(f"{what} of task {task.name} gives {low:g} to {high:g}; shares are between 0 and 1")
+    return values
+
+
+def _samples(outputs: Any) -> int:
+    return len(_leaf(outputs))
+
+
+def _leaf(outputs: Any) -> Any:
+    """A tensor of what a task picked: that, or the first of several by name."""
+    return _leaf(next(iter(outputs.values()))) if isinstance(outputs, Mapping) else outputs
+
+
+def _taken(method: Callable[..., Tensor], outputs: Any, dense: Any, targets: Any) -> tuple[Any, ...]:
+    """The arguments that a task's method has: one whose targets always count may leave them out."""
+    return (outputs, dense, targets) if _takes_targets(getattr(method, "__func__", method)) else (outputs, dense)
+
+
+@cache
+def _takes_targets(function: Callable[..., Tensor]) -> bool:
+    taken = list(inspect.signature(function).parameters.values())
+    return "targets" in (parameter.name for parameter in taken)

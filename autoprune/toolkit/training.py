@@ -11,6 +11,7 @@ from pydantic import Field
 from autoprune.errors import TrialError
 from autoprune.plugin.data import Batch, Data, Inputs, Split
 from autoprune.spec.fields import Strict
+from autoprune.toolkit.samples import mean
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +122,8 @@ class Course:
                     inputs, targets = next(self._batches)
                     outputs = inputs.feed(predictor)
                     each = ctx.task.training_loss(outputs, targets) if loss is None else loss(outputs, inputs, targets)
-                    total = each.mean() if penalty is None else each.mean() + penalty()
+                    total = mean(ctx.task, each, outputs, targets)
+                    total = total if penalty is None else total + penalty()
                     if not total.isfinite():
                         raise TrialError(
                             f"training diverged: the loss is {total:g} at step {self._step} of {self._steps}; lower lr"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from autoprune.plugin import Cost, EvaluationContext, Measured, Metric
 from autoprune.toolkit import intervals
-from autoprune.toolkit.samples import SampleEvaluator, losses, right_shares
+from autoprune.toolkit.samples import SampleEvaluator, losses, right_shares, weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +17,7 @@ class Accuracy(SampleEvaluator):
     """The share of right predictions, as the task counts them.
 
     In a classification, of samples whose largest output is their class, with Wilson's 95 % interval; where a sample has
-    many elements, the mean over samples of the share that is right, with the normal approximation.
+    many elements, the share of all elements that count, with the normal approximation.
     """
 
     name = "accuracy"
@@ -33,10 +33,13 @@ class Accuracy(SampleEvaluator):
 
         with torch.inference_mode():
             right: list[Tensor] = []
+            counted: list[Tensor] = []
             measured = {}
             for inputs, targets in self.batches(ctx):
-                right.append(right_shares(ctx.task, inputs.feed(model), targets))
-                measured = {"accuracy": intervals.share_of(torch.cat(right))}
+                outputs = inputs.feed(model)
+                right.append(right_shares(ctx.task, outputs, targets))
+                counted.append(weights(ctx.task, outputs, targets))
+                measured = {"accuracy": intervals.share_of(torch.cat(right), torch.cat(counted))}
                 ctx.report(measured)
             return measured
 
@@ -60,10 +63,13 @@ class Loss(SampleEvaluator):
 
         with torch.inference_mode():
             found: list[Tensor] = []
+            counted: list[Tensor] = []
             measured = {}
             for inputs, targets in self.batches(ctx):
-                found.append(losses(ctx.task, inputs.feed(model), targets))
-                measured = {"loss": intervals.mean_of(torch.cat(found))}
+                outputs = inputs.feed(model)
+                found.append(losses(ctx.task, outputs, targets))
+                counted.append(weights(ctx.task, outputs, targets))
+                measured = {"loss": intervals.mean_of(torch.cat(found), torch.cat(counted))}
                 ctx.report(measured)
             return measured
 

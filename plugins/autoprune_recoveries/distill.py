@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from autoprune.plugin import Recovery
+from autoprune.plugin.data import mapped
+from autoprune.toolkit.samples import divergences
 from autoprune.toolkit.training import Training, train
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Distill(Training, Recovery):
         def loss(outputs: Any, inputs: Inputs, targets: Any) -> Tensor:
             with torch.no_grad():
                 dense = inputs.feed(teacher)
-            distance = self.weight * softened(ctx.task, outputs, dense, self.temperature)
+            distance = self.weight * softened(ctx.task, outputs, dense, targets, self.temperature)
             if self.weight == 1:
                 return distance
             return distance + (1 - self.weight) * ctx.task.training_loss(outputs, targets)
@@ -53,7 +55,7 @@ class Distill(Training, Recovery):
         train(pruned.network, ctx, self, loss=loss)
 
 
-def softened(task: Task, outputs: Tensor, dense: Tensor, temperature: float) -> Tensor:
+def softened(task: Task, outputs: Any, dense: Any, targets: Any, temperature: float) -> Tensor:
     """Divergence of the outputs from the dense ones, both divided by the temperature T, times T², (N,).
 
     T² keeps the gradients as large as they are at 1. A divergence that dividing does not change needs none.
@@ -61,8 +63,9 @@ def softened(task: Task, outputs: Tensor, dense: Tensor, temperature: float) -> 
     import torch
 
     if temperature == 1:
-        return task.divergence(outputs, dense)
-    soft = task.divergence(outputs / temperature, dense / temperature)
+        return divergences(task, outputs, dense, targets)
+    cooler, cold = (mapped(lambda tensor: tensor / temperature, each) for each in (outputs, dense))
+    soft = divergences(task, cooler, cold, targets)
     with torch.no_grad():
-        scaleless = torch.allclose(task.divergence(outputs, dense), soft, rtol=1e-3, atol=0)
+        scaleless = torch.allclose(divergences(task, outputs, dense, targets), soft, rtol=1e-3, atol=0)
     return soft if scaleless else soft * temperature**2

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
+from autoprune.toolkit.files import listed, near
 from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
-from autoprune_sources._files import listed, near
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 

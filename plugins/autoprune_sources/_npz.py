@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
+from autoprune.toolkit.files import listed
 from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
-from autoprune_sources._files import listed
 
 _CHANNELS = (1, 3, 4)
 

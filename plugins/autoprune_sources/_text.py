@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autoprune import DataError
-from autoprune_sources._files import listed
+from autoprune.toolkit.files import listed
 from autoprune_sources._parquet import columns, is_text, read_columns, type_of
 
 PADDING, UNKNOWN, _FIRST_WORD = range(3)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autoprune import DataError
-from autoprune_sources._files import listed, near
+from autoprune.toolkit.files import listed, near
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PARALLEL = "module."

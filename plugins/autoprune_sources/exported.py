@@ -28,7 +28,7 @@ class Exported(ModelSource):
     def build(self, ctx: SourceContext) -> nn.Module:
         """The program's network, with its weights."""
         from autoprune import load_program
-        from autoprune_sources._files import existing
+        from autoprune.toolkit.files import existing
 
         try:
             return load_program(existing(self.path, ctx))

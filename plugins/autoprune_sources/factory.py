@@ -51,7 +51,7 @@ class Factory(ModelSource):
         import torch
         from torch import nn
 
-        from autoprune_sources._importing import importable, look_up, told
+        from autoprune.toolkit.importing import importable, look_up, told
 
         with importable(ctx.folder), torch.random.fork_rng(devices=[]):
             make = look_up(self.target, ctx.folder)
@@ -68,7 +68,7 @@ class Factory(ModelSource):
 
     def load(self, data: Data, ctx: SourceContext) -> nn.Module:  # noqa: ARG002 - the weights are in a file
         """The same with the weights of the file."""
-        from autoprune_sources._files import existing
+        from autoprune.toolkit.files import existing
         from autoprune_sources._weights import fit, read_weights
 
         network = self.build(ctx)

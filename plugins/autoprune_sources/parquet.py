@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from autoprune.plugin import Data, SourceContext
-from autoprune_sources._files import existing
+from autoprune.toolkit.files import existing
 from autoprune_sources._options import NormalizedSource
 
 

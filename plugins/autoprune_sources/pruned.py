@@ -36,6 +36,6 @@ class Pruned(ModelSource):
 
     def pruned_in(self, ctx: SourceContext) -> Path:
         """The folder."""
-        from autoprune_sources._files import existing
+        from autoprune.toolkit.files import existing
 
         return existing(self.path, ctx)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from autoprune.plugin import Data, SourceContext
-from autoprune_sources._files import existing
+from autoprune.toolkit.files import existing
 from autoprune_sources._options import SplitSource
 
 

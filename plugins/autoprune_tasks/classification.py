@@ -51,7 +51,7 @@ class Classification(Task):
         """Cross-entropy with smoothed targets, (N,). Szegedy et al., arXiv:1512.00567."""
         return self._cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
-    def divergence(self, outputs: Tensor, dense: Tensor) -> Tensor:
+    def divergence(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """Kullback-Leibler divergence of the predicted distribution from the dense model's, in nats, (N,), float64."""
         from torch.nn.functional import kl_div, log_softmax
 
@@ -59,7 +59,7 @@ class Classification(Task):
         # Rounding may push the divergence of equals below 0.
         return kl_div(ours, theirs, reduction="none", log_target=True).sum(1).clamp_min(0)
 
-    def agreement(self, outputs: Tensor, dense: Tensor) -> Tensor:
+    def agreement(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """1 where both models predict the same class, 0 elsewhere, (N,)."""
         return (outputs.argmax(1) == dense.argmax(1)).float()
 

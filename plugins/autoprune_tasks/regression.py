@@ -40,7 +40,7 @@ class Regression(Task):
             raise TrialError(f"regression: {fault}")
         return _means((outputs - targets.reshape(outputs.shape)).square())
 
-    def divergence(self, outputs: Tensor, dense: Tensor) -> Tensor:
+    def divergence(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """Squared difference in units of the dense outputs' variance, the mean over a sample's numbers, (N,), float64.
 
         The variance is each number's own, over the batch. A number that is the same for all samples (all are, in a
@@ -51,7 +51,7 @@ class Regression(Task):
         unit = unit.where(unit > _CONSTANT * square, square)
         return _means((outputs.double() - theirs).square() / unit.where(unit > 0, 1.0))
 
-    def agreement(self, outputs: Tensor, dense: Tensor) -> Tensor:
+    def agreement(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """1 / (1 + divergence), (N,): 1 where both models say the same, a half where they are one deviation apart."""
         return 1 / (1 + self.divergence(outputs, dense))
 

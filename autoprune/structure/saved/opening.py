@@ -81,7 +81,7 @@ def _of_modules(
     if dense is None:
         assert host is not None  # noqa: S101  just made
         source = _component(ModelSource.model_validate, recipe.model, host, folder)
-        dense = source.build(SourceContext(folder=recipe.folder, cache=folder, seed=recipe.seed))
+        dense = source.build(SourceContext(recipe.folder, folder, recipe.seed, host.objects))
     network = dense if recipe.steps and isinstance(recipe.steps[0], CutStep) else apply(dense, Plan({}))
     for step in recipe.steps:
         if isinstance(step, CutStep):

@@ -72,7 +72,7 @@ def test_batch_norms_use_the_batch_and_keep_their_statistics():
         made.append(cut)
         return Predictor(cut)(inputs)
 
-    prober = Prober(structure, copy.deepcopy(network), predict, TASK)
+    prober = Prober(structure, copy.deepcopy(network), predict, TASK, None)
     measured = [prober(group.name, torch.arange(6.0), units)[0] for units in (2, 4)]
     with torch.no_grad():
         hidden = nn.functional.batch_norm(network[0](inputs), None, None, training=True).relu()
@@ -185,7 +185,7 @@ def test_a_precision_that_predicts_otherwise_is_not_taken(monkeypatch):
 
     def fits(low, macs=10**8) -> str:
         predict = {"float32": lambda: scores, "bfloat16": low}
-        return fitting(lambda name: predict[name](), task=TASK, device=torch.device("cpu"), macs=macs)
+        return fitting(lambda name: predict[name](), None, task=TASK, device=torch.device("cpu"), macs=macs)
 
     def missing():
         raise RuntimeError("no such kernel")

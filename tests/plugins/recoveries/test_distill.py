@@ -70,9 +70,9 @@ def test_softening_keeps_gradients_large_and_leaves_divergences_without_a_scale_
     # For hot outputs T² KL tends to half the squared distance of the centred scores, over C.
     centred = (near - dense) - (near - dense).mean(1, keepdim=True)
     expected = centred.square().sum(1).double() / (2 * 5)
-    assert torch.allclose(softened(Classification(), near, dense, 100.0), expected, rtol=0.05)
+    assert torch.allclose(softened(Classification(), near, dense, None, 100.0), expected, rtol=0.05)
     assert torch.allclose(
-        softened(Regression(), outputs, dense, 3.0), Regression().divergence(outputs, dense), rtol=1e-4
+        softened(Regression(), outputs, dense, None, 3.0), Regression().divergence(outputs, dense), rtol=1e-4
     )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from autoprune import DataError
-from autoprune_sources._files import near
+from autoprune.errors import DataError
+from autoprune.toolkit.files import near
 
 _MARK = "__autoprune_folder__"
 

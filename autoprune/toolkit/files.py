@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from autoprune import DataError
+from autoprune.errors import DataError
 from autoprune.plugin import SourceContext
 
 
