@@ -42,10 +42,7 @@ def test_own(case: Case) -> None:
     _check(case)
 
 
-@pytest.mark.zoo
+@pytest.mark.slow
 @pytest.mark.parametrize("key", _ZOO)
 def test_zoo(key: str) -> None:
-    case = next((case for case in cases(key.partition("/")[0]) if case.key == key), None)
-    if case is None:
-        pytest.skip("needs pip install 'autoprune[zoo]'")
-    _check(case)
+    _check(next(case for case in cases(key.partition("/")[0]) if case.key == key))
