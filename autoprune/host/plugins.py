@@ -231,7 +231,9 @@ class PluginHost:
             hint = f"; {name!r} is of kind {kinds[0]}" if kinds else near(str(name), known)
             broken = [plugin for plugin in self._plugins if plugin.error is not None]
             left_out = "".join(f"; plugin {plugin} is left out: {plugin.error}" for plugin in broken)
-            message = f"no {contract.kind} is called {name!r}{hint}{left_out}"
+            own = f"; your own is one class, see docs/plugins/{contract.kind}.md"
+            way = "" if kinds or "did you mean" in hint else own
+            message = f"no {contract.kind} is called {name!r}{hint}{left_out}{way}"
         raise PydanticCustomError("unknown_component", "{message}", {"message": message})
 
     def provider(self, component: type[Component]) -> Plugin:

@@ -339,6 +339,9 @@ def test_installed_plugins_are_found_by_entry_point(site: Path) -> None:
     assert "'found'" in done.stdout
 
 
+_OWN = "; your own is one class, see docs/plugins/scorer.md"
+
+
 class TestLookUp:
     def test_components_of_a_kind_in_order(self) -> None:
         host = toy_host()
@@ -351,11 +354,11 @@ class TestLookUp:
         ("contract", "name", "message"),
         [
             (Scorer, "tailor", "no scorer is called 'tailor'; did you mean 'taylor'?"),
-            (Scorer, "hessian", "no scorer is called 'hessian'; known: l1, l2, taylor"),
+            (Scorer, "hessian", "no scorer is called 'hessian'; known: l1, l2, taylor" + _OWN),
             (Scorer, "pgd", "no scorer is called 'pgd'; 'pgd' is of kind evaluator"),
-            (Scorer, 3, "no scorer is called 3; known: l1, l2, taylor"),
-            (Scorer, None, "no scorer is called None; known: l1, l2, taylor"),
-            (ExactEvaluator, "macs", "no evaluator is called 'macs'"),
+            (Scorer, 3, "no scorer is called 3; known: l1, l2, taylor" + _OWN),
+            (Scorer, None, "no scorer is called None; known: l1, l2, taylor" + _OWN),
+            (ExactEvaluator, "macs", "no evaluator is called 'macs'; your own is one class, see docs/plugins/evaluator.md"),
         ],
     )
     def test_unknown_names(self, contract: Any, name: Any, message: str) -> None:
