@@ -340,6 +340,7 @@ def test_installed_plugins_are_found_by_entry_point(site: Path) -> None:
 
 
 _OWN = "; your own is one class, see docs/plugins/scorer.md"
+_OWN_EVALUATOR = _OWN.replace("scorer", "evaluator")
 
 
 class TestLookUp:
@@ -358,7 +359,7 @@ class TestLookUp:
             (Scorer, "pgd", "no scorer is called 'pgd'; 'pgd' is of kind evaluator"),
             (Scorer, 3, "no scorer is called 3; known: l1, l2, taylor" + _OWN),
             (Scorer, None, "no scorer is called None; known: l1, l2, taylor" + _OWN),
-            (ExactEvaluator, "macs", "no evaluator is called 'macs'; your own is one class, see docs/plugins/evaluator.md"),
+            (ExactEvaluator, "macs", "no evaluator is called 'macs'" + _OWN_EVALUATOR),
         ],
     )
     def test_unknown_names(self, contract: Any, name: Any, message: str) -> None:
