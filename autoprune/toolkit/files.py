@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from autoprune.errors import DataError
 from autoprune.plugin import SourceContext
@@ -30,6 +31,18 @@ def existing(path: Path, ctx: SourceContext) -> Path:
     )
 
 
+def found_paths(args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A callable's arguments, where every text that names a file or folder beside the spec became its full path.
+
+    Texts in lists and mappings are looked up, too; what names nothing there stays as it is.
+
+    Args:
+        args: Of the spec: JSON types.
+        folder: Of the spec.
+    """
+    return {name: _found(value, folder) for name, value in args.items()}
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """`` — did you mean …?``, or the list of what is known (its first ten)."""
     names = sorted(known)
@@ -44,3 +57,17 @@ def listed(names: Iterable[str], *, most: int = 10) -> str:
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def _found(value: Any, folder: Path) -> Any:
+    if isinstance(value, str):
+        full = folder.resolve() / value
+        try:
+            return str(full) if value and full.exists() else value
+        except (OSError, ValueError):  # a text that no file could be called
+            return value
+    if isinstance(value, list | tuple):
+        return [_found(each, folder) for each in value]
+    if isinstance(value, Mapping):
+        return found_paths(value, folder)
+    return value

@@ -52,16 +52,25 @@ def look_up(target: str, folder: Path) -> Callable[..., Any]:
     Raises:
         DataError: The module or the callable cannot be found, or the module fails while it is imported.
     """
-    module_name, _, attribute = target.partition(":")
-    module = _import(module_name, folder.resolve(), target)
-    try:
-        found = operator.attrgetter(attribute)(module)
-    except AttributeError:
-        public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise DataError(f"target {target!r}: {_file(module)} has no {attribute!r}{near(attribute, public)}") from None
+    found = look_up_any(target, folder)
     if not callable(found):
         raise DataError(f"target {target!r} is {type(found).__name__}, not a function or class that makes the model")
     return found  # type: ignore[no-any-return]
+
+
+def look_up_any(target: str, folder: Path) -> Any:
+    """Whatever stands at ``module:name``; to be used inside `importable`.
+
+    Raises:
+        DataError: The module or the name cannot be found, or the module fails while it is imported.
+    """
+    module_name, _, attribute = target.partition(":")
+    module = _import(module_name, folder.resolve(), target)
+    try:
+        return operator.attrgetter(attribute)(module)
+    except AttributeError:
+        public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise DataError(f"target {target!r}: {_file(module)} has no {attribute!r}{near(attribute, public)}") from None
 
 
 def told(error: BaseException, folder: Path) -> str:
