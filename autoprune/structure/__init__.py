@@ -5,7 +5,7 @@ from autoprune.structure.groups.channels import Uncut
 from autoprune.structure.saved.opening import load_pruned
 from autoprune.structure.saved.program import load_program, save_program
 from autoprune.structure.saved.recipe import CutStep, Recipe, TransformStep, read_recipe
-from autoprune.structure.saved.saving import save_pruned
+from autoprune.structure.saved.saving import write_pruned
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.plan import Plan
 
@@ -21,5 +21,5 @@ __all__ = [
     "load_pruned",
     "read_recipe",
     "save_program",
-    "save_pruned",
+    "write_pruned",
 ]

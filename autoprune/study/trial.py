@@ -13,7 +13,7 @@ from torch import nn
 
 from autoprune.errors import TrialError
 from autoprune.plugin import Costs, Evaluator, Measured, Pruned, TrialResult
-from autoprune.structure import Plan, read_recipe, save_pruned
+from autoprune.structure import Plan, read_recipe, write_pruned
 from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
 from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
@@ -199,7 +199,7 @@ class Runner:
         for old in (unfinished, folder):
             shutil.rmtree(old, ignore_errors=True)
         made = [] if proposal.origin == "dense" else [step.made(record.choices) for step in problem.space.steps]
-        save_pruned(
+        write_pruned(
             unfinished,
             network,
             plan=plan,

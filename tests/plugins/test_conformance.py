@@ -27,7 +27,7 @@ from autoprune.plugin import (
     Task,
     Transform,
 )
-from autoprune.structure import save_pruned
+from autoprune.structure import write_pruned
 from autoprune.testing import (
     Bench,
     DataSourceConformance,
@@ -175,7 +175,7 @@ class TestModelSources(ModelSourceConformance):
             bench = Bench()
             kept = {bench.structure.groups[0].name: torch.tensor([0, 2])}
             ctx = SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
-            save_pruned(
+            write_pruned(
                 tmp_path / "saved",
                 bench.structure.cut(bench.network, kept),
                 plan=bench.structure.plan(bench.network, kept),

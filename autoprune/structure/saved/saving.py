@@ -27,7 +27,7 @@ from autoprune.structure.surgery.graph_network import GraphNetwork
 from autoprune.structure.surgery.plan import Plan
 
 
-def save_pruned(
+def write_pruned(
     folder: Path,
     network: nn.Module,
     *,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Group, SourceContext
-from autoprune.structure import Structure, discover, load_pruned, save_pruned
+from autoprune.structure import Structure, discover, load_pruned, write_pruned
 from autoprune.structure.groups.masks import pattern
 
 from .nets import CASES, discovered, example, perturb
@@ -170,7 +170,7 @@ def test_a_saved_model_keeps_its_zeros_and_its_missing_blocks(tmp_path: Path) ->
     cut_units = lost(structure, 0.5)
     kept = structure.select(scores(structure), cut_units)
     small = structure.cut(net, kept)
-    save_pruned(
+    write_pruned(
         tmp_path,
         small,
         plan=structure.plan(net, kept),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoprune import load_program, save_program
 from autoprune.errors import StructureError
 from autoprune.plugin import SourceContext
-from autoprune.structure import discover, load_pruned, save_pruned
+from autoprune.structure import discover, load_pruned, write_pruned
 from tests import opening
 from tests.fresh import returned
 
@@ -148,7 +148,7 @@ def test_blocks_and_zeros_go_with_graphs(tmp_path: Path) -> None:
     costs = structure.costs(cut_units, structure.bypassed(kept))
     assert costs.params == sum(p.numel() for p in small.parameters())
     assert costs.nonzero < 0.8 * costs.params
-    save_pruned(
+    write_pruned(
         tmp_path,
         small,
         plan=structure.plan(net, kept),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs, SourceContext
-from autoprune.structure import Structure, discover, load_program, load_pruned, save_program, save_pruned
+from autoprune.structure import Structure, discover, load_program, load_pruned, save_program, write_pruned
 
 from .nets import perturb
 from .test_parity import candidate
@@ -112,7 +112,7 @@ def test_saved_models_take_the_same_keywords(found: tuple[nn.Module, Structure, 
     net, structure, way = found
     kept = candidate(structure, 1)
     small = structure.cut(net, kept)
-    save_pruned(
+    write_pruned(
         tmp_path,
         small,
         plan=structure.plan(net, kept),

@@ -12,7 +12,7 @@ from torch import nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Data, ModelSource, Normalization, SourceContext
-from autoprune.structure import CutStep, Structure, discover, load_pruned, read_recipe, save_pruned
+from autoprune.structure import CutStep, Structure, discover, load_pruned, read_recipe, write_pruned
 
 from .nets import CASES, discovered, example, perturb
 from .test_parity import candidate
@@ -27,7 +27,7 @@ def saved(name: str, folder: Path) -> tuple[nn.Module, nn.Module, Structure]:
     with torch.no_grad():
         for parameter in small.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))  # recovered: no longer slices of the dense weights
-    save_pruned(
+    write_pruned(
         folder,
         small,
         plan=plan,
@@ -130,7 +130,7 @@ def test_many_rounds_compose_to_one_recipe_without_drift(tmp_path: Path) -> None
         with torch.no_grad():
             torch.testing.assert_close(small(x), structure.masked(net, kept)(x), atol=1e-5, rtol=1e-5)
         survivors = survivors[kept["0"]]
-        save_pruned(
+        write_pruned(
             tmp_path / str(left),
             small,
             plan=structure.plan(net, kept),

@@ -21,7 +21,7 @@ from autoprune.structure import (
     discover,
     load_pruned,
     read_recipe,
-    save_pruned,
+    write_pruned,
 )
 from tests import opening
 from tests.fresh import returned
@@ -67,7 +67,7 @@ def saved(
     network = structure.cut(dense, units).eval()
     for transform, choice in steps:
         network = transform.apply(network, choice, None).eval()
-    save_pruned(
+    write_pruned(
         folder,
         network,
         plan=structure.plan(dense, units),
@@ -172,7 +172,7 @@ def test_zeros_stay_where_layers_do(host: PluginHost, tmp_path: Path) -> None:
         {g.name: g.units // 2 for g in structure.groups},
     )
     network = thin(host).apply(structure.cut(dense, kept), {"2": 3.0}, None)
-    save_pruned(
+    write_pruned(
         tmp_path / "m", network, plan=structure.plan(dense, kept), kept=kept, cut_units={}, source=source, ctx=ctx,
         transforms=[(thin(host), {"2": 3.0})], plugins=[FILE, FILE],
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_files_of_one_name_are_kept_apart(host: PluginHost, tmp_path: Path) -> N
     host.load_file(other)
     structure, dense = discover(host(ModelSource, "wide-net")().build(None), (X,)), host(ModelSource, "wide-net")()
     network = thin(host).apply(structure.cut(dense.build(None), {}), {"2": 3.0}, None)
-    save_pruned(
+    write_pruned(
         tmp_path / "m", network, plan=Plan({}), kept={}, cut_units={}, source=dense,
         ctx=SourceContext(folder=tmp_path, cache=tmp_path, seed=0),
         transforms=[(thin(host), {"2": 3.0})], plugins=[other, FILE],
@@ -206,7 +206,7 @@ def test_files_of_one_name_are_kept_apart(host: PluginHost, tmp_path: Path) -> N
 def test_a_graph_has_no_modules_to_replace(host: PluginHost, tmp_path: Path) -> None:
     net, structure = discovered("vgg", "graph")
     with pytest.raises(StructureError, match=r"^thin: the network is an exported graph, without modules"):
-        save_pruned(
+        write_pruned(
             tmp_path, structure.cut(net, {}), plan=Plan({}), kept={}, cut_units={}, source=Toy(case="vgg"),
             ctx=SourceContext(folder=tmp_path, cache=tmp_path, seed=0), example=structure.example,
             transforms=[(thin(host), {})],
@@ -226,7 +226,7 @@ class Packed(nn.Linear):
 
 def test_what_is_no_tensor_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match=r"0\._extra_state of Sequential is no parameter or buffer"):
-        save_pruned(
+        write_pruned(
             tmp_path, nn.Sequential(Packed(2, 2)), plan=Plan({}), kept={}, cut_units={}, source=Toy(case="vgg"),
             ctx=SourceContext(folder=tmp_path, cache=tmp_path, seed=0),
         )  # fmt: skip
@@ -234,7 +234,7 @@ def test_what_is_no_tensor_cannot_be_saved(tmp_path: Path) -> None:
 
 def damaged(structure: Structure, net: nn.Module, folder: Path, **changes: object) -> None:
     kept: dict[str, Tensor] = {"features.0.0": torch.tensor([1, 2, 5])}
-    save_pruned(
+    write_pruned(
         folder, structure.cut(net, kept), plan=structure.plan(net, kept), kept=kept, cut_units={},
         source=Toy(case="vgg"), ctx=SourceContext(folder=folder, cache=folder, seed=0),
     )  # fmt: skip
