@@ -8,6 +8,9 @@
 * `autoprune.toolkit.training`: the one training loop, for recoveries and strategies that train.
 * `autoprune.toolkit.balls`: norm balls around inputs, for attacks.
 * `autoprune.toolkit.splits`: three distinct splits from whatever a data source found.
+* `autoprune.toolkit.loading`: the same from tensors, datasets, loaders and iterables of batches.
+* `autoprune.toolkit.importing`: what an import path names, looked up in the spec's folder first.
+* `autoprune.toolkit.files`: paths and names of a spec, and what to say when they lead nowhere.
 
 None of it imports torch before it is called, so that a spec is checked without.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,19 @@ SPLIT_NAMES: dict[SplitName, tuple[str, ...]] = {
 class Samples:
     """What a source found under one name, in the order of the files."""
 
-    targets: Targets
-    """What is right: a tensor of shape (N, …), or several by name. Classes are int64 of shape (N,)."""
+    targets: Targets | Callable[[Tensor], Targets]
+    """What is right: a tensor of shape (N, …), or several by name (none of them where nothing is told). Classes are
+    int64 of shape (N,). What is better read when it is needed comes by its indices, as inputs do."""
     inputs: Callable[[Tensor], Any]
     """Indices, int64 of shape (B,), to inputs, whatever `Inputs.of` takes, (B, …) each; ``uint8`` stands for [0, 1]."""
+    length: int | None = None
+    """How many there are; as many as targets if left out."""
 
     def __len__(self) -> int:
+        if self.length is not None:
+            return self.length
+        if callable(self.targets):
+            raise ValueError("samples whose targets are read by index have a length of their own")
         return len(next(iter(self.targets.values())) if isinstance(self.targets, Mapping) else self.targets)
 
     @property
@@ -40,9 +47,8 @@ class Samples:
         """The class of each sample, int64 of shape (N,); None where targets are something else."""
         import torch
 
-        if isinstance(self.targets, Mapping) or self.targets.dtype != torch.int64 or self.targets.dim() != 1:
-            return None
-        return self.targets
+        known = isinstance(self.targets, torch.Tensor) and self.targets.dtype == torch.int64
+        return self.targets if known and self.targets.dim() == 1 else None  # type: ignore[union-attr,return-value]
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class _Picked:
 
         picked = self.order[index]
         inputs = Inputs.of(self.samples.inputs(picked)).map(lambda t: t.float() / 255 if t.dtype == torch.uint8 else t)
-        return inputs, mapped(lambda tensor: tensor[picked], self.samples.targets)
+        targets = self.samples.targets
+        return inputs, targets(picked) if callable(targets) else mapped(lambda tensor: tensor[picked], targets)
 
 
 def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test: float) -> dict[SplitName, Split]:
@@ -76,23 +83,40 @@ def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test:
         DataError: There are too few samples.
     """
     orders = {name: _order(samples) for name, samples in found.items()}
-    splits: dict[SplitName, Split] = {}
-    rest = orders["train"]
-    missing: dict[SplitName, float] = {"test": test, "validation": validation}
-    for name, amount in missing.items():
-        if name in found:
-            splits[name] = Split(length=len(orders[name]), read=_Picked(found[name], orders[name]))
-            continue
-        count = round(amount * len(orders["train"])) if amount < 1 else int(amount)
-        if not 0 < count < len(rest):
-            raise DataError(f"{name}: {amount:g} of {len(orders['train'])} training samples would leave a split empty")
-        splits[name] = Split(length=count, read=_Picked(found["train"], rest[:count]))
-        rest = rest[count:]
-    splits["train"] = Split(length=len(rest), read=_Picked(found["train"], rest))
-    empty = [name for name, split in splits.items() if len(split) == 0]
+    orders |= carved(orders["train"], missing_of(found, validation=validation, test=test))
+    empty = [name for name, order in orders.items() if len(order) == 0]
     if empty:
         raise DataError(f"the {empty[0]} split has no sample")
-    return splits
+    return {
+        name: Split(length=len(order), read=_Picked(found.get(name, found["train"]), order))
+        for name, order in orders.items()
+    }
+
+
+def missing_of(found: Container[SplitName], *, validation: float, test: float) -> dict[SplitName, float]:
+    """How much of the training split to carve for each split that was not found."""
+    amounts: dict[SplitName, float] = {"test": test, "validation": validation}
+    return {name: amount for name, amount in amounts.items() if name not in found}
+
+
+def carved(train: Tensor, missing: Mapping[SplitName, float]) -> dict[SplitName, Tensor]:
+    """What is missing, from the front of the training samples; ``train`` is what is left of them.
+
+    Args:
+        train: Their indices, int64 of shape (N,).
+        missing: Fraction (below 1) or number of samples for each split.
+
+    Raises:
+        DataError: There are too few samples.
+    """
+    parts: dict[SplitName, Tensor] = {}
+    rest = train
+    for name, amount in missing.items():
+        count = round(amount * len(train)) if amount < 1 else int(amount)
+        if not 0 < count < len(rest):
+            raise DataError(f"{name}: {amount:g} of {len(train)} training samples would leave a split empty")
+        parts[name], rest = rest[:count], rest[count:]
+    return {"train": rest, **parts}
 
 
 def stratified_order(classes: Tensor) -> Tensor:
@@ -150,8 +174,13 @@ def as_classes(labels: object, *, where: str) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _order(samples: Samples) -> Tensor:
+def random_order(count: int) -> Tensor:
+    """A fixed random order of so many samples, int64 of shape (N,)."""
     import torch
 
+    return stratified_order(torch.zeros(count, dtype=torch.int64))
+
+
+def _order(samples: Samples) -> Tensor:
     classes = samples.classes
-    return stratified_order(torch.zeros(len(samples), dtype=torch.int64) if classes is None else classes)
+    return random_order(len(samples)) if classes is None else stratified_order(classes)
