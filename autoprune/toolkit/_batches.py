@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoprune.errors import DataError
@@ -15,24 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin.data import Batch
+    from autoprune.toolkit.loading import Columns
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 """What targets are called in a batch by name, unless told."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which parts of a batch by name are inputs, and which are targets."""
-
-    inputs: Mapping[str, str] | tuple[str, ...] = ()
-    """Keyword of the model to name, or names that are its keywords; all that are no targets if empty."""
-    targets: tuple[str, ...] = ()
-    """The one of `TARGETS` that is there if empty; of several, targets are by name."""
-
-    @property
-    def keywords(self) -> Mapping[str, str]:
-        """Keyword to name."""
-        return self.inputs if isinstance(self.inputs, Mapping) else {name: name for name in self.inputs}
 
 
 def batch_of(batch: Any, columns: Columns, where: str) -> Batch:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autoprune.errors import DataError
 from autoprune.plugin.data import Split, SplitName
 from autoprune.plugin.task import shapes
-from autoprune.toolkit._batches import Columns, batch_of, collating, leaves
+from autoprune.toolkit._batches import batch_of, collating, leaves
 from autoprune.toolkit.files import listed, near
 from autoprune.toolkit.splits import SPLIT_NAMES, carved, missing_of, random_order
 
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin.data import Batch
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which parts of a batch by name are inputs, and which are targets."""
+
+    inputs: Mapping[str, str] | tuple[str, ...] = ()
+    """Keyword of the model to name, or names that are its keywords; all that are no targets if empty."""
+    targets: tuple[str, ...] = ()
+    """``labels``, ``label``, ``targets``, ``target`` or ``y`` if empty; of several, targets are by name."""
+
+    @property
+    def keywords(self) -> Mapping[str, str]:
+        """Keyword to name."""
+        return self.inputs if isinstance(self.inputs, Mapping) else {name: name for name in self.inputs}
+
 
 _FOUND = Columns()
 """What is not told is found."""

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from autoprune import DataError
-from autoprune.plugin import SplitName
+from autoprune.plugin import Inputs, SplitName
+from autoprune.plugin.task import shapes
 from autoprune.toolkit.files import listed
-from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
+from autoprune.toolkit.splits import SPLIT_NAMES
+from autoprune_sources._arrays import as_input, as_target
 
-_CHANNELS = (1, 3, 4)
+Names = str | Sequence[str] | Mapping[str, str]
+"""One array, several in order, or several by what they are called outside the file."""
 
 
-def read_arrays(file: Path, *, inputs: str, targets: str) -> dict[SplitName, tuple[Tensor, Tensor]]:
-    """Inputs, (N, …), and classes, (N,), or numbers, (N, …), of each split that has arrays; ``train`` is always there.
+def read_arrays(file: Path, *, inputs: Names, targets: Names | None) -> dict[SplitName, tuple[Inputs, Any]]:
+    """Inputs and targets of each split that has arrays, N samples of each; ``train`` is always there.
+
+    Args:
+        file: The .npz file.
+        inputs: Names of the arrays that the model takes, without the split; images stay uint8.
+        targets: Names of what is right, without the split; several are by name.
 
     Raises:
         DataError: The file is malformed, or its arrays are not what is needed.
@@ -30,77 +37,86 @@ def read_arrays(file: Path, *, inputs: str, targets: str) -> dict[SplitName, tup
         with file.open("rb") as opened:
             arrays = np.load(opened, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise DataError(f"{file}: holds a single array; save inputs and classes with numpy.savez")
-            found = {split: _pair(arrays, file, split, inputs, targets) for split in SPLIT_NAMES}
+                raise DataError(f"{file}: holds a single array; save inputs and targets with numpy.savez")
+            found = {split: _Split(arrays, file, split).read(inputs, targets) for split in SPLIT_NAMES}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: cannot be read as .npz: {error}") from error
-    pairs = {split: pair for split, pair in found.items() if pair is not None}
-    if "train" not in pairs:
-        raise DataError(f"{file}: no array '{inputs}_train' or {inputs!r}; there: {listed(arrays.files)}")
-    shapes = {split: tuple(pair[0].shape[1:]) for split, pair in pairs.items()}
-    if len(set(shapes.values())) > 1:
-        raise DataError(f"{file}: the splits' samples differ in shape: {shapes}")
-    kinds = {split: f"{tuple(pair[1].shape[1:])} {str(pair[1].dtype)[6:]}" for split, pair in pairs.items()}
-    if len(set(kinds.values())) > 1:
-        raise DataError(f"{file}: the splits' targets differ: {kinds}")
-    return pairs
+    splits = {split: each for split, each in found.items() if each is not None}
+    if "train" not in splits:
+        first = _listed(inputs)[0]
+        raise DataError(
+            f"{file}: no array '{first}_train' or {first!r}; there: {listed(arrays.files)}; the option `inputs` names"
+            " them"
+        )
+    for place, what in enumerate(("inputs", "targets")):
+        kinds = _kinds({split: each[place] for split, each in splits.items()})
+        if len(set(kinds.values())) > 1:
+            raise DataError(f"{file}: {what} differ from split to split: {kinds}")
+    return splits
 
 
-def _pair(arrays: Any, file: Path, split: SplitName, inputs: str, targets: str) -> tuple[Tensor, Tensor] | None:
-    name = _name(arrays.files, inputs, split)
-    if name is None:
-        return None
-    of_targets = _name(arrays.files, targets, split)
-    if of_targets is None:
-        wanted = name.replace(inputs, targets)
-        raise DataError(f"{file}: no array {wanted!r} of targets for {name!r}; there: {listed(arrays.files)}")
-    tensor = _as_inputs(_array(arrays, file, name), where=f"{file}: {name}")
-    labels = _as_targets(_array(arrays, file, of_targets), where=f"{file}: {of_targets}")
-    if len(tensor) != len(labels):
-        raise DataError(f"{file}: {name} has {len(tensor)} samples and {of_targets} has {len(labels)}")
-    if not len(tensor):
-        raise DataError(f"{file}: {name} is empty")
-    return tensor, labels
+class _Split:
+    """The arrays of one split."""
+
+    def __init__(self, arrays: Any, file: Path, split: SplitName) -> None:
+        self._arrays = arrays
+        self._file = file
+        self._split = split
+
+    def read(self, inputs: Names, targets: Names | None) -> tuple[Inputs, Any] | None:
+        """Inputs and targets; None if none of its inputs is there."""
+        first = next(filter(None, map(self._name, _listed(inputs))), None)
+        if first is None:
+            return None
+        given = {base: self._tensor(base, as_input, "inputs", first) for base in _listed(inputs)}
+        right = {base: self._tensor(base, as_target, "targets", first) for base in _listed(targets)}
+        counts = {base: len(tensor) for base, tensor in {**right, **given}.items()}
+        if len(set(counts.values())) > 1:
+            raise DataError(f"{self._file}: {self._split} has not as many samples in each array: {counts}")
+        if not all(counts.values()):
+            raise DataError(f"{self._file}: {first} is empty")
+        return Inputs.of(_arranged(inputs, given, tuple(given.values()))), _arranged(targets, right, right)
+
+    def _name(self, base: str) -> str | None:
+        names = self._arrays.files
+        for alias in SPLIT_NAMES[self._split]:
+            for name in (f"{base}_{alias}", f"{alias}_{base}"):
+                if name in names:
+                    return name
+        return base if self._split == "train" and base in names else None
+
+    def _tensor(self, base: str, of: Callable[..., Tensor], option: str, first: str) -> Tensor:
+        name = self._name(base)
+        if name is None:
+            none = ", or write targets: null where there are none" if option == "targets" else ""
+            raise DataError(
+                f"{self._file}: no array '{base}_{self._split}' of {option} beside {first!r}; there:"
+                f" {listed(self._arrays.files)}; the option `{option}` names them{none}"
+            )
+        try:
+            array = self._arrays[name]
+        except ValueError as error:
+            raise DataError(f"{self._file}: array {name!r} cannot be read: {error}") from error
+        return of(array, where=f"{self._file}: {name}")
 
 
-def _name(names: list[str], base: str, split: SplitName) -> str | None:
-    for alias in SPLIT_NAMES[split]:
-        for name in (f"{base}_{alias}", f"{alias}_{base}"):
-            if name in names:
-                return name
-    return base if split == "train" and base in names else None
+def _listed(names: Names | None) -> list[str]:
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    return list(names.values() if isinstance(names, Mapping) else names)
 
 
-def _array(arrays: Any, file: Path, name: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = arrays[name]
-    except ValueError as error:
-        raise DataError(f"{file}: array {name!r} cannot be read: {error}") from error
-    return array
+def _arranged(names: Names | None, tensors: Mapping[str, Tensor], several: Any) -> Any:
+    """One tensor, those of a list as told, or by the names of a mapping."""
+    if isinstance(names, str):
+        return tensors[names]
+    return {called: tensors[base] for called, base in names.items()} if isinstance(names, Mapping) else several
 
 
-def _as_targets(array: NDArray[Any], *, where: str) -> Tensor:
-    """Integers as classes, floats as float32 numbers."""
-    if array.dtype.kind != "f" or array.ndim == 0:
-        return as_classes(array, where=where)
-    if not np.isfinite(array).all():
-        raise DataError(f"{where}: holds NaN or infinity")
-    return torch.from_numpy(array.astype(np.float32))
-
-
-def _as_inputs(array: NDArray[Any], *, where: str) -> Tensor:
-    if array.ndim < 2:
-        raise DataError(f"{where}: shape {array.shape} holds no samples of any width; (N, …) is needed")
-    if array.dtype == np.uint8:
-        if array.ndim == 3:
-            array = array[:, None]
-        elif array.ndim == 4 and array.shape[1] not in _CHANNELS and array.shape[3] in _CHANNELS:
-            array = array.transpose(0, 3, 1, 2)
-        return torch.from_numpy(np.ascontiguousarray(array))
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"{where}: holds NaN or infinity")
-        return torch.from_numpy(array.astype(np.float32))
-    if array.dtype.kind in "iu":
-        return torch.from_numpy(array.astype(np.int64))
-    raise DataError(f"{where}: {array.dtype} is no kind of input; uint8, floats and integers are")
+def _kinds(parts: Mapping[SplitName, Any]) -> dict[str, str]:
+    """Shape of a sample, and type, of the arrays of each split."""
+    kinds: dict[str, str] = {}
+    for split, part in parts.items():
+        several = part.tensors if isinstance(part, Inputs) else part.values() if isinstance(part, Mapping) else [part]
+        kinds[split] = ", ".join(shapes(tensor[0]) for tensor in several)
+    return kinds

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from autoprune import DataError
 from autoprune.plugin import DataSource, Normalization
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Normalize(BaseModel):
@@ -36,6 +39,26 @@ class Normalize(BaseModel):
         if len(self.mean) != channels:
             raise DataError(f"normalize gives {len(self.mean)} channels; the data has {channels}")
         return Normalization(mean=self.mean, std=self.std)
+
+    def of_samples(self, first: Tensor) -> Normalization:
+        """The value object, for such a first input, (N, C, …).
+
+        Raises:
+            DataError: It has no channels, or not as many as there are values.
+        """
+        if first.dim() < 2:
+            raise DataError(f"normalize needs (N, C, …); the first input has the shape {tuple(first.shape)}")
+        return self.of(first.shape[1])
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"{bounds[0]} is not below {bounds[1]}")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Smallest and largest legal value of an input."""
 
 
 def _whole_above_one(amount: float) -> float:

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from autoprune import DataError
 from autoprune.plugin import Data, SourceContext
 from autoprune.toolkit.files import existing
-from autoprune_sources._options import NormalizedSource
+from autoprune_sources._options import Bounds, NormalizedSource
+
+_Several = Annotated[tuple[str, ...], Field(min_length=1)] | Annotated[dict[str, str], Field(min_length=1)]
 
 
 class Npz(NormalizedSource):
     """Arrays of an ``.npz`` file: ``x_train``, ``y_train``, ``x_test``, …, or ``x`` and ``y`` alone.
 
-    ``train_x`` is read as ``x_train``, and ``valid`` and ``val`` as ``validation``. Integer images (``uint8``; with
-    their channels first, last or left out) are scaled to [0, 1]; floats are taken as they are. Integer targets, one per
-    sample, are classes; floats of any shape (N, …) are numbers to predict.
+    ``train_x`` is read as ``x_train``, and ``valid`` and ``val`` as ``validation``. Images, ``uint8`` of shape
+    (N, H, W) with their channels first, last or left out, are scaled to [0, 1]. Other numbers are taken as they are:
+    integers of any shape are classes or tokens, floats numbers, bools masks or labels that hold or not.
     """
 
     name = "npz"
 
     path: Path = Field(description="The .npz file.")
-    inputs: str = Field(default="x", description="Name of the input arrays, without the split.")
-    targets: str = Field(
-        default="y", description="Name of the arrays of integer classes or float numbers, without the split."
+    inputs: str | _Several = Field(
+        default="x",
+        description="Name of the array that the model takes, without the split; of several, a list for positional"
+        " arguments in that order, or {keyword: array}.",
     )
-    bounds: tuple[float, float] | None = Field(
+    targets: str | _Several | None = Field(
+        default="y",
+        description="Name of the array that is to be predicted, without the split; of several, a list or {name: array};"
+        " null where there is none.",
+    )
+    bounds: Bounds | None = Field(
         default=None,
-        description="Smallest and largest legal value of float inputs, needed to attack them; uint8 has its own.",
+        description="Smallest and largest legal value of the first input, floats, needed to attack them; images have"
+        " their own.",
     )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.bounds is not None and self.bounds[0] >= self.bounds[1]:
-            raise ValueError(f"bounds: {self.bounds[0]} is not below {self.bounds[1]}")
-        return self
 
     def load(self, ctx: SourceContext) -> Data:
         """The splits; one that has no arrays is carved from the training split."""
@@ -46,12 +50,17 @@ class Npz(NormalizedSource):
         from autoprune_sources._npz import read_arrays
 
         arrays = read_arrays(existing(self.path, ctx), inputs=self.inputs, targets=self.targets)
-        found = {split: Samples(targets, inputs.__getitem__) for split, (inputs, targets) in arrays.items()}
-        inputs = arrays["train"][0]
+        found = {
+            split: Samples(targets, inputs.__getitem__, length=len(inputs))
+            for split, (inputs, targets) in arrays.items()
+        }
+        first = arrays["train"][0].first
+        if self.bounds is not None and not first.is_floating_point():
+            raise DataError(f"bounds are of floats; the first input is {str(first.dtype)[6:]}")
         return Data(
             **three_splits(found, validation=self.validation, test=self.test),
             classes=number_of_classes(found),
-            normalization=None if self.normalize is None else self.normalize.of(inputs.shape[1]),
+            normalization=None if self.normalize is None else self.normalize.of_samples(first),
             # What read_arrays leaves as uint8 is an image, scaled to [0, 1].
-            bounds=(0.0, 1.0) if inputs.dtype == torch.uint8 else self.bounds,
+            bounds=(0.0, 1.0) if first.dtype == torch.uint8 else self.bounds,
         )
