@@ -51,6 +51,18 @@ class Normalize(BaseModel):
         return self.of(first.shape[1])
 
 
+def _target(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise ValueError("write module:callable, as in mymodels:resnet20")
+    return text
+
+
+Target = Annotated[str, AfterValidator(_target)]
+"""An import path."""
+
+
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] >= bounds[1]:
         raise ValueError(f"{bounds[0]} is not below {bounds[1]}")

@@ -9,19 +9,12 @@ from pydantic import AfterValidator, Field
 
 from autoprune import DataError
 from autoprune.plugin import Data, ModelSource, SourceContext
+from autoprune_sources._options import Target
 
 if TYPE_CHECKING:
     from torch import nn
 
 _WEIGHTS = (".safetensors", ".pt", ".pth")
-
-
-def _target(text: str) -> str:
-    module, colon, attribute = text.partition(":")
-    parts = [*module.split("."), *attribute.split(".")]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise ValueError("write module:callable, as in mymodels:resnet20")
-    return text
 
 
 def _weights(path: Path) -> Path:
@@ -39,7 +32,7 @@ class Factory(ModelSource):
 
     name = "factory"
 
-    target: Annotated[str, AfterValidator(_target)] = Field(description="module:callable that makes the model.")
+    target: Target = Field(description="module:callable that makes the model.")
     args: dict[str, Any] = Field(default={}, description="Keyword arguments of the callable.")
     weights: Annotated[Path, AfterValidator(_weights)] | None = Field(
         default=None, description=".safetensors, .pt or .pth file; as the callable made them if left out."
