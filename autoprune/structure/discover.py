@@ -16,6 +16,7 @@ from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
 from autoprune.structure.building import Findings, Others, build
 from autoprune.structure.graph.labeler import labelled
+from autoprune.structure.graph.outputs import Counts, counting
 from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.groups.masks import mask_groups
@@ -33,6 +34,7 @@ def discover(
     granularities: Sequence[str] = ("channels",),
     *,
     form: Form = "auto",
+    counts: Counts | None = None,
 ) -> Structure:
     """Find the groups of units that can be cut exactly.
 
@@ -47,12 +49,14 @@ def discover(
             ``weights``, ``kernels`` and N:M such as ``2:4``.
         form: What a pruned network is: the network's own ``modules``, or its exported ``graph`` with other sizes.
             ``auto`` takes the graph where the modules' code refuses sizes that the graph can have, and that matters.
+        counts: Picks the tensors that count of what the network returns, as `Task.pick` does; others may change their
+            shape. All of them count if None.
 
     Raises:
         StructureError: The network cannot be traced or does not run on the example, or its graph cannot be cut though
             ``form`` asks for it.
     """
-    with _collecting_later():
+    with _collecting_later(), counting(network, counts):
         return _discovered(network, Inputs.of(inputs), granularities, form)
 
 

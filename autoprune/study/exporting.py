@@ -10,6 +10,7 @@ from typing import Any
 
 from autoprune.errors import TrialError
 from autoprune.plugin import Artifact, ExportContext, Exporter
+from autoprune.structure.graph.outputs import counting
 from autoprune.study.jobs import Export, Exported
 from autoprune.study.naming import numbered
 from autoprune.study.problem import Problem
@@ -33,7 +34,8 @@ def export(problem: Problem, job: Export) -> Exported:
             shutil.rmtree(old, ignore_errors=True)
         unfinished.mkdir(parents=True)
         context = ExportContext(normalization=problem.data.normalization, task=problem.components.task)
-        with stages.stage("export", exporter):
+        # Caches and what else nobody asked for is not exported.
+        with stages.stage("export", exporter), counting(network, problem.components.task.pick):
             made = exporter.export(network, problem.structure.example.to("cpu"), unfinished, context)
             file = checked_artifact(made, unfinished)
         unfinished.rename(finished)

@@ -64,7 +64,9 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
         if mistake := _unfit_task(spec, components, predictor, (inputs, targets), data):
             raise SpecError([mistake])
         examples = predictor.normalized(inputs)
-        structure = discover(network, examples, spec.search_space.use, form=spec.search_space.form)
+        structure = discover(
+            network, examples, spec.search_space.use, form=spec.search_space.form, counts=components.task.pick
+        )
     if not structure.groups:
         raise StructureError("no unit of the model can be cut: " + "; ".join(_reasons(structure)))
     if components.transforms and structure.form == "graph":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
+from autoprune.structure.graph.untraceable import check_sizes, quietly, untraceable
 
 
 @dataclass(frozen=True)
@@ -108,17 +107,14 @@ def trace(network: nn.Module, inputs: Inputs) -> Traced:
         inputs: Example inputs.
 
     Raises:
-        StructureError: ``torch.export`` cannot trace it.
+        StructureError: ``torch.export`` cannot trace it, or sizes in it depend on values.
     """
     try:
-        with evaluating(network), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
+        with evaluating(network), torch.no_grad(), quietly():
             program = torch.export.export(network, inputs.args, dict(inputs.kwargs), strict=False)
-    except Exception as error:  # torch.export raises dozens of types, some of them private
-        cause = (str(error).strip().splitlines() or [""])[0]
-        raise StructureError(
-            f"torch.export cannot trace {type(network).__name__}: {type(error).__name__}: {cause}"
-        ) from error
+    except Exception as error:
+        raise untraceable(network, error) from error
+    check_sizes(network, program.graph_module)
     named = {
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),

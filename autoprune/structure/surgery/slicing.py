@@ -12,6 +12,7 @@ from autoprune.errors import StructureError
 from autoprune.structure.surgery.attention import CutMultiheadAttention
 from autoprune.structure.surgery.bypass import Bypass
 from autoprune.structure.surgery.copying import copied, module_at, named_tensors, reuse, without_tensors
+from autoprune.structure.surgery.numbered import take_first_places
 from autoprune.structure.surgery.plan import Plan
 
 _MASK = "kept_entries"
@@ -62,6 +63,8 @@ def apply(network: nn.Module, plan: Plan, *, share: bool = False) -> nn.Module:
             if key not in memo and not (gone and name.startswith(gone)):
                 memo[key] = _small(tensor, by_identity.get(key, _WHOLE), masks.get(key))
     result = copied(network, memo)
+    if plan.bypassed:
+        take_first_places(network, result)
     for name, attributes in plan.attributes.items():
         if name.startswith(gone) or name in plan.bypassed:
             continue
@@ -81,6 +84,11 @@ def _small(tensor: Tensor, kept: Mapping[int, Tensor], mask: Tensor | None) -> T
         if each is not None:
             keep_zero(small, sliced(each, kept).to(small.device))
     return small
+
+
+def is_kept_zero(parameter: Tensor) -> bool:
+    """Whether some of its entries are zero for good."""
+    return _MASK in parameter.__dict__
 
 
 def keep_zero(parameter: Tensor, mask: Tensor) -> None:
