@@ -23,9 +23,11 @@ _NOT_THE_MODELS = (Path(torch.__file__).parent, Path(__file__).parents[2])
 _STDLIB = Path(sysconfig.get_path("stdlib"))
 _INSTALLED = Path(sysconfig.get_path("purelib"))
 _LONGEST = 300
-_BY_VALUES = "goes other ways by the values of tensors, and a trace is of one way: have it compute both and choose by torch.where"
+_BY_VALUES = (
+    "goes other ways by the values of tensors, and a trace is of one way: compute both and choose by torch.where"
+)
 _OF_SIZES = (
-    "makes tensors whose sizes depend on values, and a cut has to know all sizes: mask entries instead of picking them"
+    "makes tensors whose sizes depend on values, and a cut has to know all sizes: mask entries instead of picking"
 )
 
 
