@@ -50,12 +50,18 @@ class Task(Component):
             if "logits" in found or len(found) == 1:
                 return found.get("logits", next(iter(found.values())))
             raise TrialError(f"the model returns {_told(returned)}; say which with {{output: …}} of the task")
-        at = returned
-        for part in self.output.split("."):
-            at = _at(at, part)
+        at = found_at(returned, self.output)
         if not isinstance(at, torch.Tensor):
             raise TrialError(f"there is no tensor at {self.output!r}: the model returns {_told(returned)}")
         return at
+
+    def part(self, name: str) -> Task:
+        """The task of one of several outputs; what it speaks of is ``outputs[name]`` and ``targets[name]``.
+
+        Raises:
+            TrialError: There is none of that name, or the task has one output alone.
+        """
+        raise TrialError(f"there is no head {name!r}: task {self.name} has no heads, multi-head has")
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Tensor:
@@ -115,6 +121,20 @@ def shapes(tensors: Any) -> str:
     if shape is None:
         return type(tensors).__name__
     return f"{tuple(shape)} {str(dtype).removeprefix('torch.')}"
+
+
+def found_at(returned: Any, place: str) -> Any:
+    """What stands at a place, such as ``logits``, ``0`` or ``boxes.1``, in what a model returned.
+
+    Raises:
+        TrialError: Nothing does; says what the model returned.
+    """
+    at = returned
+    for part in place.split("."):
+        at = _at(at, part)
+    if at is None:
+        raise TrialError(f"there is no tensor at {place!r}: the model returns {_told(returned)}")
+    return at
 
 
 def _tensors(returned: Any) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -70,6 +70,7 @@ class BenchConformance(ComponentConformance):
 def _with_nested(component: Component) -> Iterator[Component]:
     yield component
     for _, value in component:
-        for each in value if isinstance(value, list | tuple) else (value,):
+        several = value.values() if isinstance(value, Mapping) else value
+        for each in several if isinstance(value, list | tuple | Mapping) else (value,):
             if isinstance(each, Component):
                 yield from _with_nested(each)

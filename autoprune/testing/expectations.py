@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
 from autoprune.plugin import Split, SplitName
+from autoprune.plugin.task import shapes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +29,9 @@ def assert_predicts(network: nn.Module, bench: Bench) -> None:
     with torch.no_grad():
         outputs = bench.task.pick(bench.examples().to(bench.device).feed(network))
         dense = bench.task.pick(bench.examples().to(bench.device).feed(bench.network))
-    assert outputs.shape == dense.shape, f"outputs have the shape {tuple(outputs.shape)}, not {tuple(dense.shape)}"
-    assert outputs.isfinite().all(), "outputs are not all finite"
+    assert shapes(outputs) == shapes(dense), f"outputs are {shapes(outputs)}, not {shapes(dense)}"
+    leaves = outputs.values() if isinstance(outputs, Mapping) else (outputs,)
+    assert all(leaf.isfinite().all() for leaf in leaves), "outputs are not all finite"
 
 
 def forbidden(name: SplitName) -> Split:

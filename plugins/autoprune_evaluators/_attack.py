@@ -17,7 +17,7 @@ from autoprune import DataError
 from autoprune.plugin import Batch, Inputs, Task
 from autoprune.plugin.data import mapped
 from autoprune.toolkit.balls import Ball
-from autoprune.toolkit.samples import losses, right_shares
+from autoprune.toolkit.samples import losses, right_shares, weights
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Attack:
             standing = standing[hit]
             if step == self.steps or not len(standing):
                 break
-            loss = losses(task, outputs[hit], _picked(targets, standing)).sum()
+            loss = losses(task, _picked(outputs, hit), _picked(targets, standing)).sum()
             # A NaN gradient tells no direction; a NaN input would count as an adversarial one.
             gradient = torch.autograd.grad(loss, here)[0][hit].nan_to_num()
             climbed = here.detach()[hit] + self.step_size * self.ball.steepest(gradient)
@@ -82,8 +82,8 @@ def withstood(
     restarts: int,
     random_start: bool,
     seed: int,
-    report: Callable[[Tensor], None],
-) -> Tensor:
+    report: Callable[[Tensor, Tensor], None],
+) -> tuple[Tensor, Tensor]:
     """How much of each sample the model predicts right, and still does after every run of the attack.
 
     Args:
@@ -94,22 +94,25 @@ def withstood(
         restarts: Runs on each sample.
         random_start: Whether the first run, too, starts from noise.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
-        report: Told after each batch the shares of the samples so far.
+        report: Told after each batch what is returned, of the samples so far, once something counts.
 
     Returns:
-        The smallest share of each sample that was right, (N,) in [0, 1]: in a classification 1 where it withstood.
+        The smallest share of each sample that was right, (N,) in [0, 1]: in a classification 1 where it withstood; and
+        what each counts in a mean, (N,).
 
     Raises:
         DataError: Samples lie outside the bounds, so that clipping alone would change them.
         TrialError: The task knows no right and wrong.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = torch.empty(0)
+    found, counted = torch.empty(0), torch.empty(0)
     with torch.enable_grad(), _without_parameter_gradients(model):
         for inputs, targets in batches:
             _check_bounds(inputs.first, attack.bounds)
             with torch.no_grad():
-                shares = right_shares(task, inputs.feed(model), targets).clone()
+                outputs = inputs.feed(model)
+                shares = right_shares(task, outputs, targets).clone()
+                counts = weights(task, outputs, targets)
             for run in range(restarts):
                 # Drawn for all samples, so that a sample's noise does not hang on which others fell.
                 noise = run or random_start
@@ -119,9 +122,10 @@ def withstood(
                     picked, wanted = inputs[standing], _picked(targets, standing)
                     _, worst = attack.perturb(model, picked, wanted, start[standing], task=task)
                     shares[standing] = shares[standing].minimum(worst.to(shares))
-            found = torch.cat([found, shares.cpu().float()])
-            report(found)
-    return found
+            found, counted = torch.cat([found, shares.cpu().float()]), torch.cat([counted, counts.cpu().float()])
+            if counted.any():
+                report(found, counted)
+    return found, counted
 
 
 def _check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
@@ -133,9 +137,9 @@ def _check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
         )
 
 
-def _picked(targets: Any, index: Tensor) -> Any:
-    """Targets of those samples."""
-    return mapped(lambda tensor: tensor[index], targets)
+def _picked(tensors: Any, index: Tensor) -> Any:
+    """Targets, or outputs, of those samples."""
+    return mapped(lambda tensor: tensor[index], tensors)
 
 
 @contextmanager

@@ -101,10 +101,10 @@ class _AttackEvaluator(SampleEvaluator):
         ball = Linf(self.epsilon) if self.norm == "linf" else L2(self.epsilon)
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
 
-        def measured(shares: Tensor) -> dict[str, Measured]:
-            return {"robust_accuracy": intervals.share_of(shares)}
+        def measured(shares: Tensor, counted: Tensor) -> dict[str, Measured]:
+            return {"robust_accuracy": intervals.share_of(shares, counted)}
 
-        shares = withstood(
+        found = withstood(
             model,
             self.batches(ctx),
             attack,
@@ -112,9 +112,9 @@ class _AttackEvaluator(SampleEvaluator):
             restarts=restarts,
             random_start=random_start,
             seed=seed,
-            report=lambda so_far: ctx.report(measured(so_far)),
+            report=lambda *so_far: ctx.report(measured(*so_far)),
         )
-        return measured(shares)
+        return measured(*found)
 
 
 class Fgsm(_AttackEvaluator):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -10,14 +9,14 @@ from pydantic import Field
 from autoprune import TrialError
 from autoprune.plugin import Task
 from autoprune.plugin.task import shapes
+from autoprune_tasks._refusals import FOR_POSITIONS, FOR_TOKENS, no_scores, no_single_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin import Data
 
-_ELSE = "classification takes one class per sample, outputs (N, C) and targets (N,) int64"
-_PLUGIN = "a plugin can bring a task for it, see docs/plugins/task.md"
+_TAKES = "classification takes one class per sample, outputs (N, C) and targets (N,) int64"
 
 
 class Classification(Task):
@@ -53,15 +52,15 @@ class Classification(Task):
 
     def divergence(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """Kullback-Leibler divergence of the predicted distribution from the dense model's, in nats, (N,), float64."""
-        from torch.nn.functional import kl_div, log_softmax
+        from autoprune_tasks._rows import relative_entropies
 
-        ours, theirs = (log_softmax(scores.double(), dim=1) for scores in (outputs, dense))
-        # Rounding may push the divergence of equals below 0.
-        return kl_div(ours, theirs, reduction="none", log_target=True).sum(1).clamp_min(0)
+        return relative_entropies(outputs, dense)
 
     def agreement(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """1 where both models predict the same class, 0 elsewhere, (N,)."""
-        return (outputs.argmax(1) == dense.argmax(1)).float()
+        from autoprune_tasks._rows import same_classes
+
+        return same_classes(outputs, dense)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """1 where the largest score is the target's and no score is NaN, 0 elsewhere, (N,).
@@ -69,76 +68,58 @@ class Classification(Task):
         Raises:
             TrialError: A class is not among 0 … C - 1.
         """
+        from autoprune_tasks._rows import right_classes
+
         _check_classes(targets, outputs.shape[1])
-        return ((outputs.argmax(1) == targets) & ~outputs.isnan().any(1)).float()
+        return right_classes(outputs, targets)
 
     def refuses(self, outputs: Tensor, targets: Any, data: Data) -> str | None:
         """Why a batch is no classification with one class per sample, and what to write; None when it is."""
-        if fault := _wrong_outputs(outputs, targets) or _wrong_targets(outputs, targets):
+        from autoprune_tasks._rows import outside
+
+        fault = no_scores(outputs, _TAKES) or no_single_tensor(targets, _TAKES) or _wrong_shapes(outputs, targets)
+        if fault:
             return fault
         classes = outputs.shape[1]
         if data.classes is not None and data.classes > classes:
             return f"the data has {data.classes} classes, but the model has {classes} outputs, {shapes(outputs)}"
-        return _outside(targets, classes)
+        return outside(targets, classes)
 
     def _cross_entropy(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-        from torch.nn.functional import cross_entropy
+        from autoprune_tasks._rows import cross_entropies
 
         _check_classes(targets, outputs.shape[1])
-        return cross_entropy(outputs, targets, reduction="none", label_smoothing=label_smoothing)
+        return cross_entropies(outputs, targets, label_smoothing=label_smoothing)
 
 
-def _wrong_outputs(outputs: Tensor, targets: Any) -> str | None:
-    came = f"outputs are {shapes(outputs)}"
-    if not outputs.is_floating_point():
-        return f"{came}; {_ELSE}: return scores, not classes"
+def _wrong_shapes(outputs: Tensor, targets: Tensor) -> str | None:
+    import torch
+
+    came = f"targets are {shapes(targets)} and outputs {shapes(outputs)}; {_TAKES}"
     if outputs.dim() == 1 or (outputs.dim() == 2 and outputs.shape[1] == 1):
         return (
-            f"{came}, one number per sample, and targets {shapes(targets)}; {_ELSE} with C of 2 or more: where numbers"
-            " are predicted write task: {use: regression}, and for two classes give the model two outputs"
+            f"{came} with C of 2 or more: for one number per sample write task: {{use: regression}}, for a yes or no"
+            " {use: multilabel}"
         )
-    if outputs.dim() != 2:
-        return f"{came} and targets {shapes(targets)}; {_ELSE}: {_PLUGIN}"
-    return None
-
-
-def _wrong_targets(outputs: Tensor, targets: Any) -> str | None:
-    import torch
-
-    came = f"targets are {shapes(targets)} and outputs {shapes(outputs)}; {_ELSE}"
-    if isinstance(targets, Mapping) or not isinstance(targets, torch.Tensor):
-        return f"{came}: {_PLUGIN}"
+    if outputs.shape == targets.shape:
+        return f"{came}: for several classes each, write task: {{use: multilabel}}, for numbers {{use: regression}}"
     if targets.is_floating_point():
-        if targets.shape == outputs.shape:
-            return (
-                f"{came}: for numbers write task: {{use: regression}}; for several classes per sample (multi-hot)"
-                f" {_PLUGIN}"
-            )
-        return f"{came}: for numbers write task: {{use: regression}}, and classes as int64"
+        return f"{came}: for numbers write task: {{use: regression}}, and let the data give classes as int64"
+    if outputs.dim() == 3 and targets.shape == outputs.shape[:2] != (outputs.shape[0], outputs.shape[2]):
+        return f"{came}: {FOR_TOKENS}"
+    if outputs.dim() > 2:
+        return f"{came}: {FOR_POSITIONS}" if targets.dim() > 1 else f"{came}: let the model pool what it returns"
     if targets.dim() == 2 and targets.shape[1] == 1:
         return f"{came}: let the data give them without the second dimension"
-    if targets.dim() != 1:
-        return f"{came}: {_PLUGIN}"
+    if targets.dim() != 1 or len(targets) != len(outputs):
+        return f"{came}: let the data give one class for each sample"
     if targets.dtype != torch.int64:
         return f"{came}: let the data give classes as int64"
-    if len(targets) != len(outputs):
-        return f"{came}, the same number of both"
     return None
-
-
-def _outside(targets: Tensor, classes: int) -> str | None:
-    import torch
-
-    if not len(targets):
-        return None
-    low, high = torch.stack(targets.aminmax()).tolist()  # a GPU is waited for once
-    if low >= 0 and high < classes:
-        return None
-    wrong = low if low < 0 else high
-    return f"a target is class {wrong}, but the model has {classes} outputs: classes are 0 to {classes - 1}"
 
 
 def _check_classes(targets: Tensor, classes: int) -> None:
-    """Asked before the loss is: on a GPU a class too many would take the process along."""
-    if fault := _outside(targets, classes):
+    from autoprune_tasks._rows import outside
+
+    if fault := outside(targets, classes):
         raise TrialError(f"classification: {fault}")

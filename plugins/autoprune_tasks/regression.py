@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from autoprune import TrialError
 from autoprune.plugin import Task
 from autoprune.plugin.task import shapes
+from autoprune_tasks._refusals import FOR_POSITIONS, FOR_TOKENS, no_single_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from autoprune.plugin import Data
 
+_TAKES = "regression takes the same shape of both, floats"
 _CONSTANT = 1e-10
 """Variance, of the mean square, below which an output counts as the same for all samples: float32 tells no more."""
 
@@ -57,16 +59,24 @@ class Regression(Task):
 
     def refuses(self, outputs: Tensor, targets: Any, data: Data) -> str | None:  # noqa: ARG002  classes may be counted
         """Why a batch holds no numbers to compare, and what to write; None when it does."""
-        import torch
-
-        came = f"targets are {shapes(targets)} and outputs {shapes(outputs)}"
-        if not isinstance(targets, torch.Tensor):
-            return (
-                f"{came}; regression takes one tensor of targets: a plugin can bring a task, see docs/plugins/task.md"
-            )
-        if not outputs.is_floating_point() or not targets.is_floating_point():
-            return f"{came}; regression takes floats: for classes write task: {{use: classification}}"
+        if fault := no_single_tensor(targets, _TAKES):
+            return fault
+        came = f"targets are {shapes(targets)} and outputs {shapes(outputs)}; {_TAKES}"
+        if not outputs.is_floating_point():
+            return f"{came}: return numbers, not classes"
+        if not targets.is_floating_point():
+            return f"{came}: {_for_classes(outputs, targets)}, and let the data give numbers as floats"
         return _unpaired(outputs, targets)
+
+
+def _for_classes(outputs: Tensor, targets: Tensor) -> str:
+    if outputs.shape == targets.shape:
+        return "for 0 and 1 write task: {use: multilabel}"
+    if outputs.dim() < 3:
+        return "for classes write task: {use: classification}"
+    if targets.shape == outputs.shape[:2]:
+        return FOR_TOKENS
+    return FOR_POSITIONS
 
 
 def _unpaired(outputs: Tensor, targets: Tensor) -> str | None:
@@ -75,8 +85,8 @@ def _unpaired(outputs: Tensor, targets: Tensor) -> str | None:
     if outputs.dim() and (outputs.shape == targets.shape or one_each):
         return None
     return (
-        f"targets are {shapes(targets)} and outputs {shapes(outputs)}; regression takes the same shape of both:"
-        " let the data give targets in the shape of the outputs"
+        f"targets are {shapes(targets)} and outputs {shapes(outputs)}; {_TAKES}: let the data give targets in the shape"
+        " of the outputs"
     )
 
 

@@ -45,7 +45,10 @@ from autoprune.testing import (
     toy_network,
 )
 
+from .tasks.cases import HEADS, fitting
+
 OPTIONS = {
+    ("task", "multi-head"): {"heads": HEADS},
     ("scorer", "bn-scale"): {"otherwise": {"use": "l1"}},
     ("scorer", "taylor"): {},
     ("strategy", "one-shot"): {"recover": {"use": "bn-recalibration", "samples": 64}},
@@ -124,12 +127,12 @@ class TestTasks(TaskConformance):
         return request.param
 
     @pytest.fixture
-    def outputs(self):
-        return torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    def outputs(self, component):
+        return fitting(component.name)[0]
 
     @pytest.fixture
     def targets(self, component):
-        return torch.arange(20) % 4 if component.name == "classification" else torch.arange(80.0).view(20, 4)
+        return fitting(component.name)[1]
 
 
 class TestEvaluators(EvaluatorConformance):

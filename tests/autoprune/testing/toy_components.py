@@ -703,7 +703,60 @@ class Similarity(ToyTask):
         return (outputs * dense).sum(1)
 
 
-@check(OutputsAndTargets, agreement_is_a_share="assert", correct_is_a_share="assert")
+@check(OutputsAndTargets, divergence_has_a_gradient="does not require grad")
+class Detached(ToyTask):
+    """Compares what it cannot train."""
+
+    name = "detached"
+
+    def divergence(self, outputs, dense):
+        return super().divergence(outputs.detach(), dense)
+
+
+@check(OutputsAndTargets, each_sample_is_by_itself="assert")
+class OfTheBatch(ToyTask):
+    """Measures losses in units of their mean."""
+
+    name = "of-the-batch"
+
+    def loss(self, outputs, targets):
+        loss = super().loss(outputs, targets)
+        return loss / loss.mean()
+
+
+@check(OutputsAndTargets)
+class KnowsWhatCounts(ToyTask):
+    """Elements count whose targets are positive."""
+
+    name = "knows-what-counts"
+
+    def loss(self, outputs, targets):
+        counting = targets > 0.8
+        return ((outputs - targets).square() * counting).sum(1) / counting.sum(1).clamp_min(1)
+
+    def divergence(self, outputs, dense, targets=None):
+        counting = torch.ones_like(outputs) if targets is None else targets > 0.8
+        return ((outputs - dense).square() * counting).sum(1) / counting.sum(1).clamp_min(1)
+
+    def correct(self, outputs, targets):
+        counting = targets > 0.8
+        return (((outputs > 0) & counting).sum(1) / counting.sum(1).clamp_min(1)).double()
+
+    def counted(self, outputs, targets):
+        return (targets > 0.8).sum(1)
+
+
+@check(OutputsAndTargets, what_does_not_count_is_zero="assert")
+class CountsAll(KnowsWhatCounts):
+    """Says what counts, and takes the loss of all."""
+
+    name = "counts-all"
+
+    def loss(self, outputs, targets):
+        return (outputs - targets).square().mean(1)
+
+
+@check(OutputsAndTargets, agreement_is_a_share="shares are between 0 and 1", correct_is_a_share="assert")
 class CountsElements(ToyTask):
     """Counts, and does not divide."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from autoprune.plugin import Data, Split, Task
 from autoprune_tasks.classification import Classification
 
 TASK = Classification()
+numbers, whole = torch.zeros, partial(torch.zeros, dtype=torch.int64)
 
 
 def some(samples: int = 40, classes: int = 5, seed: int = 0, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -110,19 +112,22 @@ def test_what_fits_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("outputs", "targets", "told"),
     [
-        (torch.zeros(4, 1), torch.zeros(4), [r"(4, 1) float32, one number", "task: {use: regression}"]),
-        (torch.zeros(4), torch.zeros(4, dtype=torch.int64), ["outputs are (4) float32", "task: {use: regression}"]),
-        (torch.zeros(4, 7, 50), torch.zeros(4, 7, dtype=torch.int64), ["(4, 7, 50) float32", "docs/plugins/task.md"]),
-        (torch.zeros(4, 50, 7), torch.zeros(4, 7, dtype=torch.int64), ["(4, 50, 7) float32", "docs/plugins/task.md"]),
-        (torch.zeros(4, 3), torch.zeros(4, 3), ["(4, 3) float32", "use: regression", "multi-hot", "docs/plugins"]),
-        (torch.zeros(4, 3), torch.zeros(4), ["targets are (4) float32", "use: regression", "as int64"]),
-        (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int32), ["(4) int32", "as int64"]),
-        (torch.zeros(4, 3), torch.zeros(4, 1, dtype=torch.int64), ["(4, 1) int64", "second dimension"]),
-        (torch.zeros(4, 3), torch.zeros(4, 3, dtype=torch.int64), ["(4, 3) int64", "docs/plugins/task.md"]),
-        (torch.zeros(4, 3), torch.zeros(3, dtype=torch.int64), ["(3) int64", "(4, 3) float32", "the same number"]),
-        (torch.zeros(4, 3), {"boxes": torch.zeros(4, 2)}, ["{boxes: (4, 2) float32}", "docs/plugins/task.md"]),
-        (torch.zeros(4, 3), [0, 1, 2, 0], ["targets are list", "docs/plugins/task.md"]),
-        (torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), ["(4, 3) int64", "return scores"]),
+        (numbers(4, 1), numbers(4), ["(4, 1) float32", "one number per sample", "use: regression", "use: multilabel"]),
+        (numbers(4), whole(4), ["outputs (4) float32", "task: {use: regression}"]),
+        (numbers(4, 7, 50), whole(4, 7), ["{use: causal-lm}", "{use: masked-lm}", "{use: seq2seq-lm}"]),
+        (numbers(4, 50, 7), whole(4, 7), ["(4, 50, 7) float32", "{use: segmentation}"]),
+        (numbers(4, 3, 8, 8), whole(4, 8, 8), ["(4, 3, 8, 8) float32", "{use: segmentation}"]),
+        (numbers(4, 3, 8, 8), whole(4), ["(4, 3, 8, 8) float32", "let the model pool"]),
+        (numbers(4, 3), numbers(4, 3), ["(4, 3) float32", "use: regression", "task: {use: multilabel}"]),
+        (numbers(4, 3), numbers(4), ["targets are (4) float32", "use: regression", "as int64"]),
+        (numbers(4, 3), torch.zeros(4, dtype=torch.int32), ["(4) int32", "as int64"]),
+        (numbers(4, 3), whole(4, 1), ["(4, 1) int64", "second dimension"]),
+        (numbers(4, 3), whole(4, 3), ["(4, 3) int64", "task: {use: multilabel}"]),
+        (numbers(4, 3), whole(3), ["(3) int64", "(4, 3) float32", "one class for each sample"]),
+        (numbers(4, 3), {"boxes": numbers(4, 2)}, ["{boxes: (4, 2) float32}", "heads: {boxes: {use: …}}"]),
+        (numbers(4, 3), {}, ["the data has no targets", "task: {use: embedding}"]),
+        (numbers(4, 3), [0, 1, 2, 0], ["targets are list", "give a tensor"]),
+        (whole(4, 3), whole(4), ["(4, 3) int64", "return scores"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(outputs: Tensor, targets: Any, told: list[str]) -> None:
