@@ -13,7 +13,8 @@ from autoprune.plugin import SplitName
 from autoprune.toolkit.files import listed, near
 from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+"""How files of images end."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def _labelled(folder: Path, classes: Mapping[str, int]) -> tuple[ImageFiles, Ten
     for of_class in _class_folders(folder):
         if of_class.name not in classes:
             raise DataError(f"{of_class}: the training split has no such class{near(of_class.name, classes)}")
-        images = sorted(p for p in of_class.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+        images = sorted(p for p in of_class.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not images:
-            raise DataError(f"{of_class}: no image in it; files end in {listed(sorted(_SUFFIXES))}")
+            raise DataError(f"{of_class}: no image in it; files end in {listed(sorted(SUFFIXES))}")
         paths += images
         labels += [classes[of_class.name]] * len(images)
     if not paths:
