@@ -21,10 +21,12 @@ from autoprune.errors import (
 )
 
 if TYPE_CHECKING:
+    from autoprune.api.saving import save_pruned
+    from autoprune.api.searching import open, resume, search  # noqa: A004  autoprune.open
     from autoprune.host.binding import load_spec, spec_from_mapping
     from autoprune.plugin.hooks import hookimpl
     from autoprune.structure import discover, load_program, load_pruned, save_program
-    from autoprune.study import SearchResult, resume, search
+    from autoprune.study import SearchResult
 
 __all__ = [
     "AutopruneError",
@@ -41,8 +43,10 @@ __all__ = [
     "load_program",
     "load_pruned",
     "load_spec",
+    "open",
     "resume",
     "save_program",
+    "save_pruned",
     "search",
     "spec_from_mapping",
 ]
@@ -60,9 +64,11 @@ _LAZY = {
     "load_program": "autoprune.structure",
     "load_pruned": "autoprune.structure",
     "load_spec": "autoprune.host.binding",
-    "resume": "autoprune.study",
+    "open": "autoprune.api.searching",
+    "resume": "autoprune.api.searching",
     "save_program": "autoprune.structure",
-    "search": "autoprune.study",
+    "save_pruned": "autoprune.api.saving",
+    "search": "autoprune.api.searching",
     "spec_from_mapping": "autoprune.host.binding",
 }
 

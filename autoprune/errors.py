@@ -31,10 +31,12 @@ class Mistake:
     message: str
     file: str = "<spec>"
     line: int = 1
+    """From 1; 0 for what stands in no file."""
     column: int = 1
 
     def __str__(self) -> str:
-        line = f"{self.file}:{self.line}:{self.column}: {dotted(self.path) or 'spec'}: {self.message}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        line = f"{where}: {dotted(self.path) or 'spec'}: {self.message}"
         return " ".join(line.splitlines())
 
 

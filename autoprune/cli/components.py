@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from autoprune.cli.reply import table
+from autoprune.api.printed import table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from autoprune.api.printed import table
 from autoprune.cli.options import AsJson
-from autoprune.cli.reply import Reply, table
+from autoprune.cli.reply import Reply
 
 _DISTRIBUTIONS = ("autoprune", "torch", "optuna", "mlflow", "pydantic", "pluggy", "typer", "numpy", "pandas")
 

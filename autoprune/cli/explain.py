@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoprune.api.printed import table
 from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath
-from autoprune.cli.reply import Reply, table
+from autoprune.cli.reply import Reply
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

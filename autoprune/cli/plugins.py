@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autoprune.api.printed import table
 from autoprune.cli.options import AsJson, PluginFiles, host_with
-from autoprune.cli.reply import Reply, table
+from autoprune.cli.reply import Reply
 
 if TYPE_CHECKING:
     from autoprune.host.plugins import Plugin

@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
 INTERRUPTED = 130
 """Exit code of a search that Ctrl-C or its time limit ended; `resume` goes on."""
@@ -51,17 +50,6 @@ def console(stream: IO[str]) -> Console:
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else _WIDE, markup=False, highlight=False, emoji=False)
-
-
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table; a column whose name begins with ``#`` holds numbers."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
-    return made
 
 
 @contextlib.contextmanager

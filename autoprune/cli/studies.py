@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autoprune.api.printed import table
 from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host_with
-from autoprune.cli.reply import INTERRUPTED, Reply, table
+from autoprune.cli.reply import INTERRUPTED, Reply
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,7 @@ def search(
     """Search, and print the Pareto front."""
     import json
 
-    from autoprune.cli.progress import progress
+    from autoprune.api.progress import progress
     from autoprune.host.binding import load_spec
     from autoprune.host.plugins import PluginHost
 
@@ -41,7 +42,7 @@ def search(
     with progress(live=not as_json) as observer:
         from autoprune.study import search as run  # torch and optuna: the display is up by now
 
-        result = run(checked, host=host, observers=[observer])
+        result = run(checked, host=host, observers=[observer], tell=observer.tell)
     return _reply(result)
 
 
@@ -57,14 +58,14 @@ def resume(
 
     It has its own copies of the plugin files that it began with.
     """
-    from autoprune.cli.progress import progress
+    from autoprune.api.progress import progress
 
     folder = study if study.is_dir() else _latest(study, plugins)
     host = host_with(plugins)
     with progress(live=not as_json) as observer:
         from autoprune.study import resume as run
 
-        result = run(folder, trials=trials, host=host, observers=[observer])
+        result = run(folder, trials=trials, host=host, observers=[observer], tell=observer.tell)
     return _reply(result)
 
 
@@ -102,18 +103,12 @@ def _reply(result: SearchResult) -> Reply:
 
 def _front(result: SearchResult) -> Table:
     """The dense model and the front, validation beside test."""
-    from autoprune.report import front_table, heading, number
+    from autoprune.report import front_summary
 
-    names = {name: result.study.units[name] for name in result.front.objectives}
-    columns = [f"#{heading(name, unit)}{where}" for name, unit in names.items() for where in ("", ", test")]
-    rows = table("#trial", "", *columns, "#cut", title=f"front of {result.study.name}")
-    for row in front_table(result.outcome):
-        cells = []
-        for name, unit in names.items():
-            for key in (name, f"test_{name}"):
-                value = row.get(key)
-                cells.append("" if value is None else number(float(value), unit))
-        rows.add_row(str(row["trial"]), str(row["origin"]), *cells, f"{row['mean_ratio']:.0%}")
+    titles, cells = front_summary(result.study, result.outcome)
+    rows = table(*(f"#{title}" if title else "" for title in titles), title=f"front of {result.study.name}")
+    for row in cells:
+        rows.add_row(*row)
     return rows
 
 

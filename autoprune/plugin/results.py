@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -71,6 +71,13 @@ class FrontPoint(_Record):
     trial: TrialResult
     test: dict[str, Measured] = {}
     """Measured again on the test split; empty while the search runs."""
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """What tells points apart."""
+        yield "trial", self.trial.number
+        for name, measured in self.trial.metrics.items():
+            yield name, float(f"{measured.value:.4g}")
+        yield "model", str(self.trial.model)
 
 
 class Front(_Record):

@@ -1,15 +1,19 @@
 """Tables, text and figures of a study: pure functions of what observers see."""
 
 from autoprune.report._words import chosen, heading, number
-from autoprune.report.figures import front_figure, ratios_figure
+from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
-from autoprune.report.tables import front_table, trials_table
+from autoprune.report.html import front_html
+from autoprune.report.tables import front_summary, front_table, trials_table
 from autoprune.report.text import markdown, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
     "chosen",
     "front_figure",
+    "front_html",
+    "front_plot",
+    "front_summary",
     "front_table",
     "heading",
     "markdown",

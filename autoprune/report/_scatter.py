@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
@@ -15,11 +18,21 @@ from autoprune.report._words import label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREEN, _GREY, _BLACK = "#0072B2", "#E69F00", "#009E73", "#A6A6A6", "#000000"
 _MARKERS = {"dense": "*", "ladder": "D", "sampler": "o"}
 _SIZES = {"dense": 110, "ladder": 28, "sampler": 26}
+
+
+class Shown(Figure):
+    """A figure that a notebook's cell shows, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a glyph that the font lacks
+            self.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,12 @@ class _Trials:
             unit = unit.replace("fraction", "%", 1)
         elif unit not in ("", "ms", "MB"):
             axis.set_major_formatter(EngFormatter(sep=" "))
-        better = "higher" if self.outcome.front.objectives[name] == "maximize" else "lower"
         title = label(name, self.study.units.get(name, ""))
-        axis.set_label_text(f"{title} ({unit}), {better} is better" if unit else f"{title}, {better} is better")
+        if unit not in ("", "1"):
+            title = f"{title} ({unit})"
+        if direction := self.outcome.front.objectives.get(name):
+            title = f"{title}, {'higher' if direction == 'maximize' else 'lower'} is better"
+        axis.set_label_text(title)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def label(name: str, unit: str) -> str:
 
 def heading(name: str, unit: str) -> str:
     """The metric's name with its unit, for a column or an axis."""
-    return label(name, unit) if unit in ("", "fraction") else f"{label(name, unit)} ({unit})"
+    return label(name, unit) if unit in ("", "1", "fraction") else f"{label(name, unit)} ({unit})"
 
 
 def percent(fraction: float) -> str:

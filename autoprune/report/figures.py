@@ -33,20 +33,35 @@ _STYLE: Any = {
 
 
 def front_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
-    """The trials and their Pareto front.
+    """The trials and their Pareto front, see `front_plot`."""
+    with _styled():
+        return _svg(front_plot(study, outcome))
+
+
+def front_plot(study: StudyInfo, outcome: StudyOutcome, pair: tuple[str, str] | None = None) -> Figure:
+    """The trials and their Pareto front, as a figure that a notebook shows.
 
     One panel for two objectives; for more a panel per pair, where a member of the front may look dominated; for one
     objective its course over the trials.
+
+    Args:
+        study: The study.
+        outcome: How it stands.
+        pair: Metrics across and up; every pair of objectives if None.
     """
-    from autoprune.report._scatter import Course, Panel, legend, write_numbers
+    from autoprune.report._scatter import Course, Panel, Shown, legend, write_numbers
 
     names = list(outcome.front.objectives)
-    pairs = list(combinations(names, 2))
-    panels: list[Panel | Course] = [Panel(study, outcome, x=x, y=y, alone=len(pairs) == 1) for y, x in pairs]
+    pairs = [pair] if pair else [(x, y) for y, x in combinations(names, 2)]
+    panels: list[Panel | Course] = [
+        Panel(study, outcome, x=x, y=y, alone=len(names) == 2 and {x, y} == set(names)) for x, y in pairs
+    ]
     panels = panels or [Course(study, outcome, names[0])]
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    with _figure((6.6 if columns == 1 else 4.3 * columns, 4.6 if rows == 1 else 3.9 * rows)) as (figure, svg):
+    with _styled():
+        size = (6.6 if columns == 1 else 4.3 * columns, 4.6 if rows == 1 else 3.9 * rows)
+        figure = Shown(figsize=size, layout="constrained")
         axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
         for axis, panel in zip(axes, panels, strict=True):
             panel.draw(axis)
@@ -55,7 +70,7 @@ def front_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
         figure.draw_without_rendering()
         for axis, panel in zip(axes, panels, strict=True):
             write_numbers(axis, panel.numbers())
-    return svg.getvalue()
+    return figure
 
 
 def ratios_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
@@ -68,7 +83,10 @@ def ratios_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
     titles = [f"{p.trial.number}\n{number(p.trial.metrics[first].value, unit).removesuffix(' %')}" for p in points]
     width = 2.6 + 0.52 * max(len(points), 4)
     height = 1.4 + 0.2 * max(len(groups), 4)
-    with _figure((min(width, 16), min(height, 24))) as (figure, svg):
+    with _styled():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(min(width, 16), min(height, 24)), layout="constrained")
         axis = figure.add_subplot()
         axis.grid(False)
         mesh = axis.pcolormesh(ratios, cmap="cividis_r", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
@@ -91,7 +109,7 @@ def ratios_figure(study: StudyInfo, outcome: StudyOutcome) -> str:
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
         bar.outline.set_visible(False)
         figure.suptitle("Pruning ratio of each group, over the front")
-    return svg.getvalue()
+        return _svg(figure)
 
 
 def pruned_points(outcome: StudyOutcome) -> list[FrontPoint]:
@@ -100,16 +118,18 @@ def pruned_points(outcome: StudyOutcome) -> list[FrontPoint]:
 
 
 @contextmanager
-def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, io.StringIO]]:
-    """A figure in our own style, whatever the user's settings are, written to the buffer when the block ends."""
+def _styled() -> Iterator[None]:
+    """Our own style, whatever the user's settings are."""
     import matplotlib
-    from matplotlib.figure import Figure
 
-    buffer = io.StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks, a layout that is tight
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure, buffer
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "autoprune"})
+        yield
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "autoprune"})
+    return buffer.getvalue()

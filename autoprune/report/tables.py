@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from statistics import fmean
 
-from autoprune.plugin.results import StudyOutcome, TrialResult
+from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report._words import dense_trial, knob_names, metric_names
+from autoprune.report._words import dense_trial, heading, knob_names, metric_names, number
 
 Cell = str | float | int | bool | None
 Row = dict[str, Cell]
@@ -47,6 +47,18 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
             }
         )
     return _without_empty_intervals(rows)
+
+
+def front_summary(study: StudyInfo, outcome: StudyOutcome) -> tuple[list[str], list[list[str]]]:
+    """The dense model and the front for a reader, validation beside test: titles, and a row of texts per model."""
+    units = {name: study.units[name] for name in outcome.front.objectives}
+    titles = ["trial", "", *(f"{heading(n, u)}{where}" for n, u in units.items() for where in ("", ", test")), "cut"]
+    rows = []
+    for row in front_table(outcome):
+        cells = [(row.get(key), unit) for name, unit in units.items() for key in (name, f"test_{name}")]
+        values = ["" if value is None else number(float(value), unit) for value, unit in cells]
+        rows.append([str(row["trial"]), str(row["origin"]), *values, f"{row['mean_ratio']:.0%}"])
+    return titles, rows
 
 
 def trials_table(outcome: StudyOutcome) -> list[Row]:

@@ -5,7 +5,7 @@ from autoprune.structure.groups.channels import Uncut
 from autoprune.structure.saved.opening import load_pruned
 from autoprune.structure.saved.program import load_program, save_program
 from autoprune.structure.saved.recipe import CutStep, Recipe, TransformStep, read_recipe
-from autoprune.structure.saved.saving import write_pruned
+from autoprune.structure.saved.saving import resave, write_pruned
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.plan import Plan
 
@@ -20,6 +20,7 @@ __all__ = [
     "load_program",
     "load_pruned",
     "read_recipe",
+    "resave",
     "save_program",
     "write_pruned",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,7 +30,13 @@ _EXAMPLES = 4
 """Validation samples that the model is traced and its cuts are verified with."""
 
 
-def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Problem:
+def to_nobody(doing: str) -> None:
+    """Nobody hears what is being done."""
+
+
+def resolve(
+    spec: Spec, host: PluginHost, *, worker: int | None = None, tell: Callable[[str], None] = to_nobody
+) -> Problem:
     """Load the model and the data, find what can be cut and check the spec against both.
 
     Args:
@@ -37,6 +44,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
         host: Knows the components.
         worker: Number of the worker process, which picks one of several graphics cards; None in the one that begins
             the study, which also runs one batch through all components.
+        tell: Hears, in words, what is being done.
 
     Raises:
         SpecError: The spec does not fit the machine, the model, the data or its sampler; lists every mistake.
@@ -50,13 +58,16 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
     if mistakes:
         raise SpecError(mistakes)
     context = SourceContext(spec.document.folder, cache_folder(), spec.search.seed, host.objects)
+    tell("loading the data")
     data = made_by(Data, components.data.load(context), components.data)
     mistakes += _refusals(spec, components, data)
     mistakes += check_metrics(spec, components, data)
     if mistakes:
         raise SpecError(mistakes)
+    tell("loading the model")
     network = made_by(nn.Module, components.model.load(data, context), components.model).cpu().eval()
     bound_kernel_cache(network)
+    tell("tracing the model and verifying its cuts")
     data = following(data, network, components.task)
     inputs, targets = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     with torch.no_grad():
@@ -94,6 +105,7 @@ def resolve(spec: Spec, host: PluginHost, *, worker: int | None = None) -> Probl
     problem = Problem(
         spec, components, device, data, network.to(device), structure, space, channels_last, folds, host, context
     )
+    tell("running one batch through every component")
     if worker is None and (mistakes := rehearse(problem)):
         raise SpecError(mistakes)
     return problem

@@ -7,16 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoprune.plugin import Artifact, Front, StudyInfo, StudyOutcome
+from pydantic import TypeAdapter, ValidationError
+
+from autoprune.errors import StudyError
+from autoprune.plugin import Artifact, Front, FrontPoint, StudyInfo, StudyOutcome
+from autoprune.report import REPORT_FILES, front_html, front_plot
+from autoprune.spec import Bound, near
+from autoprune.spec.fields import BoundField
 from autoprune.study.exporting import read_exports
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
-    """A session's end: the front, every trial and the saved models."""
+    """A session's end: the front, every trial and the saved models. A notebook's cell shows the front."""
 
     study: StudyInfo
     outcome: StudyOutcome
@@ -32,6 +39,88 @@ class SearchResult:
     def models(self) -> dict[int, Path]:
         """Folders for `autoprune.load_pruned`, by trial number; the front's models only."""
         return {point.trial.number: point.trial.model for point in self.front.points if point.trial.model is not None}
+
+    def best(self, objective: str, /, **bounds: str) -> FrontPoint:
+        """The point of the front with the best value of an objective, within bounds; validation counts.
+
+        Example:
+            >>> point = result.best("accuracy", macs_ratio="<= 0.5")
+
+        Args:
+            objective: One of the objectives.
+            bounds: Metrics to bounds, as in a spec.
+
+        Raises:
+            StudyError: There is no such objective or metric, a bound is malformed, or no point is within them.
+        """
+        directions = self.front.objectives
+        if objective not in directions:
+            raise StudyError(f"there is no objective {objective!r}{near(objective, directions)}")
+        points = list(self.front.points)
+        for name, text in bounds.items():
+            points = self._within(points, name, _bound(name, text))
+        if not points:
+            raise StudyError("the front is empty")
+        best = max if directions[objective] == "maximize" else min
+        return best(points, key=lambda point: point.trial.metrics[objective].value)
+
+    def plot(self, x: str | None = None, y: str | None = None) -> Figure:
+        """The trials and the front, as a figure of matplotlib that a notebook's cell shows.
+
+        Args:
+            x: Metric across; with ``y`` alone, the first other objective.
+            y: Metric up; with ``x`` alone, the first other objective. Of neither, every pair of objectives.
+
+        Raises:
+            StudyError: There is no such metric.
+        """
+        for name in filter(None, (x, y)):
+            self._check_metric(name)
+        if x is None and y is None:
+            return front_plot(self.study, self.outcome)
+        other = next((name for name in self.front.objectives if name not in (x, y)), None)
+        pair = x or other, y or other
+        if pair[0] is None or pair[1] is None:
+            raise StudyError(f"there is one objective alone; say what {'x' if x is None else 'y'} is")
+        return front_plot(self.study, self.outcome, (pair[0], pair[1]))
+
+    def __repr__(self) -> str:
+        return f"SearchResult({self._in_words()}, in {self._shown(self.study.folder)})"
+
+    def _repr_html_(self) -> str:
+        """The dense model and the front as a table."""
+        folder = self.study.folder
+        report = folder / REPORT_FILES[0]
+        links = [(name, self._shown(path)) for name, path in (("folder", folder), ("report", report)) if path.exists()]
+        url = self.facts.get("url", "")
+        links += [("tracked", url)] if url.startswith(("http://", "https://")) else []
+        return front_html(self.study, self.outcome, caption=self._in_words(), links=links)
+
+    def _in_words(self) -> str:
+        states = Counter(trial.state for trial in self.outcome.trials)
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        front = f"front of {len(self.front.points)}, hypervolume {self.front.hypervolume:.4g}"
+        stopped = ", interrupted" if self.outcome.interrupted else ""
+        return f"{self.study.name}: {len(self.outcome.trials)} trials ({told}){stopped}, {front}"
+
+    def _check_metric(self, name: str) -> None:
+        known = {metric for trial in self.outcome.trials for metric in trial.metrics}
+        if name not in known:
+            raise StudyError(f"no trial has a metric {name!r}{near(name, known)}")
+
+    def _within(self, points: list[FrontPoint], name: str, bound: Bound) -> list[FrontPoint]:
+        self._check_metric(name)
+        known = [(point, point.trial.metrics[name].value) for point in points if name in point.trial.metrics]
+        within = [point for point, value in known if bound.violation(value) <= 0]
+        if known and not within:
+            values = sorted(value for _, value in known)
+            raise StudyError(f"no point has {name} {bound}: it is {values[0]:.4g} to {values[-1]:.4g}")
+        return within
+
+    @staticmethod
+    def _shown(path: Path) -> str:
+        """Relative where it is inside the current folder."""
+        return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
     @property
     def exports(self) -> dict[int, dict[str, Artifact]]:
@@ -94,3 +183,11 @@ class SearchResult:
                 for point in self.front.points
             ],
         }
+
+
+def _bound(name: str, text: str) -> Bound:
+    try:
+        bound: Bound = TypeAdapter(BoundField).validate_python(text)
+    except ValidationError as error:
+        raise StudyError(f"{name}: {error.errors()[0]['ctx']['error']}") from error
+    return bound

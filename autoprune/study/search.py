@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +18,17 @@ from autoprune.study.folder import JOURNAL_FILE, StudyFolder
 from autoprune.study.guide import Guide
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
-from autoprune.study.resolution import resolve
+from autoprune.study.resolution import resolve, to_nobody
 from autoprune.study.result import SearchResult
 from autoprune.study.storage import Study
 
 
 def search(
-    spec: Spec | str | Path, *, host: PluginHost | None = None, observers: Sequence[object] = ()
+    spec: Spec | str | Path,
+    *,
+    host: PluginHost | None = None,
+    observers: Sequence[object] = (),
+    tell: Callable[[str], None] = to_nobody,
 ) -> SearchResult:
     """Search from the start.
 
@@ -34,6 +38,7 @@ def search(
         spec: A spec, or its file.
         host: Knows the components; the installed plugins if None.
         observers: Objects that implement observer hooks.
+        tell: Hears, in words, what is being done before the first trial.
 
     Raises:
         SpecError: The spec is wrong, or does not fit the model or the data.
@@ -42,7 +47,7 @@ def search(
     """
     host = host or PluginHost()
     spec = spec if isinstance(spec, Spec) else load_spec(spec, host=host)
-    problem = resolve(spec, host)
+    problem = resolve(spec, host, tell=tell)
     folder = StudyFolder.create(spec, host)
     with folder.locked():
         return _run(problem, folder, host=host, observers=observers, new=True)
@@ -54,6 +59,7 @@ def resume(
     trials: int | None = None,
     host: PluginHost | None = None,
     observers: Sequence[object] = (),
+    tell: Callable[[str], None] = to_nobody,
 ) -> SearchResult:
     """Continue a study that was interrupted or killed, or that is to get more trials.
 
@@ -64,6 +70,7 @@ def resume(
         trials: New number of trials in all; the number asked before if None.
         host: Knows the components; the installed plugins if None.
         observers: Objects that implement observer hooks.
+        tell: Hears, in words, what is being done before the first trial.
 
     Raises:
         StudyError: The folder holds no study, or another session works on it.
@@ -78,7 +85,7 @@ def resume(
         spec = folder.spec(host)
         if folder.begun and folder.read_info(spec).environment["spec_hash"] != spec_hash(spec):
             log.warning("the spec of %s is not what the study began with: its trials may not compare", folder.path)
-        problem = resolve(spec, host)
+        problem = resolve(spec, host, tell=tell)
         return _run(problem, folder, host=host, observers=observers, new=False)
 
 

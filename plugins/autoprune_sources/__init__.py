@@ -10,6 +10,7 @@ from autoprune_sources.digits_cnn import DigitsCnn
 from autoprune_sources.exported import Exported
 from autoprune_sources.factory import Factory
 from autoprune_sources.image_folder import ImageFolder
+from autoprune_sources.live import LiveData, LiveModel
 from autoprune_sources.npz import Npz
 from autoprune_sources.parquet import Parquet
 from autoprune_sources.pruned import Pruned
@@ -19,4 +20,4 @@ from autoprune_sources.text import Text
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The sources of this package."""
-    return (Factory, Exported, Pruned, DigitsCnn, Digits, Parquet, ImageFolder, Npz, Text)
+    return (Factory, Exported, Pruned, DigitsCnn, Digits, Parquet, ImageFolder, Npz, Text, LiveModel, LiveData)

@@ -22,8 +22,10 @@ PUBLIC = [
     "load_program",
     "load_pruned",
     "load_spec",
+    "open",
     "resume",
     "save_program",
+    "save_pruned",
     "search",
     "spec_from_mapping",
 ]

@@ -187,7 +187,7 @@ class TestModelSources(ModelSourceConformance):
                 source=HOST(ModelSource, "factory")(target="autoprune.testing:toy_network"),
                 ctx=ctx,
             )
-        return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
+        return SourceContext(tmp_path, tmp_path / "cache", seed=0, objects={"model": toy_network()})
 
     @pytest.fixture
     def data(self, component, ctx):
@@ -219,7 +219,8 @@ class TestDataSources(DataSourceConformance):
         sentences = [f"{' '.join(map(str, divmod(row, 7)))} is it" for row in range(40)]
         pq.write_table(pa.table({"text": sentences, "label": labels}), tmp_path / "sentences" / "train.parquet")
         np.savez(tmp_path / "arrays.npz", x=pixels, y=labels)
-        return SourceContext(folder=tmp_path, cache=tmp_path / "cache", seed=0)
+        live = {"data": {"train": (torch.from_numpy(pixels), torch.from_numpy(labels))}}
+        return SourceContext(tmp_path, tmp_path / "cache", seed=0, objects=live)
 
 
 def encoded(pixels):

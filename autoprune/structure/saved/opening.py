@@ -15,6 +15,7 @@ from torch import nn
 from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Component, ModelSource, SourceContext, Transform
+from autoprune.structure.saved.origin import Origin, remember
 from autoprune.structure.saved.plugin_files import host_for
 from autoprune.structure.saved.program import load_program
 from autoprune.structure.saved.recipe import (
@@ -43,7 +44,8 @@ def load_pruned(
 ) -> nn.Module:
     """Open a saved model, in ``eval()``.
 
-    It takes the inputs that the dense model took: normalised, where the spec normalises.
+    It takes the inputs that the dense model took: normalised, where the spec normalises. After training of your own,
+    `save_pruned` saves it again.
 
     Args:
         folder: What a search saved.
@@ -66,9 +68,12 @@ def load_pruned(
         network: nn.Module = load_program(folder / PROGRAM_FILE)
     else:
         network = _of_modules(folder, recipe, dense, trust=trust, host=host)
+    masked = []
     for name in recipe.masks:
         parameter = network.get_parameter(name)
-        keep_zero(parameter, parameter.detach() != 0)
+        masked.append((parameter, parameter.detach() != 0))
+        keep_zero(*masked[-1])
+    remember(network, Origin.of(network, folder, recipe, masked))
     return network.eval().to(device)
 
 

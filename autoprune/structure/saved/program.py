@@ -6,18 +6,20 @@ import inspect
 import json
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ShapesCollection
+from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
 from autoprune.structure.graph.trace import evaluating
 from autoprune.structure.surgery.graph_network import GraphNetwork, from_program
+
+T = TypeVar("T")
 
 
 def save_program(
@@ -62,12 +64,38 @@ def load_program(file: str | Path) -> GraphNetwork:
     Raises:
         StructureError: It is none, or holds pickled objects.
     """
+    return _opened(Path(file), lambda program: from_program(program).eval())
+
+
+def refill_program(file: Path, weights: Mapping[str, Tensor], into: Path) -> None:
+    """Write an exported program again, with other weights.
+
+    Args:
+        file: The program.
+        weights: By the names of its parameters and buffers; others may be among them.
+        into: Is overwritten.
+
+    Raises:
+        StructureError: The file is no program, or holds pickled objects.
+    """
+
+    def refill(program: ExportedProgram) -> None:
+        with torch.no_grad():
+            for name, tensor in program.state_dict.items():
+                tensor.copy_(weights[name])
+        program.example_inputs = None
+        torch.export.save(program, into)
+
+    _opened(file, refill)
+
+
+def _opened(file: Path, use: Callable[[ExportedProgram], T]) -> T:
     try:
         with zipfile.ZipFile(file) as archive:
-            _refuse_pickles(archive, Path(file))
+            _refuse_pickles(archive, file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own
-            return from_program(torch.export.load(file)).eval()
+            return use(torch.export.load(file))
     except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, KeyError) as error:
         raise StructureError(f"{file} cannot be opened as an exported program: {error}") from error
 

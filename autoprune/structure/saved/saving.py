@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.plugin import Choices, Inputs, ModelSource, Normalization, SourceContext, Transform
 from autoprune.structure.saved import plugin_files
-from autoprune.structure.saved.program import save_program
+from autoprune.structure.saved.origin import remembered
+from autoprune.structure.saved.program import refill_program, save_program
 from autoprune.structure.saved.recipe import (
+    PLUGINS_FOLDER,
     PROGRAM_FILE,
     RECIPE_FILE,
     WEIGHTS_FILE,
@@ -94,6 +97,60 @@ def write_pruned(
             raise StructureError("a network that is an exported graph is saved by an example of its inputs")
         save_program(network, example, folder / PROGRAM_FILE)
     else:
-        weights = {name: tensor.contiguous() for name, tensor in saved_tensors(network).items()}
-        save_file(weights, folder / WEIGHTS_FILE)
-    (folder / RECIPE_FILE).write_text(recipe.model_copy(update=update).model_dump_json(indent=1), encoding="utf-8")
+        _write_weights(network, folder)
+    _write_recipe(recipe.model_copy(update=update), folder)
+
+
+def resave(network: nn.Module, folder: Path) -> None:
+    """Save a network that `load_pruned` gave once more: its recipe with its new weights.
+
+    Args:
+        network: It or a copy of it, left as it is. Its weights may have changed, its modules and shapes may not.
+        folder: Is made; a model that was saved in it before is replaced.
+
+    Raises:
+        StructureError: The network did not come from `load_pruned`, is no longer what its recipe makes, or the folder
+            holds something else.
+    """
+    origin = remembered(network)
+    if origin is None:
+        raise StructureError(_unknown(network))
+    if change := origin.change(network):
+        raise StructureError(
+            f"{change}: the network is not what its recipe makes any more; between load_pruned and save_pruned weights"
+            " alone may change"
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / RECIPE_FILE).exists():
+        raise StructureError(f"{folder} is not empty and holds no saved model; choose another folder")
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name, source in origin.plugins.items():
+        (unfinished / PLUGINS_FOLDER).mkdir(exist_ok=True)
+        (unfinished / PLUGINS_FOLDER / name).write_bytes(source)
+    if origin.recipe.form == "graph":
+        refill_program(origin.folder / PROGRAM_FILE, network.state_dict(), unfinished / PROGRAM_FILE)
+    else:
+        _write_weights(network, unfinished)
+    _write_recipe(origin.recipe, unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+
+
+def _write_weights(network: nn.Module, folder: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in saved_tensors(network).items()}, folder / WEIGHTS_FILE)
+
+
+def _write_recipe(recipe: Recipe, folder: Path) -> None:
+    (folder / RECIPE_FILE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _unknown(network: nn.Module) -> str:
+    kind = type(network).__name__
+    inside = next((name for name, child in network.named_children() if remembered(child)), None)
+    if inside is not None:  # DataParallel, torch.compile, a pipeline
+        return f"this {kind} is around a network that load_pruned gave; save its {inside!r}"
+    return (
+        f"this {kind} did not come from autoprune.load_pruned, so nothing is known of how it was cut; others are saved"
+        " by torch.save or autoprune.save_program"
+    )

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from autoprune.cli.reply import Reply, show, table
+from autoprune.api.printed import table
+from autoprune.cli.reply import Reply, show
 
 # A command that prints in every way that a model, a plugin or compiled code may.
 NOISY = """

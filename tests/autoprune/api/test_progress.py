@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from autoprune.cli.progress import Display, Lines, progress
+from autoprune.api.progress import Display, Lines, progress
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured, StudyInfo, TrialResult
 from autoprune.spec import Spec
