@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autoprune import DataError
-from autoprune.toolkit.files import listed, near
+from autoprune.plugin import SourceContext
+from autoprune.toolkit.files import existing, listed, near
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PARALLEL = "module."
@@ -51,6 +53,18 @@ def _load_pickled(file: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items()}
 
 
+def with_weights(network: nn.Module, weights: Path | None, ctx: SourceContext, *, strict: bool) -> nn.Module:
+    """The network, with the weights of a file if one is named.
+
+    Raises:
+        DataError: It is not there, is malformed, or does not fit.
+    """
+    if weights is not None:
+        file = existing(weights, ctx)
+        fit(network, read_weights(file), file=file, strict=strict)
+    return network
+
+
 def fit(network: nn.Module, weights: Mapping[str, Tensor], *, file: Path, strict: bool) -> None:
     """Copy the weights into the network.
 
@@ -81,7 +95,10 @@ def fit(network: nn.Module, weights: Mapping[str, Tensor], *, file: Path, strict
             faults.append(f"unknown to the model: {listed(hints, most=3)}")
     if faults:
         raise DataError(f"{file} does not fit the model; " + "; ".join(faults))
-    network.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    fitting = OrderedDict((name, tensor) for name, tensor in weights.items() if name in own)
+    # Names and shapes are those of today's code; some modules take what has no version for an older one's.
+    fitting._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
+    network.load_state_dict(fitting, strict=False)
 
 
 def _hint(name: str, missing: list[str]) -> str:

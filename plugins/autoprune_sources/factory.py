@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from autoprune import DataError
 from autoprune.plugin import Data, ModelSource, SourceContext
+from autoprune_sources._model_options import Strict, WeightsFile
 from autoprune_sources._options import Target
 
 if TYPE_CHECKING:
     from torch import nn
-
-_WEIGHTS = (".safetensors", ".pt", ".pth")
-
-
-def _weights(path: Path) -> Path:
-    if path.suffix not in _WEIGHTS:
-        raise ValueError(f"weights end in {', '.join(_WEIGHTS)}")
-    return path
 
 
 class Factory(ModelSource):
@@ -33,17 +25,19 @@ class Factory(ModelSource):
     name = "factory"
 
     target: Target = Field(description="module:callable that makes the model.")
-    args: dict[str, Any] = Field(default={}, description="Keyword arguments of the callable.")
-    weights: Annotated[Path, AfterValidator(_weights)] | None = Field(
-        default=None, description=".safetensors, .pt or .pth file; as the callable made them if left out."
+    args: dict[str, Any] = Field(
+        default={},
+        description="Keyword arguments of the callable; a path that exists beside the spec is handed over in full.",
     )
-    strict: bool = Field(default=True, description="Refuse weights whose names are not exactly the model's.")
+    weights: WeightsFile = None
+    strict: Strict = True
 
     def build(self, ctx: SourceContext) -> nn.Module:
         """What the callable makes, on the CPU; its random weights come from the seed."""
         import torch
         from torch import nn
 
+        from autoprune.toolkit.files import found_paths
         from autoprune.toolkit.importing import importable, look_up, told
 
         with importable(ctx.folder), torch.random.fork_rng(devices=[]):
@@ -52,7 +46,7 @@ class Factory(ModelSource):
                 raise DataError(f"target {self.target!r} is a model already; name the function or class that makes it")
             torch.manual_seed(ctx.seed)  # here, because only the first import may draw numbers
             try:
-                network = make(**self.args)
+                network = make(**found_paths(self.args, ctx.folder))
             except Exception as error:  # whatever the user's code raises
                 raise DataError(f"target {self.target!r}: calling it failed: {told(error, ctx.folder)}") from error
         if not isinstance(network, nn.Module):
@@ -61,11 +55,6 @@ class Factory(ModelSource):
 
     def load(self, data: Data, ctx: SourceContext) -> nn.Module:  # noqa: ARG002 - the weights are in a file
         """The same with the weights of the file."""
-        from autoprune.toolkit.files import existing
-        from autoprune_sources._weights import fit, read_weights
+        from autoprune_sources._weights import with_weights
 
-        network = self.build(ctx)
-        if self.weights is not None:
-            file = existing(self.weights, ctx)
-            fit(network, read_weights(file), file=file, strict=self.strict)
-        return network
+        return with_weights(self.build(ctx), self.weights, ctx, strict=self.strict)

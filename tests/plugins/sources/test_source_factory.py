@@ -317,3 +317,13 @@ def test_a_package_in_the_folder_works(ctx):
     assert isinstance(Factory(target="zoo.net:Net").build(ctx), nn.Module)
     with pytest.raises(DataError, match=r"no module 'nett' in zoo; did you mean 'net'\?"):
         Factory(target="zoo.nett:Net").build(ctx)
+
+
+def test_a_path_beside_the_spec_is_handed_over_in_full(ctx):
+    sized = (
+        "from pathlib import Path\ndef sized(file, note):\n    return Net(int(Path(file).read_text()) + len(note))\n"
+    )
+    (ctx.folder / "mymodels.py").write_text(NET + sized)
+    (ctx.folder / "width.txt").write_text("2")
+    network = Factory(target="mymodels:sized", args={"file": "width.txt", "note": "text"}).build(ctx)
+    assert network.conv.out_channels == 6
