@@ -73,6 +73,17 @@ Bounds = Annotated[tuple[float, float], AfterValidator(_ordered)]
 """Smallest and largest legal value of an input."""
 
 
+def checked_bounds(bounds: tuple[float, float] | None, first: Tensor) -> tuple[float, float] | None:
+    """Those of such a first input as sources read it: images, uint8, have their own.
+
+    Raises:
+        DataError: It holds no floats.
+    """
+    if bounds is not None and not first.is_floating_point():
+        raise DataError(f"bounds are of floats; the first input is {str(first.dtype)[6:]}")
+    return (0.0, 1.0) if str(first.dtype) == "torch.uint8" else bounds
+
+
 def _whole_above_one(amount: float) -> float:
     if amount >= 1 and amount != int(amount):
         raise ValueError("write a fraction below 1, or a whole number of samples")

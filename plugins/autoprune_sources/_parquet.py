@@ -75,11 +75,16 @@ def read_images(shards: Sequence[Path], *, image: str | None, label: str | None)
         DataError: A file is malformed, or its columns are not what is needed.
     """
     where, pixels, targets = read_columns(shards, lambda schema, where: _image_column(schema, image, where), label)
-    if not pa.types.is_struct(pixels.type):
-        return ParquetImages(where, pixels, None), targets
-    names = [field.name for field in pixels.type]
-    paths = pc.struct_field(pixels, "path") if "path" in names else None
-    return ParquetImages(where, pc.struct_field(pixels, "bytes"), paths), targets
+    return images_of(pixels, where), targets
+
+
+def images_of(column: Any, where: str) -> ParquetImages:
+    """The images of a column of that type: plain bytes, or ``{bytes, path}``."""
+    if not pa.types.is_struct(column.type):
+        return ParquetImages(where, column, None)
+    names = [field.name for field in column.type]
+    paths = pc.struct_field(column, "path") if "path" in names else None
+    return ParquetImages(where, pc.struct_field(column, "bytes"), paths)
 
 
 def read_columns(
@@ -132,7 +137,8 @@ def columns(schema: pa.Schema) -> str:
     return "Columns: " + listed(f"{field.name} ({field.type})" for field in schema)
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def is_image(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds encoded images."""
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
     return bool(_is_binary(kind))
@@ -145,10 +151,10 @@ def _is_binary(kind: pa.DataType) -> bool:
 def _image_column(schema: pa.Schema, asked: str | None, where: str) -> str:
     if asked is not None:
         kind = type_of(schema, asked, where)
-        if not _is_image(kind):
+        if not is_image(kind):
             raise DataError(f"{where}: column {asked!r} holds {kind}, not encoded images")
         return asked
-    found = [field.name for field in schema if _is_image(field.type)]
+    found = [field.name for field in schema if is_image(field.type)]
     if len(found) > 1:
         raise DataError(f"{where}: columns {listed(found)} all hold images; name one with `image`")
     if found:

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from autoprune import DataError
 from autoprune.plugin import Data, SourceContext
 from autoprune.toolkit.files import existing
-from autoprune_sources._options import Bounds, NormalizedSource
+from autoprune_sources._options import Bounds, NormalizedSource, checked_bounds
 
 _Several = Annotated[tuple[str, ...], Field(min_length=1)] | Annotated[dict[str, str], Field(min_length=1)]
 
@@ -44,8 +43,6 @@ class Npz(NormalizedSource):
 
     def load(self, ctx: SourceContext) -> Data:
         """The splits; one that has no arrays is carved from the training split."""
-        import torch
-
         from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._npz import read_arrays
 
@@ -55,12 +52,9 @@ class Npz(NormalizedSource):
             for split, (inputs, targets) in arrays.items()
         }
         first = arrays["train"][0].first
-        if self.bounds is not None and not first.is_floating_point():
-            raise DataError(f"bounds are of floats; the first input is {str(first.dtype)[6:]}")
         return Data(
             **three_splits(found, validation=self.validation, test=self.test),
             classes=number_of_classes(found),
             normalization=None if self.normalize is None else self.normalize.of_samples(first),
-            # What read_arrays leaves as uint8 is an image, scaled to [0, 1].
-            bounds=(0.0, 1.0) if first.dtype == torch.uint8 else self.bounds,
+            bounds=checked_bounds(self.bounds, first),
         )

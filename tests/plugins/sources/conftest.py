@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -51,3 +52,38 @@ def check_distinct(contents):
         assert max((train + validation + test).values()) == 1
 
     return check
+
+
+@pytest.fixture(scope="session")
+def sentences(shared):
+    """SST-2, 300 sentences with their class for each split, as pandas reads them."""
+    return {
+        split: pd.read_parquet(shared / f"data/sst2/{split}.parquet").head(300)
+        for split in ("train", "validation", "test")
+    }
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(sentences, tmp_path_factory):
+    """A BERT-like tokenizer of the training sentences' words, as ``save_pretrained`` writes it."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.train_from_iterator(
+        sentences["train"]["sentence"], trainers.WordLevelTrainer(vocab_size=500, special_tokens=[*special.values()])
+    )
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **{f"{name}_token": text for name, text in special.items()},
+    )
+    made.save_pretrained(folder)
+    return folder
