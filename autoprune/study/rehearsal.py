@@ -37,8 +37,9 @@ def rehearse(problem: Problem) -> list[Mistake]:
     """What does not fit the model, the task and the data.
 
     Each scorer ranks one group of each granularity, and each evaluator measures the dense model, on a handful of
-    samples; evaluators that time are left out. What they say on so little counts for nothing. What is arithmetic alone
-    is computed of the least and the most that may be cut and transformed.
+    samples; evaluators that time are left out. What they say on so little counts for nothing, and what does not work
+    on so little is tried on the whole split. What is arithmetic alone is computed of the least and the most that may be
+    cut and transformed.
     """
     few = _few(problem.data)
     return [*_scorers(problem, few), *_strategies(problem), *_arithmetic(problem), *_evaluators(problem, few)]
@@ -107,10 +108,11 @@ def _evaluators(problem: Problem, data: Data) -> Iterator[Mistake]:
         if isinstance(evaluator, ExactEvaluator) or costs <= {Cost.TIMING, Cost.EXACT}:
             continue
         reason = _fault(problem, partial(_evaluate, problem, evaluator, data))
+        if reason is not None:  # a handful may lack what a metric is of, such as a second class: all samples decide
+            reason = _fault(problem, partial(_evaluate, problem, evaluator, problem.data))
         if reason is not None:
-            same = (evaluator.name, evaluator.label)
-            index = [(r["use"], r.get("label", "")) for r in problem.spec.evaluators].index(same)
-            yield problem.spec.document.mistake(("evaluators", index), f"{evaluator.name}: {reason}")
+            at = next(path for path, known in problem.components.found.items() if known.component is evaluator)
+            yield problem.spec.document.mistake(at, f"{evaluator.name}: {reason}")
 
 
 def _evaluate(problem: Problem, evaluator: Evaluator, data: Data) -> None:
