@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,9 +13,10 @@ from pydantic import Field
 from autoprune.errors import TrialError
 from autoprune.plugin import Batch, EvaluationContext, Evaluator, Task
 from autoprune.plugin.task import shapes
+from autoprune.toolkit.files import near
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _KEPT_BYTES = 2**30
 """Samples that take more than this on the device are fetched anew for every model."""
@@ -26,6 +28,7 @@ class SampleEvaluator(Evaluator):
     Example:
         >>> class WorstLoss(SampleEvaluator):
         ...     def evaluate(self, model, ctx):
+        ...         model, ctx = self.focused(model, ctx)
         ...         worst = 0.0
         ...         with torch.inference_mode():
         ...             for inputs, targets in self.batches(ctx):
@@ -38,13 +41,36 @@ class SampleEvaluator(Evaluator):
         default=None, ge=1, description="Samples to use, a fixed random choice; the whole split if left out."
     )
     batch_size: int = Field(default=128, ge=1, description="Samples in one forward pass.")
+    head: str = Field(
+        default="", description="Of a task with several heads, the one that is measured; all together if left out."
+    )
+
+    def focused(self, model: nn.Module, ctx: EvaluationContext) -> tuple[nn.Module, EvaluationContext]:
+        """The model and the context of the ``head`` alone: its outputs, its task; as they are if none is named.
+
+        Raises:
+            TrialError: The task has no such head.
+        """
+        if not self.head:
+            return model, ctx
+        from autoprune.toolkit._head import OneHead
+
+        task = ctx.task.part(self.head)
+        return OneHead(model, self.head), replace(ctx, task=task, dense=OneHead(ctx.dense, self.head))
 
     def batches(self, ctx: EvaluationContext) -> Iterable[Batch]:
-        """The samples on the device, fetched once per study if they fit.
+        """The samples on the device, with the targets of the ``head``, fetched once per study if they fit.
 
         They come in a random order, not in that of the split, which may well be stored class by class: so a part of
         them tells about the rest.
+
+        Raises:
+            TrialError: There are no targets of the head.
         """
+        batches = self._whole_batches(ctx)
+        return ((inputs, _of_head(targets, self.head)) for inputs, targets in batches) if self.head else batches
+
+    def _whole_batches(self, ctx: EvaluationContext) -> Iterable[Batch]:
         import torch
 
         split = ctx.data.split(ctx.split)
@@ -134,6 +160,14 @@ def mean(task: Task, values: Tensor, outputs: Any, targets: Any) -> Tensor:
         return values.mean()
     counted = weights(task, outputs, targets).to(values.dtype)
     return (values * counted).sum() / counted.sum().clamp_min(1)
+
+
+def _of_head(targets: Any, head: str) -> Any:
+    if not isinstance(targets, Mapping):
+        raise TrialError(f"head {head!r}: targets are {shapes(targets)}, not by the names of heads")
+    if head not in targets:
+        raise TrialError(f"head {head!r}: there are no targets of that name{near(head, targets)}")
+    return targets[head]
 
 
 def _of_each(task: Task, what: str, values: Tensor, outputs: Any) -> Tensor:

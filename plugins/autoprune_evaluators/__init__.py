@@ -6,12 +6,16 @@ from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
-from autoprune_evaluators.forward import Accuracy, Loss
+from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.latency import Latency
+from autoprune_evaluators.metric import UserMetric
+from autoprune_evaluators.numbers import R2, Mae, Rmse
+from autoprune_evaluators.overlap import F1, MeanIou
 from autoprune_evaluators.robustness import Fgsm, Pgd
 
 
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
-    return (Params, Macs, Size, Sparsity, Latency, Accuracy, Loss, Fgsm, Pgd)
+    measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
+    return (Params, Macs, Size, Sparsity, Latency, *measured, Fgsm, Pgd)

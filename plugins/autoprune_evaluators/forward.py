@@ -1,19 +1,25 @@
-"""How well a model predicts: accuracy and loss over a split."""
+"""How well a model predicts: means over a split of what the task says of each sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from autoprune.plugin import Cost, EvaluationContext, Measured, Metric
+from autoprune import TrialError
+from autoprune.plugin import Cost, EvaluationContext, Measured, Metric, Task
 from autoprune.toolkit import intervals
-from autoprune.toolkit.samples import SampleEvaluator, losses, right_shares, weights
+from autoprune.toolkit.samples import agreements, losses, right_shares, weights
+from autoprune_evaluators._passes import MeanEvaluator, OnePass, came
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_KEPT_BYTES = 2**30
+"""Outputs of the dense model that take more than this on the device are computed anew for every model."""
 
-class Accuracy(SampleEvaluator):
+
+class Accuracy(MeanEvaluator):
     """The share of right predictions, as the task counts them.
 
     In a classification, of samples whose largest output is their class, with Wilson's 95 % interval; where a sample has
@@ -23,32 +29,14 @@ class Accuracy(SampleEvaluator):
     name = "accuracy"
     metrics = (Metric("accuracy", "fraction", "maximize", Cost.FORWARD, "Share of right predictions."),)
 
-    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Ask the task what is right.
+    def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
+        return right_shares(task, outputs, targets)
 
-        Raises:
-            TrialError: The task knows no right and wrong.
-        """
-        import torch
-
-        with torch.inference_mode():
-            right: list[Tensor] = []
-            counted: list[Tensor] = []
-            measured = {}
-            for inputs, targets in self.batches(ctx):
-                outputs = inputs.feed(model)
-                right.append(right_shares(ctx.task, outputs, targets))
-                counted.append(weights(ctx.task, outputs, targets))
-                measured = {"accuracy": intervals.share_of(torch.cat(right), torch.cat(counted))}
-                ctx.report(measured)
-            return measured
-
-    def final(self) -> Self:
-        """The same on the whole split."""
-        return self.model_copy(update={"samples": None})
+    def _mean(self, values: Tensor, counted: Tensor) -> Measured:
+        return intervals.share_of(values, counted)
 
 
-class Loss(SampleEvaluator):
+class Loss(MeanEvaluator):
     """The mean of the task's loss, with the normal approximation of its 95 % interval.
 
     In a classification it is the cross-entropy in nats, in a regression the squared error.
@@ -57,22 +45,79 @@ class Loss(SampleEvaluator):
     name = "loss"
     metrics = (Metric("loss", "of the task", "minimize", Cost.FORWARD, "Mean loss; in nats in a classification."),)
 
-    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Average the loss of the samples."""
+    def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
+        return losses(task, outputs, targets)
+
+
+class Perplexity(MeanEvaluator):
+    """Between how many tokens, or classes, a model hesitates: exp of the mean cross-entropy of all that count.
+
+    Its interval is that of the mean.
+    """
+
+    name = "perplexity"
+    metrics = (Metric("perplexity", "1", "minimize", Cost.FORWARD, "exp of the mean loss of a token, or class."),)
+
+    def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
+        told = came(self.name, "is of tasks that choose one class, or token", task, outputs, targets)
+        if targets.is_floating_point() or targets.shape == outputs.shape:
+            raise TrialError(f"{told}: use loss")
+        return losses(task, outputs, targets)
+
+    def _mean(self, values: Tensor, counted: Tensor) -> Measured:
+        return changed(intervals.mean_of(values, counted), _exp)
+
+
+class Agreement(OnePass):
+    """The share of the dense model's predictions that a model still makes, right or wrong, as the task compares them.
+
+    It needs no true targets. In a regression it falls with the distance of the two, in units of the dense model's
+    variance: 1 / (1 + distance).
+    """
+
+    name = "agreement"
+    metrics = (
+        Metric("agreement", "fraction", "maximize", Cost.FORWARD, "Share of the dense model's predictions still made."),
+    )
+
+    def _known(self, model: nn.Module, ctx: EvaluationContext) -> Iterator[Measured]:
         import torch
 
-        with torch.inference_mode():
-            found: list[Tensor] = []
-            counted: list[Tensor] = []
-            measured = {}
-            for inputs, targets in self.batches(ctx):
-                outputs = inputs.feed(model)
-                found.append(losses(ctx.task, outputs, targets))
-                counted.append(weights(ctx.task, outputs, targets))
-                measured = {"loss": intervals.mean_of(torch.cat(found), torch.cat(counted))}
-                ctx.report(measured)
-            return measured
+        shares: list[Tensor] = []
+        counted: list[Tensor] = []
+        for (inputs, targets), dense in zip(self.batches(ctx), self._dense_outputs(ctx), strict=True):
+            outputs = inputs.feed(model)
+            shares.append(agreements(ctx.task, outputs, dense, targets))
+            counted.append(weights(ctx.task, outputs, targets))
+            yield intervals.share_of(torch.cat(shares), torch.cat(counted))
 
-    def final(self) -> Self:
-        """The same on the whole split."""
-        return self.model_copy(update={"samples": None})
+    def _dense_outputs(self, ctx: EvaluationContext) -> Iterable[Any]:
+        """Of each batch, computed once per study if they fit."""
+
+        def kept() -> tuple[Any, ...] | None:
+            found, size = [], 0
+            for inputs, _ in self.batches(ctx):
+                found.append(outputs := inputs.feed(ctx.dense))
+                size += sum(leaf.nbytes for leaf in (outputs.values() if isinstance(outputs, Mapping) else (outputs,)))
+                if size > _KEPT_BYTES:
+                    return None
+            return tuple(found)
+
+        key = ("autoprune_evaluators.agreement", str(ctx.device), ctx.split, self.samples, self.batch_size, self.head)
+        outputs = ctx.memo(key, kept)
+        return (inputs.feed(ctx.dense) for inputs, _ in self.batches(ctx)) if outputs is None else outputs
+
+
+def changed(measured: Measured, change: Callable[[float], float]) -> Measured:
+    """A rising function of what was measured; without an interval where that has an end that is no number any more."""
+    value = change(measured.value)
+    if measured.low is None or measured.high is None or not math.isfinite(change(measured.high)):
+        return Measured(value=value, samples=measured.samples)
+    return Measured(value=value, low=change(measured.low), high=change(measured.high), samples=measured.samples)
+
+
+def _exp(nats: float) -> float:
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

@@ -98,6 +98,7 @@ class _AttackEvaluator(SampleEvaluator):
         bounds = ctx.data.bounds
         if bounds is None:
             raise DataError(str(self.refuses(ctx.data)))
+        model, ctx = self.focused(model, ctx)
         ball = Linf(self.epsilon) if self.norm == "linf" else L2(self.epsilon)
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
 

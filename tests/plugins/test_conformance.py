@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from autoprune.plugin import (
     Sampler,
     Scorer,
     SourceContext,
+    Split,
     Strategy,
     Task,
     Transform,
@@ -60,6 +62,11 @@ OPTIONS = {
     ("recovery", "fine-tune"): {"epochs": 0.5, "batch_size": 16},
     ("recovery", "distill"): {"epochs": 0.5, "batch_size": 16},
     ("evaluator", "latency"): {"batch_size": 4, "repeats": 4, "seconds": 0},
+    ("evaluator", "metric"): {
+        "target": "torch.nn.functional:cross_entropy",
+        "direction": "minimize",
+        "resamples": 40,
+    },
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
@@ -89,6 +96,13 @@ def every(contract):
     ]
     assert brought, f"no {contract.kind} is installed"
     return {"params": brought, "ids": [component.name for component in brought]}
+
+
+def of_numbers(split):
+    """The same inputs, whose targets are four numbers in the place of a class."""
+    inputs, classes = split.fetch(torch.arange(len(split)))
+    noise = torch.randn(len(split), 4, generator=torch.Generator().manual_seed(0))
+    return Split.of_tensors(inputs, torch.eye(4)[classes] + 0.1 * noise)
 
 
 def test_the_table_names_components_that_exist():
@@ -139,6 +153,14 @@ class TestEvaluators(EvaluatorConformance):
     @pytest.fixture(**every(Evaluator))
     def component(self, request):
         return request.param
+
+    @pytest.fixture
+    def bench(self, component):
+        if component.name not in ("r2", "mae", "rmse"):
+            return Bench()
+        data = toy_data()
+        splits = {name: of_numbers(data.split(name)) for name in ("train", "validation", "test")}
+        return Bench(data=replace(data, **splits), task=HOST(Task, "regression")())
 
 
 class TestSamplers(SamplerConformance):

@@ -12,6 +12,7 @@ from autoprune.plugin import Evaluator
 def test_the_host_finds_every_evaluator() -> None:
     found = PluginHost().components(Evaluator)
     assert {"accuracy", "loss", "params", "macs", "size", "latency", "pgd", "fgsm"} <= found.keys()
+    assert {"perplexity", "f1", "miou", "r2", "mae", "rmse", "agreement", "metric"} <= found.keys()
 
 
 def test_each_metric_carries_its_unit_and_each_option_its_description() -> None:
@@ -21,13 +22,15 @@ def test_each_metric_carries_its_unit_and_each_option_its_description() -> None:
         assert issubclass(component, Evaluator)
         assert component.__doc__
         assert all(metric.unit and metric.description for metric in component.metrics)
+        assert component.metrics or component is autoprune_evaluators.UserMetric
         undescribed = [name for name, field in component.model_fields.items() if not field.description]
         assert set(undescribed) <= {"label"}
 
 
 def test_checking_a_spec_needs_no_torch() -> None:
     code = (
-        "import sys, autoprune_evaluators as e; e.Pgd(epsilon='2/255'); e.Latency(); "
+        "import sys, autoprune_evaluators as e; e.Pgd(epsilon='2/255'); e.Latency(); e.F1(); e.R2(); "
+        "assert e.UserMetric(target='m:f1', direction='maximize').produces()[0].name == 'f1'; "
         "assert not {'torch', 'numpy', 'sklearn'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
