@@ -16,7 +16,9 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
+from autoprune.structure.graph.outputs import counting
 from autoprune.structure.graph.trace import evaluating
+from autoprune.structure.graph.untraceable import quietly, untraceable
 from autoprune.structure.surgery.graph_network import GraphNetwork, from_program
 
 T = TypeVar("T")
@@ -26,6 +28,8 @@ def save_program(
     network: nn.Module, inputs: Inputs | Tensor | Sequence[Tensor] | Mapping[str, Tensor], file: str | Path
 ) -> None:
     """Export a network in ``eval()`` to a ``.pt2`` file that `load_program` opens, for any batch size.
+
+    What the program returns are tensors in plain dicts, tuples and lists.
 
     Args:
         network: Left as it was.
@@ -46,14 +50,12 @@ def save_program(
             f"{type(network).__name__} takes {unnamed[0]} by **: torch.export cannot trace that for any batch size; "
             "name it in the signature of forward()"
         )
-    with evaluating(network), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
+    with evaluating(network), torch.no_grad(), quietly(), counting(network):
         try:
             shapes: Any = sizes.dynamic_shapes(network, args, kwargs)  # type: ignore[no-untyped-call]
             program = torch.export.export(network, args, kwargs, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # torch.export raises dozens of types, some of them private
-            cause = (str(error).strip().splitlines() or [""])[0]
-            raise StructureError(f"torch.export cannot trace {type(network).__name__}: {cause}") from error
+        except Exception as error:
+            raise untraceable(network, error) from error
         program.example_inputs = None  # they would be pickled
         torch.export.save(program, file)
 
