@@ -73,7 +73,7 @@ class Bench:
         self.network = toy_network() if network is None else network.cpu().eval()
         self.data = following(toy_data() if data is None else data, self.network, self.task)
         toys = network is None and data is None
-        self.structure = _toy_structure() if toys else discover(self.network, self.examples())
+        self.structure = _toy_structure() if toys else discover(self.network, self.examples(), counts=self.task.pick)
         self._channels_last = takes_channels_last((self.network, self.cut({})), self.examples())
         self.device = torch.device(device)
         self.network.to(device)

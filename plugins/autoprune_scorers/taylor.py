@@ -37,8 +37,13 @@ class Taylor(Scorer):
         Of a block it is the sum over all its parameters, of a weight or kernel over its own entries.
 
         Raises:
-            TrialError: The loss does not depend on the group's units.
+            TrialError: The loss does not depend on the group's units, or its targets are what the dense model puts out.
         """
+        if ctx.task.targets_are == "the dense model's":
+            raise TrialError(
+                f"the loss of {ctx.task.name} is least at the dense model itself, where every gradient is 0 and tells"
+                " taylor nothing: use l1, l2 or bn-scale"
+            )
         changes = ctx.memo(("taylor", self.batches, self.batch_size), lambda: self._changes(ctx))
         if group.name not in changes:
             raise TrialError(f"no gradient reaches group {group.name!r}, so taylor cannot rank it")

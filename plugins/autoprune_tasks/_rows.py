@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-_AT_ONCE = 2**20
+_AT_ONCE = 2**18
 """Scores gone through at once: rows of a large vocabulary in float64 would take many times what the outputs do."""
 
 
