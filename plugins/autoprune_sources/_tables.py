@@ -118,9 +118,9 @@ def read_tables(
         if split not in named and free:
             named[split] = free[0]
     if "train" not in named:
-        raise DataError(
-            f"{folder}: no split is called train; there: {listed(readers) or 'none'}; the option `splits` says which is"
-        )
+        there = listed(readers) or (listed(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "")
+        hint = "" if splits is None else "; the option `splits` says which is"
+        raise DataError(f"{folder}: no split is called train; there: {there or 'nothing'}{hint}")
     tables: dict[SplitName, Table] = {}
     for split, name in named.items():
         where = f"{folder}: {name}"

@@ -42,11 +42,11 @@ def read_sentences(
     return [(sentence.lower() if lowercase else sentence).split() for sentence in sentences], targets
 
 
-def frequent_words(sentences: Iterable[Sequence[str]], *, most: int) -> dict[str, int]:
-    """Token of each of the most frequent words; of equally frequent ones the alphabet's first."""
+def frequent_words(sentences: Iterable[Sequence[str]], *, most: int, first: int = _FIRST_WORD) -> dict[str, int]:
+    """Token of each of the most frequent words, from ``first`` on; of equally frequent ones the alphabet's first."""
     counts = Counter(word for sentence in sentences for word in sentence)
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return {word: _FIRST_WORD + rank for rank, word in enumerate(ranked[:most])}
+    return {word: first + rank for rank, word in enumerate(ranked[:most])}
 
 
 def tokens_of(sentences: Sequence[Sequence[str]], words: Mapping[str, int], *, length: int) -> Tensor:

@@ -334,7 +334,7 @@ def test_splits_that_differ_are_told(ctx):
 def test_files_that_are_none_are_told(ctx):
     folder = ctx.folder / "sst2"
     folder.mkdir()
-    with pytest.raises(DataError, match=r"sst2: no split is called train; there: none; the option `splits`"):
+    with pytest.raises(DataError, match=r"sst2: no split is called train; there: nothing; the option `splits`"):
         load(ctx, columns={"x": "x"})
     (folder / "train.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match=r"sst2: train: cannot be read: "):
