@@ -110,7 +110,8 @@ class Totals:
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
-        self._samples = 0
+        self.samples = 0
+        """Taken in by now."""
 
     def add(self, statistics: Tensor) -> None:
         """Take in a batch: (N, K) statistics of its samples, always the same K."""
@@ -119,9 +120,9 @@ class Totals:
         statistics = statistics.detach().cpu().double()  # a GPU would add them up in any order
         if self._sums is None:
             self._sums = statistics.new_zeros(_GROUPS, statistics.shape[1])
-        place = torch.arange(self._samples, self._samples + len(statistics)) % _GROUPS
+        place = torch.arange(self.samples, self.samples + len(statistics)) % _GROUPS
         self._sums.index_add_(0, place, statistics)
-        self._samples += len(statistics)
+        self.samples += len(statistics)
 
     def measured(self, value: Callable[[Tensor], Tensor]) -> Measured:
         """What a function makes of the sums, with its interval.
@@ -131,9 +132,9 @@ class Totals:
         """
         if self._sums is None:
             return Measured(value=math.nan, samples=0)
-        sums = self._sums[: self._samples]
+        sums = self._sums[: self.samples]
         drawn = _counts(len(sums)) @ sums
-        return percentiles(float(value(sums.sum(0))), value(drawn).tolist(), samples=self._samples)
+        return percentiles(float(value(sums.sum(0))), value(drawn).tolist(), samples=self.samples)
 
 
 def percentiles(value: float, resampled: Sequence[float], *, samples: int) -> Measured:
@@ -158,7 +159,7 @@ def percentiles(value: float, resampled: Sequence[float], *, samples: int) -> Me
     return Measured(value=value, low=min(value, float(low)), high=max(value, float(high)), samples=samples)
 
 
-def draws(samples: int, resamples: int = _RESAMPLES) -> Iterator[Tensor]:
+def draws(samples: int, resamples: int) -> Iterator[Tensor]:
     """Numbers of samples drawn with replacement, int64 of shape (samples,) each time; always the same ones."""
     import torch
 
@@ -167,9 +168,11 @@ def draws(samples: int, resamples: int = _RESAMPLES) -> Iterator[Tensor]:
         yield torch.randint(samples, (samples,), generator=generator)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _counts(samples: int) -> Tensor:
     """How often each sample is in each draw, float64 of shape (resamples, samples)."""
     import torch
 
-    return torch.stack([drawn.bincount(minlength=samples) for drawn in draws(samples)]).double()
+    drawn = torch.randint(samples, (_RESAMPLES, samples), generator=torch.Generator().manual_seed(0))
+    counts = torch.zeros(drawn.shape, dtype=torch.float64)
+    return counts.scatter_add_(1, drawn, torch.ones_like(counts))

@@ -133,7 +133,7 @@ def test_the_interval_is_scipys_bootstrap_over_samples() -> None:
     assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high), abs=0.08 * width)
 
 
-def test_what_is_known_is_told_after_every_batch_that_defines_it() -> None:
+def test_what_is_known_is_told_as_soon_as_samples_define_it() -> None:
     scores, targets = torch.full((4, 2), -5.0), torch.zeros(4, 2)
     scores[3, 0], targets[3, 0] = 5.0, 1.0
     told: list[Mapping[str, Measured]] = []
@@ -143,6 +143,18 @@ def test_what_is_known_is_told_after_every_batch_that_defines_it() -> None:
     order = torch.randperm(4, generator=torch.Generator().manual_seed(0)).tolist()
     assert [each["f1"].samples for each in told] == list(range(order.index(3) + 1, 5))
     assert all(math.isfinite(each["f1"].value) for each in told)
+
+
+def test_what_is_known_of_many_batches_is_told_where_there_are_a_quarter_more() -> None:
+    scores, targets = classified(samples=300)
+    told: list[Mapping[str, Measured]] = []
+    found = measured(F1(batch_size=10), scores, targets, Classification(), report=told.append)
+    counts = [each["f1"].samples for each in told]
+    assert counts[:5] == [10, 20, 30, 40, 50]
+    assert len(counts) < 20
+    assert told[-1] == {"f1": found}
+    assert found == measured(F1(batch_size=10), scores, targets, Classification())
+    assert found.samples == 300
 
 
 def test_samples_without_any_class_have_no_f1() -> None:
