@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from autoprune.plugin import Data, DataSource
 from autoprune_sources._options import Amount, Bounds, Normalize
@@ -19,9 +19,10 @@ class LoadedSource(DataSource):
         description="Of batches by name those that the model takes, or {keyword: name}; all but the targets if left"
         " out.",
     )
-    targets: tuple[str, ...] = Field(
+    targets: str | tuple[str, ...] = Field(
         default=(),
-        description="Of batches by name what is to be predicted; labels, label, targets, target or y if left out.",
+        description="Of batches by name what is to be predicted, several by a list; labels, label, targets, target or y"
+        " if left out.",
     )
     normalize: Normalize | None = Field(
         default=None,
@@ -39,13 +40,6 @@ class LoadedSource(DataSource):
         default=0.2, description="Fraction (below 1) or number of training samples for test, if there is no such split."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_target(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and isinstance(given.get("targets"), str):
-            return {**given, "targets": (given["targets"],)}
-        return given
-
     def of_splits(self, found: Mapping[str, Any]) -> Data:
         """The data of those splits; what is not among them is carved from the training split.
 
@@ -56,7 +50,8 @@ class LoadedSource(DataSource):
 
         from autoprune.toolkit.loading import Columns, three_loaded
 
-        columns = Columns(self.inputs, self.targets)
+        targets = (self.targets,) if isinstance(self.targets, str) else self.targets
+        columns = Columns(self.inputs, targets)
         splits = three_loaded(found, columns=columns, validation=self.validation, test=self.test)
         inputs, _ = splits["train"].fetch(torch.arange(1))
         return Data(

@@ -46,6 +46,7 @@ from autoprune.testing import (
     toy_data,
     toy_network,
 )
+from autoprune.toolkit.packages import optional
 
 from .tasks.cases import HEADS, fitting
 
@@ -71,12 +72,19 @@ OPTIONS = {
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
     ("model", "digits-cnn"): {"width": 4, "epochs": 1},
+    ("model", "huggingface"): {"path": "vit"},
+    ("model", "timm"): {"model": "test_resnet", "args": {"num_classes": 4}},
+    ("model", "torchvision"): {"model": "mnasnet0_5", "args": {"num_classes": 4}},
     ("model", "exported"): {"path": "toy.pt2"},
     ("model", "pruned"): {"path": "saved"},
     ("data", "parquet"): {"path": "images"},
     ("data", "image-folder"): {"path": "folders"},
     ("data", "npz"): {"path": "arrays.npz"},
     ("data", "text"): {"path": "sentences", "length": 4},
+    ("data", "text-blocks"): {"path": "sentences", "length": 10},
+    ("data", "image-mask-folder"): {"path": "pairs"},
+    ("data", "huggingface"): {"path": "images", "columns": {"pixel_values": "image"}},
+    ("data", "factory"): {"target": "autoprune.testing:toy_data"},
 }
 """The options that a component needs, or that make it quick."""
 
@@ -193,8 +201,8 @@ class TestModelSources(ModelSourceConformance):
         return request.param
 
     @pytest.fixture
-    def ctx(self, tmp_path):
-        if not (tmp_path / "toy.pt2").exists():
+    def ctx(self, tmp_path, component):
+        if component.name in ("exported", "pruned") and not (tmp_path / "toy.pt2").exists():
             inputs, _ = toy_data().validation.fetch(torch.arange(2))
             save_program(toy_network(), inputs, tmp_path / "toy.pt2")
             bench = Bench()
@@ -209,7 +217,13 @@ class TestModelSources(ModelSourceConformance):
                 source=HOST(ModelSource, "factory")(target="autoprune.testing:toy_network"),
                 ctx=ctx,
             )
+        if component.name == "huggingface":
+            save_vit(tmp_path / "vit")
         return SourceContext(tmp_path, tmp_path / "cache", seed=0, objects={"model": toy_network()})
+
+    @pytest.fixture
+    def task(self, component):
+        return HOST(Task, "classification")() if component.name == "huggingface" else None
 
     @pytest.fixture
     def data(self, component, ctx):
@@ -232,6 +246,9 @@ class TestDataSources(DataSourceConformance):
             folder = tmp_path / "folders" / str(label)
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number}.png")
+            for place, picture in (("images", image), ("masks", image[:, :, 0] % 3)):
+                (tmp_path / "pairs" / place).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(tmp_path / "pairs" / place / f"{number}.png")
         (tmp_path / "images").mkdir()
         pq.write_table(
             pa.table({"image": [encoded(image) for image in pixels], "label": labels}),
@@ -243,6 +260,14 @@ class TestDataSources(DataSourceConformance):
         np.savez(tmp_path / "arrays.npz", x=pixels, y=labels)
         live = {"data": {"train": (torch.from_numpy(pixels), torch.from_numpy(labels))}}
         return SourceContext(tmp_path, tmp_path / "cache", seed=0, objects=live)
+
+
+def save_vit(folder):
+    """A model of transformers that takes the kit's images."""
+    transformers = optional("transformers")
+    sizes = {"image_size": 8, "patch_size": 4, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.ViTConfig(**sizes, intermediate_size=12, num_labels=4)
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
 
 
 def encoded(pixels):
