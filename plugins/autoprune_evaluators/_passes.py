@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _WORTH_A_LOOK = 1.25
-"""Times as many samples: a bootstrap of 1,000 classes takes a tenth of a second, and every look makes all less certain."""
+"""Times as many samples: a bootstrap of 1,000 classes takes a tenth of a second, and looks cost certainty."""
 
 
 class OnePass(SampleEvaluator):
