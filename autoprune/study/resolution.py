@@ -157,9 +157,8 @@ def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:
     mistakes = []
     for evaluator in components.evaluators:
         if reason := evaluator.refuses(data):
-            same = (evaluator.name, evaluator.label)
-            at = next(i for i, r in enumerate(spec.evaluators) if (r["use"], r.get("label", "")) == same)
-            mistakes.append(spec.document.mistake(("evaluators", at), reason))
+            at = next(path for path, known in components.found.items() if known.component is evaluator)
+            mistakes.append(spec.document.mistake(at, reason))
     for index, exporter in enumerate(components.exporters):
         if reason := exporter.refuses():
             mistakes.append(spec.document.mistake(("exporters", index), f"{exporter.name} {reason}"))

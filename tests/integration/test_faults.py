@@ -82,22 +82,22 @@ REFUSED: dict[str, tuple[Change, str, list[str]]] = {
     "regression with one output, under classification": (
         NUMBERS,
         "task",
-        ["outputs are (4, 1) float32", "targets (4, 1) float32", "write task: {use: regression}"],
+        ["outputs (4, 1) float32", "targets are (4, 1) float32", "write task: {use: regression}"],
     ),
     "a language model's (N, T, V), under classification": (
         WORDS | {"model": {"use": "tiny-net", "reads": "tokens"}},
         "task",
-        ["outputs are (4, 6, 10) float32", "targets (4, 6) int64", "a plugin can bring a task"],
+        ["outputs (4, 6, 10) float32", "targets are (4, 6) int64", "write task: {use: causal-lm}"],
     ),
     "the same as (N, V, T)": (
         WORDS | {"model": {"use": "tiny-net", "reads": "tokens, time last"}},
         "task",
-        ["outputs are (4, 10, 6) float32", "targets (4, 6) int64", "a plugin can bring a task"],
+        ["outputs (4, 10, 6) float32", "targets are (4, 6) int64", "write task: {use: segmentation}"],
     ),
     "multi-hot targets, under classification": (
         {"data": {"use": "tiny-data", "targets": "multi-hot"}},
         "task",
-        ["targets are (4, 3) float32", "several classes per sample (multi-hot) a plugin can bring a task"],
+        ["targets are (4, 3) float32", "for several classes each, write task: {use: multilabel}"],
     ),
     "classes, under regression": (
         {"task": {"use": "regression"}},
@@ -172,7 +172,7 @@ def test_a_file_says_the_line_and_the_command_ends_with_2(tmp_path: Path, capsys
     at = 1 + next(number for number, line in enumerate(lines) if line.startswith("task:"))
     assert run(["search", str(tmp_path / "spec.yaml")]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "spec.yaml" in line]
-    assert f"spec.yaml:{at}:1: task: outputs are (4, 1) float32" in said
+    assert f"spec.yaml:{at}:1: task: targets are (4, 1) float32" in said
 
 
 LOST = "which a saved model would not have; replace modules by a transform (`transforms:`)"
