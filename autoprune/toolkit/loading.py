@@ -240,7 +240,9 @@ def _of_items(items: _Items, columns: Columns, where: str) -> Split:
 def _read_whole(batches: Iterable[Any], columns: Columns, where: str) -> Split:
     import torch
 
-    read = [batch_of(batch, columns, where) for batch in batches]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a loader that shuffles gives the same order in every process
+        read = [batch_of(batch, columns, where) for batch in batches]
     if not read:
         raise DataError(f"{where} has no batch; an iterator that was used up gives none: hand over what makes it")
     parts = [leaves(batch) for batch in read]

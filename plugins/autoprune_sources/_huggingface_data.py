@@ -33,8 +33,13 @@ def read_samples(source: HuggingFaceData, folder: Path, ctx: SourceContext) -> d
     """
     texts, spoken = _listed(source.text), _listed(source.target_text)
     labels = [] if spoken else _listed(source.label)
-    wanted = dict.fromkeys([*source.columns.values(), *texts, *labels, *spoken])
-    tables = read_tables(folder, list(wanted), splits=source.splits)
+    wanted = {
+        **dict.fromkeys(labels, "`label` (null where there is none)"),
+        **dict.fromkeys(source.columns.values(), "`columns`"),
+        **dict.fromkeys(texts, "`text`"),
+        **dict.fromkeys(spoken, "`target_text`"),
+    }
+    tables = read_tables(folder, wanted, splits=source.splits)
     inputs: dict[SplitName, dict[str, _Read]] = {split: {} for split in tables}
     targets: dict[SplitName, Any] = {split: _targets(table, source.label, labels) for split, table in tables.items()}
     for keyword, column in source.columns.items():

@@ -25,8 +25,8 @@ from autoprune_sources._parquet import is_text
 
 _ENDINGS = (".parquet", ".csv", ".jsonl", ".json")
 
-_Reader = Callable[[Sequence[str], str], pa.Table]
-"""Names of columns, and what to call the split in an error, to these columns."""
+_Reader = Callable[[Mapping[str, str], str], pa.Table]
+"""Names of columns to the options that name them, and what to call the split in an error, to these columns."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,23 @@ class Table:
 
 
 def read_tables(
-    folder: Path, columns: Sequence[str], *, splits: Mapping[SplitName, str] | None = None
+    folder: Path, columns: Mapping[str, str], *, splits: Mapping[SplitName, str] | None = None
 ) -> dict[SplitName, Table]:
     """Those columns of each split that is there; ``train`` always is.
 
     Args:
         folder: Written by ``save_to_disk`` of ``datasets``, or of files by split, ``train.csv`` or
             ``train-00000-of-00002.parquet``; or a single file of training samples.
-        columns: Their names.
+        columns: Their names, and the option that names each.
         splits: What splits are called there, where that is not what they are called here.
 
     Raises:
         DataError: There is no training split or no such column, or a file cannot be read.
     """
-    readers = _saved(folder) or _files(folder)
+    try:
+        readers = _saved(folder) or _files(folder)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{folder}: cannot be read: {' '.join(str(error).split())}") from error
     named = dict(splits or {})
     for split, name in named.items():
         if name not in readers:
@@ -141,7 +144,7 @@ def _saved(folder: Path) -> dict[str, _Reader]:
     loaded = optional("datasets").load_from_disk(str(folder))
 
     def reader(dataset: Any) -> _Reader:
-        def read(columns: Sequence[str], where: str) -> pa.Table:
+        def read(columns: Mapping[str, str], where: str) -> pa.Table:
             _check_columns(columns, dataset.column_names, where)
             return dataset.select_columns(list(columns)).with_format("arrow")[:]
 
@@ -168,7 +171,7 @@ def _files(folder: Path) -> dict[str, _Reader]:
     return {name: reader(name, paths) for name, paths in found.items()}
 
 
-def _read(path: Path, columns: Sequence[str], where: str) -> pa.Table:
+def _read(path: Path, columns: Mapping[str, str], where: str) -> pa.Table:
     if path.suffix == ".parquet":
         _check_columns(columns, pq.read_schema(path).names, where)
         return pq.read_table(path, columns=list(columns))
@@ -182,9 +185,10 @@ def _read(path: Path, columns: Sequence[str], where: str) -> pa.Table:
     return table.select(list(columns))
 
 
-def _check_columns(columns: Sequence[str], known: Sequence[str], where: str) -> None:
+def _check_columns(columns: Mapping[str, str], known: Sequence[str], where: str) -> None:
     if missing := [name for name in columns if name not in known]:
-        raise DataError(f"{where}: no column {missing[0]!r}{near(missing[0], known)}")
+        name = missing[0]
+        raise DataError(f"{where}: no column {name!r} for the option {columns[name]}{near(name, known)}")
 
 
 def _is_list(kind: pa.DataType) -> bool:

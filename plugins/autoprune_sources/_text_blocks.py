@@ -98,7 +98,7 @@ def read_lines(path: Path, *, text: str, validation: float, test: float) -> dict
         DataError: There is no training split, or a file cannot be read.
     """
     found = _text_files(path) or {
-        split: table.texts(text).to_pylist() for split, table in read_tables(path, [text]).items()
+        split: table.texts(text).to_pylist() for split, table in read_tables(path, {text: "`text`"}).items()
     }
     lines = {split: [line for line in each if line.strip()] for split, each in found.items()}
     if missing := missing_of(lines, validation=validation, test=test):

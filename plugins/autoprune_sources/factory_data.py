@@ -40,7 +40,8 @@ class FactoryData(LoadedSource):
             if isinstance(found, Data):
                 return self._completed(found)
             if isinstance(found, Mapping):
-                return self.of_splits(found)
+                with _alike():  # what is read whole is read now
+                    return self.of_splits(found)
             raise DataError(
                 f'this is of type {type(found).__name__}, not a mapping of splits: return {{"train": …, "validation":'
                 ' …, "test": …}, or "train" alone'

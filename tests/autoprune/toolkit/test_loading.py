@@ -196,6 +196,15 @@ def test_streams_are_read_whole():
         assert targets.tolist() == [number**2 for number in range(7)]
 
 
+def test_a_loader_that_is_read_whole_leaves_no_trace_and_always_gives_the_same():
+    loader = DataLoader(TensorDataset(X[:, None], Y[:, None]), batch_size=None, shuffle=True)
+    state = torch.get_rng_state()
+    first, again = (everything(loaded(loader))[1].tolist() for _ in range(2))
+    assert first == again
+    assert sorted(first) == sorted(Y.tolist())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_loader_s_own_collate_is_used():
     def padded(samples):
         longest = max(len(tokens) for tokens, _ in samples)

@@ -54,6 +54,14 @@ def drawn():
     return {"train": (x, torch.arange(20))}
 
 
+def stream():
+    def batches():
+        for _ in range(5):
+            yield torch.tensor(np.random.rand(4, 2)), torch.tensor([random.randrange(9) for _ in range(4)])
+
+    return {"train": batches()}
+
+
 def read(file, others=()):
     numbers = [float(line) for path in (file, *others) for line in Path(path).read_text().split()]
     x = torch.tensor(numbers)[:, None]
@@ -152,6 +160,9 @@ def test_what_it_draws_at_random_is_always_the_same(ctx):
     again = everything(load(ctx, "drawn").train)[0].first
     assert torch.equal(first, again)
     assert len(set(first[0].tolist())) == 3
+    (one, classes), (other, others) = (everything(load(ctx, "stream", test=4).train) for _ in range(2))
+    assert torch.equal(one.first, other.first)
+    assert torch.equal(classes, others)
 
 
 def test_paths_beside_the_spec_are_found(ctx, tmp_path, monkeypatch):
@@ -161,7 +172,7 @@ def test_paths_beside_the_spec_are_found(ctx, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # not beside the spec
     data = load(ctx, "read", args={"file": "numbers/a.txt", "others": ["numbers/b.txt"]})
     assert sum(map(len, (data.train, data.validation, data.test))) == 30
-    with pytest.raises(DataError, match=r"calling it failed: FileNotFoundError: .*c\.txt.* \(.*mydata\.py:43\)"):
+    with pytest.raises(DataError, match=r"calling it failed: FileNotFoundError: .*c\.txt.* \(.*mydata\.py:51\)"):
         load(ctx, "read", args={"file": "numbers/c.txt"})
 
 

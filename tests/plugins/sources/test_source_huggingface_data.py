@@ -281,13 +281,16 @@ def test_the_token_that_a_decoder_begins_with(ctx, spoken, tokenizer_folder):
 def test_columns_that_do_not_fit_are_told(ctx, write, tokenizer_folder):
     write(rows=20, ragged=lambda table: table["label"].map(lambda label: [1] * (label + 1)))
     for options, message in (
-        ({"text": "sentance"}, r"sst2: train: no column 'sentance'; did you mean 'sentence'\?"),
+        ({"text": "sentance"}, r"sst2: train: no column 'sentance' for the option `text`; did you mean 'sentence'\?"),
         ({"text": "label"}, r"sst2: train: column 'label' holds int64, not text"),
         (
             {"label": "sentence"},
             r"column 'sentence' holds text, not numbers; the option `label` names what is to be pre",
         ),
-        ({"label": "lable"}, r"sst2: train: no column 'lable'; did you mean 'label'\?"),
+        (
+            {"label": "lable"},
+            r"no column 'lable' for the option `label` \(null where there is none\); did you mean 'label'\?",
+        ),
         ({"label": "ragged"}, r"column 'ragged' holds lists of 1 to 2; pad them to one length"),
         ({"columns": {"x": "ragged"}}, r"column 'ragged' holds lists of 1 to 2; pad them to one length"),
         ({"columns": {"x": "sentence"}}, r"column 'sentence' holds text, not numbers"),
@@ -349,6 +352,9 @@ def test_files_that_are_none_are_told(ctx):
     (folder / "train.csv").unlink()
     (folder / "train.json").write_text("[{")
     with pytest.raises(DataError, match=r"sst2: train: cannot be read: "):
+        load(ctx, columns={"x": "x"})
+    (folder / "state.json").write_text("{")
+    with pytest.raises(DataError, match=r"sst2: cannot be read: "):
         load(ctx, columns={"x": "x"})
 
 

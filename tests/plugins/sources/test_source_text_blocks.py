@@ -181,7 +181,7 @@ def test_files_that_do_not_fit_are_told(ctx, write, sentences):
     with pytest.raises(DataError, match=r"book\.txt: cannot be read as UTF-8 text"):
         load(ctx, path="book.txt")
     write("parquet")
-    with pytest.raises(DataError, match=r"train: no column 'text'; known: label, sentence"):
+    with pytest.raises(DataError, match=r"train: no column 'text' for the option `text`; known: label, sentence"):
         load(ctx)
     with pytest.raises(DataError, match=r"spec: train has 5797 tokens, too few for a block of 6000; `length` says so"):
         load(ctx, text="sentence", length=6000)
