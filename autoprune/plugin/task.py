@@ -21,7 +21,7 @@ class Task(Component):
     """What right means for a model: its loss, how far two outputs are apart, how many elements are right.
 
     Everything that needs one of these asks the task: probes, scorers, training, attacks, metrics. ``outputs`` are what
-    `pick` gives, N samples first.
+    `pick` gives, a tensor or several by name, N samples first.
     """
 
     kind = "task"
@@ -36,7 +36,7 @@ class Task(Component):
     )
 
     def pick(self, returned: Any) -> Any:
-        """The tensor that the task speaks of, in whatever the model returned.
+        """The tensor that the task speaks of, or several by name, in whatever the model returned.
 
         Raises:
             TrialError: It is not there, or ``output`` is empty and several tensors are.

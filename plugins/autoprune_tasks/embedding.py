@@ -31,10 +31,12 @@ class Embedding(Task):
     name = "embedding"
     targets_are: ClassVar[Literal["the data's", "the dense model's"]] = "the dense model's"
 
+    output: str = Field(
+        default="",
+        description="Where the vectors, or the towers, stand in what the model returns; found if there is one answer.",
+    )
     towers: tuple[str, ...] = Field(
-        default=(),
-        description="Where the vectors stand in what the model returns, if there are several: [image_embeds,"
-        " text_embeds].",
+        default=(), description="Where each tower's vectors stand, if there are several: [image_embeds, text_embeds]."
     )
 
     @field_validator("towers")

@@ -31,6 +31,7 @@ class MultiHead(Task):
 
     name = "multi-head"
 
+    output: str = Field(default="", description="Where the heads stand in what the model returns, if not on top.")
     heads: dict[str, Task] = Field(min_length=1, description="The task of each head, by its name.")
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default={}, description="What a head's loss is multiplied by; 1 where left out."
