@@ -239,6 +239,7 @@ def spoken(ctx, tokenizer_folder, write):
     return folder, config, tables
 
 
+@pytest.mark.slow
 def test_sequence_to_sequence(ctx, spoken):
     folder, config, tables = spoken
     data = load(ctx, folder, target_text="backwards", max_target_length=9)
