@@ -105,7 +105,7 @@ class Handover:
         if isinstance(given, str | Path):
             return self._at(ModelSource, given)
         if callable(given) and not _is_class(given):
-            way = f"write {{'use': 'factory', 'target': '{importable_name(given)}'}}, or hand over the network itself"
+            way = f"hand over the network itself, or write {{'use': 'factory', 'target': '{importable_name(given)}'}}"
             self.note(("model",), f"is what makes a network; {way}")
             return {}
         return self._reference(ModelSource, given, ("model",))
@@ -127,7 +127,7 @@ class Handover:
         if isinstance(given, Mapping | Component) or _is_class(given):
             return self._reference(DataSource, given, ("data",))
         how = "data={'train': …, 'validation': …, 'test': …}; what is left out is carved from 'train'"
-        self.note(("data",), f"is a {type(given).__name__}; say which split it is: {how}")
+        self.note(("data",), f"is of type {type(given).__name__}; say which split it is: {how}")
         return {}
 
     def _slot(self, kind: Kind, given: Any, path: KeyPath, directions: Mapping[str, str]) -> Any:
@@ -159,7 +159,7 @@ class Handover:
         if isinstance(given, Component) or _is_class(given):
             return self._plain(given)
         what = "component" if contract is Component else contract.kind
-        self.note(path, f"is a {type(given).__name__}, no {what}; name one by {{'use': …}}, or hand one over")
+        self.note(path, f"is of type {type(given).__name__}; name a {what} by {{'use': …}}, or hand one over")
         return {}
 
     def _metric(self, given: Mapping[str, Any], path: KeyPath, directions: Mapping[str, str]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Handover:
         higher = getattr(function, "higher_is_better", None)
         if direction is None and higher is not None:
             direction = "maximize" if higher else "minimize"
-        if direction is None:
+        if direction is None and name.isidentifier():
             way = f"say so in the objectives, or write {{'target': {name}, 'direction': 'maximize'}}"
             self.note(path, f"which way is {called} better? {way}")
         return {"use": "metric", **given, "target": f"{LIVE}:{name}", "direction": direction}

@@ -24,7 +24,7 @@ _MARKERS = {"dense": "*", "ladder": "D", "sampler": "o"}
 _SIZES = {"dense": 110, "ladder": 28, "sampler": 26}
 
 
-class Shown(Figure):
+class FrontFigure(Figure):
     """A figure that a notebook's cell shows, whether or not pyplot was imported."""
 
     def _repr_png_(self) -> bytes:

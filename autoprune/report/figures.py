@@ -49,7 +49,7 @@ def front_plot(study: StudyInfo, outcome: StudyOutcome, pair: tuple[str, str] | 
         outcome: How it stands.
         pair: Metrics across and up; every pair of objectives if None.
     """
-    from autoprune.report._scatter import Course, Panel, Shown, legend, write_numbers
+    from autoprune.report._scatter import Course, Panel, FrontFigure, legend, write_numbers
 
     names = list(outcome.front.objectives)
     pairs = [pair] if pair else [(x, y) for y, x in combinations(names, 2)]
@@ -61,7 +61,7 @@ def front_plot(study: StudyInfo, outcome: StudyOutcome, pair: tuple[str, str] | 
     rows = -(-len(panels) // columns)
     with _styled():
         size = (6.6 if columns == 1 else 4.3 * columns, 4.6 if rows == 1 else 3.9 * rows)
-        figure = Shown(figsize=size, layout="constrained")
+        figure = FrontFigure(figsize=size, layout="constrained")
         axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
         for axis, panel in zip(axes, panels, strict=True):
             panel.draw(axis)

@@ -101,7 +101,8 @@ class SearchResult:
         told = ", ".join(f"{count} {state}" for state, count in states.items())
         front = f"front of {len(self.front.points)}, hypervolume {self.front.hypervolume:.4g}"
         stopped = ", interrupted" if self.outcome.interrupted else ""
-        return f"{self.study.name}: {len(self.outcome.trials)} trials ({told}){stopped}, {front}"
+        count = len(self.outcome.trials)
+        return f"{self.study.name}: {count} {'trial' if count == 1 else 'trials'} ({told}){stopped}, {front}"
 
     def _check_metric(self, name: str) -> None:
         known = {metric for trial in self.outcome.trials for metric in trial.metrics}
