@@ -10,6 +10,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -103,8 +104,11 @@ def test_the_commands_run(workplace: Path) -> None:
 def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = workplace / "spec.yaml"
     spec.write_text(spec.read_text(encoding="utf-8").replace("trials: 24", "trials: 4"), encoding="utf-8")
-    exec(block("python", holding="autoprune.search("), {})
+    scope: dict[str, Any] = {}
+    exec(block("python", holding="autoprune.search(\"spec.yaml\")"), scope)
     assert "robust_accuracy" in capsys.readouterr().out
+    exec(block("python", holding="model=network"), scope)
+    assert Path("smaller", "recipe.json").exists()
 
 
 @pytest.mark.slow
