@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from autoprune.api.live import Brought, importable_name, is_metric, is_split, metric_name
 from autoprune.errors import Mistake, PluginError, SpecError
 from autoprune.host.plugins import PluginHost
-from autoprune.host.slots import SLOTS, chooses, kind_of, slot_field
+from autoprune.host.slots import SLOTS, chooses, slot_field
 from autoprune.plugin import Component, Data, DataSource, Evaluator, ModelSource
-from autoprune.plugin.kinds import Kind
+from autoprune.plugin.kinds import CONTRACTS, Kind
 from autoprune.spec import Spec
 from autoprune.spec.annotations import flat, is_list
 from autoprune.spec.document import KeyPath
@@ -25,6 +25,10 @@ LIVE = "live"
 """What a spec calls an object of this process."""
 WHERE = "autoprune"
 """Stands in front of a mistake in what Python gave, in the place of a file."""
+_WRAPPED = {"OptimizedModule": "network._orig_mod"} | dict.fromkeys(
+    ("DataParallel", "DistributedDataParallel"), "network.module"
+)
+"""Classes that run another network, and where that is."""
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -99,6 +103,8 @@ class Handover:
         from autoprune.toolkit.fingerprints import of_weights
 
         if isinstance(given, nn.Module):
+            if (inside := _WRAPPED.get(type(given).__name__)) is not None:
+                self.note(("model",), f"is a {type(given).__name__}; hand over the network in it, model={inside}")
             self._host.objects["model"] = given
             self._kept.append("the model")
             return {"use": LIVE, "weights": of_weights(given)}
@@ -210,7 +216,8 @@ class Handover:
             PluginError: It breaks its contract, or another one has its name.
         """
         name = vars(component).get("name", "")
-        if self._host.components(kind_of(component).contract).get(name) is component:
+        contracts = [contract for contract in CONTRACTS if issubclass(component, contract)]
+        if any(self._host.components(contract).get(name) is component for contract in contracts):
             if self._host.provider(component).distribution == Brought.distribution:
                 self._kept.append(f"the {component.kind} {name}")
             return

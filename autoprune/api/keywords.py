@@ -49,6 +49,9 @@ def spec_of(
     if isinstance(spec, str | Path):
         said = _said_over_file(spec, keys, short, handover)
         return load_spec(spec, overrides=[_override(key, value) for key, value in said.items()], host=host)
+    if spec is not None and not isinstance(spec, Spec | Mapping):
+        handover.note(("spec",), f"is of type {type(spec).__name__}, no spec; a network is handed over by model=…")
+        handover.check()
     document = spec.document if isinstance(spec, Spec) else None
     base = spec.model_dump(mode="json") if isinstance(spec, Spec) else spec or {}
     laid = {**base, **keys}

@@ -49,7 +49,7 @@ def front_plot(study: StudyInfo, outcome: StudyOutcome, pair: tuple[str, str] | 
         outcome: How it stands.
         pair: Metrics across and up; every pair of objectives if None.
     """
-    from autoprune.report._scatter import Course, Panel, FrontFigure, legend, write_numbers
+    from autoprune.report._scatter import Course, FrontFigure, Panel, legend, write_numbers
 
     names = list(outcome.front.objectives)
     pairs = [pair] if pair else [(x, y) for y, x in combinations(names, 2)]

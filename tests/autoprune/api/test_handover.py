@@ -17,7 +17,7 @@ from autoprune.api.handover import Handover
 from autoprune.api.keywords import as_keywords, duration, spec_of
 from autoprune.errors import PluginError, SpecError
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Cost, Data, Evaluator, Metric, Recovery, Sampler, Scorer, Split, Strategy, Task
+from autoprune.plugin import Component, Cost, Data, Evaluator, Metric, Recovery, Sampler, Scorer, Split, Strategy, Task
 from autoprune.spec import Spec
 from autoprune.testing import toy_data
 
@@ -249,6 +249,12 @@ def test_durations(given: Any, text: str) -> None:
     assert duration(given) == text
 
 
+class Nameless(Component):
+    """Is of no kind."""
+
+    name = "nameless"
+
+
 class Unfinished(Evaluator):
     """Has no metrics."""
 
@@ -276,6 +282,11 @@ LIVE: dict[str, Any] = {"model": NET, "data": {"train": LOADER}}
     [
         ({"model": NET, "data": LOADER}, "data: is of type DataLoader; say which split it is: data={'train': …"),
         ({**LIVE, "model": nn.Linear}, "model: is what makes a network; hand over the network itself, or write {'use'"),
+        (
+            {**LIVE, "model": nn.DataParallel(NET)},
+            "model: is a DataParallel; hand over the network in it, model=network.",
+        ),
+        ({"spec": NET}, "spec: is of type Sequential, no spec; a network is handed over by model=…"),
         ({**LIVE, "model": 3}, "model: is of type int; name a model by {'use': …}, or hand one over"),
         ({**LIVE, "model": "digit-cnn"}, "model: is 'digit-cnn', which no model source is called and none reads"),
         ({**LIVE, "scorer": 3}, "scorer: is of type int; name a scorer by {'use': …}, or hand one over"),
@@ -321,9 +332,10 @@ def test_a_mistake_in_a_file_keeps_its_place(host: PluginHost, tmp_path: Path) -
     assert second.startswith("autoprune: scorer.use: no scorer is called 'tailor'")
 
 
-@pytest.mark.parametrize("broken", [Unfinished, Accuracy])
-def test_a_class_that_the_host_cannot_take_is_refused(broken: type[Evaluator], host: PluginHost) -> None:
-    with pytest.raises(PluginError, match=f"^{broken.__name__}: .*(has no metrics|several plugins bring)"):
+@pytest.mark.parametrize("broken", [Unfinished, Accuracy, Nameless])
+def test_a_class_that_the_host_cannot_take_is_refused(broken: type[Component], host: PluginHost) -> None:
+    what = "has no metrics|several plugins bring|is no component class"
+    with pytest.raises(PluginError, match=f"^{broken.__name__}: .*({what})"):
         said(host, **LIVE, evaluators=[broken], objectives={"half": "minimize"})
 
 
