@@ -17,6 +17,7 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Component, ModelSource, SourceContext, Transform
 from autoprune.structure.saved.origin import Origin, remember
 from autoprune.structure.saved.plugin_files import host_for
+from autoprune.structure.saved.pretrained import settle
 from autoprune.structure.saved.program import load_program
 from autoprune.structure.saved.recipe import (
     PROGRAM_FILE,
@@ -45,7 +46,8 @@ def load_pruned(
     """Open a saved model, in ``eval()``.
 
     It takes the inputs that the dense model took: normalised, where the spec normalises. After training of your own,
-    `save_pruned` saves it again.
+    `save_pruned` saves it again. A model of transformers is of the same class as before: ``generate`` works, and so
+    does ``save_pretrained`` where a configuration tells its sizes; where none does, it says so.
 
     Args:
         folder: What a search saved.
@@ -73,6 +75,7 @@ def load_pruned(
         parameter = network.get_parameter(name)
         masked.append((parameter, parameter.detach() != 0))
         keep_zero(*masked[-1])
+    settle(network, recipe.pretrained)
     remember(network, Origin.of(network, folder, recipe, masked))
     return network.eval().to(device)
 

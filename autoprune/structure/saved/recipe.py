@@ -103,6 +103,16 @@ class TransformStep(_Data):
     """Its knobs, by their names."""
 
 
+class Pretrained(_Data):
+    """What belongs to a network of transformers besides its tensors."""
+
+    config: dict[str, Any] | None
+    """Entries of its configuration whose values are others than the dense network's, by their paths
+    (``text_config.hidden_size``); None where no configuration tells its sizes."""
+    reason: str = ""
+    """Why none does."""
+
+
 class Recipe(_Data):
     """How a dense model becomes the saved one."""
 
@@ -124,6 +134,8 @@ class Recipe(_Data):
     """Group to the units that stayed in the last cut, for the reader; of weights and kernels the zeros tell."""
     cut_units: dict[str, int] = {}
     """Group to the number of units that went in the last cut."""
+    pretrained: Pretrained | None = None
+    """Of networks of transformers."""
     mean: tuple[float, ...] | None = None
     """Inputs are normalised by ``(x - mean) / std`` before the model sees them."""
     std: tuple[float, ...] | None = None
@@ -142,8 +154,11 @@ class Recipe(_Data):
                 steps[-1] = last.then(step)
             else:
                 steps.append(step)
+        pretrained = self.pretrained
+        if pretrained is not None and pretrained.config is not None and earlier.pretrained is not None:
+            pretrained = Pretrained(config={**(earlier.pretrained.config or {}), **pretrained.config})
         update = {"model": earlier.model, "folder": earlier.folder, "seed": earlier.seed, "steps": tuple(steps)}
-        return self.model_copy(update=update)
+        return self.model_copy(update={**update, "pretrained": pretrained})
 
 
 def _another(network: nn.Module, what: str) -> StructureError:

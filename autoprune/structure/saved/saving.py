@@ -14,6 +14,7 @@ from autoprune.errors import StructureError
 from autoprune.plugin import Choices, Inputs, ModelSource, Normalization, SourceContext, Transform
 from autoprune.structure.saved import plugin_files
 from autoprune.structure.saved.origin import remembered
+from autoprune.structure.saved.pretrained import described
 from autoprune.structure.saved.program import refill_program, save_program
 from autoprune.structure.saved.recipe import (
     PLUGINS_FOLDER,
@@ -55,7 +56,8 @@ def write_pruned(
         source: Builds the dense architecture; if that is a saved model itself, its steps come before these.
         ctx: Where the source looks for its files.
         normalization: What the caller does to inputs in front of the network.
-        example: Inputs of two samples or more, to export a network that is a graph.
+        example: Inputs of two samples or more, to export a network that is a graph, and to see whether the
+            configuration of one of transformers is right.
         transforms: What replaced modules after the cut, in order, with what was chosen for each.
         plugins: Single-file plugins that bring the source or a transform; copies are kept with the model.
 
@@ -78,6 +80,7 @@ def write_pruned(
         masks=tuple(plan.masks),
         groups={name: units.tolist() for name, units in kept.items() if units.dtype == torch.int64},
         cut_units=dict(cut_units),
+        pretrained=described(network, example),
         mean=normalization.mean if normalization else None,
         std=normalization.std if normalization else None,
     )
