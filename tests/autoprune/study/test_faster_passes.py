@@ -115,7 +115,7 @@ def test_norms_of_a_network_that_takes_no_time_are_not_folded(tmp_path):
 def test_images_are_laid_out_as_the_model_takes_them(views, tmp_path):
     problem = flat_problem(tmp_path, views=views)
     runner = Runner(problem, tmp_path)
-    images = runner._probing._probed(16).first
+    images = runner._probing._probed(16)[0].first
     assert problem.channels_last == (not views)
     (effect,) = runner.probe(Probe(cuts=(Cut(scorer="l1", group="conv", units=3),), samples=16)).effects
     network = copy.deepcopy(problem.network)
