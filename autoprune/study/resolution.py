@@ -15,6 +15,7 @@ from autoprune.host.components import Components
 from autoprune.host.metrics import check_metrics
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Batch, Data, SourceContext
+from autoprune.plugin.task import shapes
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
 from autoprune.study.bounds import bounded
@@ -25,6 +26,7 @@ from autoprune.study.predictor import Predictor, predicts_the_same, takes_channe
 from autoprune.study.problem import Problem, made_by
 from autoprune.study.rehearsal import rehearse
 from autoprune.study.space import Space, Step, labelled, steps
+from autoprune.toolkit.importing import told
 
 _EXAMPLES = 4
 """Validation samples that the model is traced and its cuts are verified with."""
@@ -119,6 +121,10 @@ def _unfit_task(spec: Spec, components: Components, predictor: Predictor, batch:
         outputs = inputs.feed(predictor)
     except TrialError as error:
         return spec.document.mistake(("task",), f"{task.name}: {error}")
+    except Exception as error:  # noqa: BLE001  whatever the model's code raises
+        given = ", ".join([*map(shapes, inputs.args), *(f"{name} {shapes(t)}" for name, t in inputs.kwargs.items())])
+        why = told(error, spec.document.folder)
+        return spec.document.mistake(("model",), f"does not run on a batch of the data, {given}: {why}")
     reason = task.refuses(outputs, targets, data)
     return None if reason is None else spec.document.mistake(("task",), reason)
 

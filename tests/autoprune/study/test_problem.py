@@ -148,3 +148,10 @@ def test_arithmetic_that_fails_is_told_by_its_name(spec, host, tmp_path):
     host.load_file(tmp_path / "odd.py")
     with pytest.raises(SpecError, match=r"evaluators: evaluator odd: ZeroDivisionError: .* \(odd\.py:6 in compute\)"):
         resolve(spec(swap=("{use: toy-distance}", "{use: toy-distance}, {use: odd}")), host)
+
+
+def test_a_model_that_does_not_take_the_data_is_refused_at_its_place(spec, host, monkeypatch):
+    monkeypatch.setattr(toy_plugin.ToyModel, "load", lambda *_: nn.Linear(5, 3))
+    told = r"spec\.yaml:2:1: model: does not run on a batch of the data, \(4, 6\) float32: RuntimeError: mat1 and mat2"
+    with pytest.raises(SpecError, match=told):
+        resolve(spec(), host)
