@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from autoprune.toolkit.packages import optional
 
 Inputs = Callable[[int, torch.Generator], tuple[Tensor, ...]]
 """Random example inputs for so many samples."""
@@ -52,25 +53,13 @@ _NEEDS = {
 }
 
 
-def _load_torchvision() -> None:
-    """Import torchvision, also beside a torch of another build, where its compiled operators are missing."""
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        importlib.import_module("torchvision")
-
-
 def cases(source: str = "") -> list[Case]:
     """Every case whose source is installed, or those of one source."""
     found: list[Case] = []
     for name, needs in _NEEDS.items():
         if source in ("", name) and all(map(installed, needs)):
-            if needs and installed("torchvision"):  # transformers imports it too
-                _load_torchvision()
+            for package in needs:
+                optional(package)
             found += importlib.import_module(f"{__package__}.zoo_{name}").CASES
     return found
 

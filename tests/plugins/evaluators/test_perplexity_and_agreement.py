@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from autoprune import TrialError
+from autoprune.toolkit.packages import optional
 from autoprune.toolkit.samples import SampleEvaluator
 from autoprune_evaluators import Accuracy, Agreement, Loss, Perplexity, forward
 from autoprune_tasks.classification import Classification
@@ -159,9 +160,7 @@ def test_dense_outputs_are_computed_once_per_study_if_they_fit(monkeypatch: pyte
 
 @pytest.mark.slow
 def test_perplexity_is_transformers() -> None:
-    from tests.coverage.zoo import _load_torchvision
-
-    _load_torchvision()  # transformers imports it
+    optional("torchvision")  # transformers imports it
     from transformers import GPT2Config, GPT2LMHeadModel
 
     with torch.random.fork_rng():

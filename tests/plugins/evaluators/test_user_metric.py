@@ -20,6 +20,7 @@ from torch import Tensor
 
 from autoprune import AutopruneError, DataError, TrialError
 from autoprune.plugin import Measured, SourceContext
+from autoprune.toolkit.packages import optional
 from autoprune_evaluators import UserMetric, _user_code, metric
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.multi_head import MultiHead
@@ -228,9 +229,7 @@ def test_a_class_whose_instances_are_functions(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_torchmetrics_is_scikit_learn(folder: Path) -> None:
-    from tests.coverage.zoo import _load_torchvision
-
-    _load_torchvision()  # torchmetrics imports it
+    optional("torchvision")  # torchmetrics imports it
     outputs, targets = classified()
     target = "torchmetrics.classification:MulticlassF1Score"
     found = measured(folder, target, args={"num_classes": 3}, batch_size=16)
