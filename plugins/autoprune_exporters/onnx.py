@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +94,12 @@ def _normalizing(model: nn.Module, examples: Inputs, normalization: Normalizatio
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what torch says about packages that are not installed, and its own deprecations, from the user."""
+    """Keep from the user what torch says of missing packages, its own deprecations and graphs that it gave up."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

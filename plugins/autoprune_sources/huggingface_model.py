@@ -28,7 +28,8 @@ class HuggingFace(ModelSource):
     and weights are read from safetensors, or by PyTorch's ``weights_only`` loading, as float32. Needs the extra
     ``autoprune[huggingface]``.
 
-    A pruned model is of the same class: ``generate`` works, and where layers that are alike stayed alike, so does
+    A pruned model is of the same class, unless its code cannot have other sizes and its exported graph is pruned (see
+    ``search_space.form``): ``generate`` works, and where layers that are alike stayed alike, so does
     ``save_pretrained``, whose folder ``from_pretrained`` opens.
     """
 

@@ -77,6 +77,16 @@ def test_what_is_cut_goes_on_from_its_cache(name: str, blocks: list[int] | None,
     torch.testing.assert_close(rest, whole[:, 5:], atol=2e-4, rtol=0)
 
 
+def test_a_program_of_it_says_what_it_says(prepared: Preparing, tmp_path: Path) -> None:
+    """Of a class of transformers nothing is in it, nor of its caches."""
+    case, small = prepared("gpt2").case, prepared("gpt2").cut(evenly(prepared("gpt2").structure, uneven))
+    autoprune.save_program(small, case.inputs(), tmp_path / "gpt2.pt2")
+    program = autoprune.load_program(tmp_path / "gpt2.pt2")
+    assert _same(predictions(case, program), predictions(case, small))
+    with torch.no_grad():
+        assert list(program(**case.inputs(2))) == ["logits"]
+
+
 EVEN = {
     "bert": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24},
     "distilbert": {"dim": 16, "n_heads": 2, "hidden_dim": 24},

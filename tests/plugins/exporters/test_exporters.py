@@ -108,11 +108,12 @@ def test_onnx_leaves_normalisation_out_where_it_is_told_to(tmp_path):
 @pytest.mark.parametrize(
     ("exporter", "told"), [(Program(), "torch.export cannot trace"), (Onnx(), "torch.onnx cannot")]
 )
-def test_what_cannot_be_exported_is_told_in_a_line(tmp_path, exporter, told):
+def test_what_cannot_be_exported_is_told_in_a_line(tmp_path, exporter, told, capfd):
     with pytest.raises(AutopruneError, match=told) as caught:
         exporter.export(Choosy(), Inputs.of(torch.rand(2, 3)), tmp_path, context())
     assert "Choosy: " in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_onnx_says_what_is_missing(monkeypatch):
