@@ -105,7 +105,7 @@ def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) 
     spec = workplace / "spec.yaml"
     spec.write_text(spec.read_text(encoding="utf-8").replace("trials: 24", "trials: 4"), encoding="utf-8")
     scope: dict[str, Any] = {}
-    exec(block("python", holding="autoprune.search(\"spec.yaml\")"), scope)
+    exec(block("python", holding='autoprune.search("spec.yaml")'), scope)
     assert "robust_accuracy" in capsys.readouterr().out
     exec(block("python", holding="model=network"), scope)
     assert Path("smaller", "recipe.json").exists()
