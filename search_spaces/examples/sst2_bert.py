@@ -2,7 +2,7 @@
 
     AUTOPRUNE_DATA=/path/to/folder python search_spaces/examples/sst2_bert.py
 
-writes both to made/sst2_bert beside this file, as ``save_pretrained`` does, in a minute or two. The folder holds
+writes both to made/sst2_bert beside this file, as ``save_pretrained`` does, in about a minute. The folder holds
 data/sst2/{train,validation,test}.parquet; a relative one starts at this file's folder. Nothing is downloaded: the
 tokenizer is learnt from the sentences, and the model starts from random weights.
 """

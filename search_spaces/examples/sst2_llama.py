@@ -2,7 +2,7 @@
 
     AUTOPRUNE_DATA=/path/to/folder python search_spaces/examples/sst2_llama.py
 
-writes both to made/sst2_llama beside this file, as ``save_pretrained`` does, in a minute or two. The folder holds
+writes both to made/sst2_llama beside this file, as ``save_pretrained`` does, in about a minute. The folder holds
 data/sst2/{train,validation,test}.parquet; a relative one starts at this file's folder. Nothing is downloaded: the
 tokenizer is learnt from the sentences, and the model starts from random weights.
 """
@@ -81,8 +81,8 @@ def main() -> None:
         len(tokens),
         lambda i: model(input_ids=tokens[i], labels=tokens[i]).loss,
         epochs=EPOCHS,
-        batch_size=32,
-        lr=2e-2,
+        batch_size=16,
+        lr=1e-2,
     )
     folder = made("sst2_llama")
     model.save_pretrained(folder)
