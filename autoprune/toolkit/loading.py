@@ -213,7 +213,7 @@ def _check_repeats(split: Split, where: str) -> None:
 
     index = torch.arange(min(_COMPARED, len(split)))
     first, again = (leaves(split.fetch(index)) for _ in range(2))
-    if not all(map(torch.equal, first, again)):
+    if not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(first, again, strict=True)):
         raise DataError(
             f"{where} holds other samples each time they are fetched; leave random transforms and masks out of what is"
             " measured"

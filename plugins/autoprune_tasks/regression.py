@@ -42,6 +42,13 @@ class Regression(Task):
             raise TrialError(f"regression: {fault}")
         return _means((outputs - targets.reshape(outputs.shape)).square())
 
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The same in units of the targets' variance over the batch, (N,): a learning rate then suits any scale."""
+        if fault := _unpaired(outputs, targets):
+            raise TrialError(f"regression: {fault}")
+        true = targets.reshape(outputs.shape)
+        return _means((outputs - true).square() / _units(true))
+
     def divergence(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """Squared difference in units of the dense outputs' variance, the mean over a sample's numbers, (N,), float64.
 
@@ -49,9 +56,7 @@ class Regression(Task):
         batch of one) is measured in units of its square, and one that is 0 for all of them in its own.
         """
         theirs = dense.double()
-        unit, square = theirs.var(0, correction=0), theirs.square().mean(0)
-        unit = unit.where(unit > _CONSTANT * square, square)
-        return _means((outputs.double() - theirs).square() / unit.where(unit > 0, 1.0))
+        return _means((outputs.double() - theirs).square() / _units(theirs))
 
     def agreement(self, outputs: Tensor, dense: Tensor, targets: Any = None) -> Tensor:  # noqa: ARG002  all count
         """1 / (1 + divergence), (N,): 1 where both models say the same, a half where they are one deviation apart."""
@@ -88,6 +93,13 @@ def _unpaired(outputs: Tensor, targets: Tensor) -> str | None:
         f"targets are {shapes(targets)} and outputs {shapes(outputs)}; {_TAKES}: let the data give targets in the shape"
         " of the outputs"
     )
+
+
+def _units(numbers: Tensor) -> Tensor:
+    """Variance of each number over the samples; its mean square where it is the same for all, 1 where it is 0."""
+    unit, square = numbers.var(0, correction=0), numbers.square().mean(0)
+    unit = unit.where(unit > _CONSTANT * square, square)
+    return unit.where(unit > 0, 1.0)
 
 
 def _means(values: Tensor) -> Tensor:

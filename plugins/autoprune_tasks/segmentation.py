@@ -45,6 +45,12 @@ class Segmentation(PositionsTask):
     def _classes(self, targets: Tensor) -> Tensor:
         return targets.reshape(len(targets), -1)
 
+    def _outside(self, classes: Tensor, count: int) -> str | None:
+        fault = super()._outside(classes, count)
+        if fault and "class 255," in fault:  # as masks for the eye have their foreground, and others what is unknown
+            return f"{fault}; if 255 is a class, the data's option values says of which grey each class is: [0, 255]"
+        return fault
+
 
 def _wrong_kind(outputs: Tensor, targets: Tensor) -> str | None:
     import torch
