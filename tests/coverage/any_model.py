@@ -131,7 +131,7 @@ def page(rows: Sequence[Row]) -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
     lines = [
         "# Thirty models nobody chose",
-        f"\nMade by `python -m tests.coverage.any_model` with {versions}, on one CPU core.",
+        f"\nMade by `python -m tests.coverage.any_model` with {versions}, on one CPU core that did other work, too.",
         f"\nSearched, saved and opened with the same predictions: {sum(map(good, rows))} of {len(rows)}.",
         _ABOUT.rstrip(),
         _HEAD,
