@@ -7,14 +7,20 @@ from pathlib import Path
 import pytest
 
 from .any_model import good, searched
-from .any_model_cases import cases
+from .any_model_cases import AnyModel
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the models' own
+CASES = (
+    AnyModel("huggingface", "AutoModelForSequenceClassification", "modernbert"),
+    AnyModel("huggingface", "AutoModelForCausalLM", "ctrl"),
+    AnyModel("timm", "vision_transformer", "test_vit"),
+)
 
 
-@pytest.mark.parametrize("name", ["modernbert", "ctrl", "test_vit"])
-def test_a_model_that_nobody_chose(name: str, tmp_path: Path) -> None:
-    row = searched(next(case for case in cases() if case.name == name), tmp_path)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the models' own
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_model_that_nobody_chose(case: AnyModel, tmp_path: Path) -> None:
+    row = searched(case, tmp_path)
     assert good(row), row
     assert row["groups"] > 1
     assert row["left"] < 0.5
