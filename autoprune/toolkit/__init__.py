@@ -11,6 +11,7 @@
 * `autoprune.toolkit.loading`: the same from tensors, datasets, loaders and iterables of batches.
 * `autoprune.toolkit.importing`: what an import path names, looked up in the spec's folder first.
 * `autoprune.toolkit.files`: paths and names of a spec, and what to say when they lead nowhere.
+* `autoprune.toolkit.packages`: packages that only some need, and what to run where one is missing.
 
 None of it imports torch before it is called, so that a spec is checked without.
 """
