@@ -77,6 +77,12 @@ class Run(nn.Module):
         return self.step.run(self, x)
 
 
+# torch looks up once which functions make tensors. transformers replaces linspace for a while as it makes a model, and
+# in a process where that came first it would make no tensors without numbers ever after.
+with torch.device("meta"):
+    torch.empty(0)
+
+
 @cache
 def after(step: Step, form: Form) -> Form:
     """What the step makes of that, found by running it without numbers."""
