@@ -1,4 +1,4 @@
-"""First-party recoveries: none, bn-recalibration, fine-tune, distill."""
+"""First-party recoveries: none, bn-recalibration, repair, fine-tune, distill."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ def autoprune_components() -> Iterable[type[Component]]:
     from autoprune_recoveries.distill import Distill
     from autoprune_recoveries.fine_tune import FineTune
     from autoprune_recoveries.nothing import NoRecovery
+    from autoprune_recoveries.repair import Repair
 
-    return NoRecovery, BatchNormRecalibration, FineTune, Distill
+    return NoRecovery, BatchNormRecalibration, Repair, FineTune, Distill

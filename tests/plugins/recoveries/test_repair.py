@@ -1,0 +1,136 @@
+"""What a repair gives back, against the dense network's own outputs."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.plugin import Data, Inputs, Pruned, Split
+from autoprune.testing import Bench
+from autoprune_recoveries._dataflow import Tap, Way, ways
+from autoprune_recoveries._layers import repairable
+from autoprune_recoveries.repair import Repair
+
+
+class Block(nn.Module):
+    """A convolution, its norm, and the input beside them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(width, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.second, self.norm2 = nn.Conv2d(12, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.second(self.norm1(self.first(x)).relu()))
+        return (x + y).relu()
+
+
+class Net(nn.Module):
+    """A stem, two blocks and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.Sequential(Block(8), Block(8))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    torch.manual_seed(0)
+    network = Net()
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(32, 3, 8, 8))  # its norms have seen something
+    return Bench(network.eval(), data((3, 8, 8), 4))
+
+
+def data(shape: tuple[int, ...], classes: int) -> Data:
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        return Split.of_tensors(
+            torch.randn(count, *shape, generator=random), torch.randint(classes, (count,), generator=random)
+        )
+
+    return Data(split(256), split(64), split(64), classes)
+
+
+def error(bench: Bench, network: nn.Module) -> float:
+    """Of the outputs, relative to the dense network's variance, on other samples."""
+    inputs = bench.data.test.fetch(torch.arange(64))[0].first
+    with torch.no_grad():
+        dense, made = bench.network(inputs), network(inputs)
+    return float((made - dense).square().mean() / dense.var(0).mean())
+
+
+def test_units_that_others_stand_for_are_given_back_exactly():
+    """Of equal units the readers of those that stay take over what the others said."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 5))
+    with torch.no_grad():
+        network[0].weight[6:] = network[0].weight[:6]
+        network[0].bias[6:] = network[0].bias[:6]
+    bench = Bench(network, data((10,), 5))
+    (group,) = bench.structure.groups
+    pruned = bench.pruned({group.name: 6})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-9), pruned)
+    assert before > 0.1
+    assert error(bench, pruned.network) < 1e-6
+    torch.testing.assert_close(pruned.network[0].weight, network[0].weight[:6])
+
+
+def test_a_residual_net_answers_more_like_the_dense_one(bench):
+    pruned = bench.pruned(bench.uniform(0.4))
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(), pruned)
+    assert error(bench, pruned.network) < 0.5 * before
+
+
+def test_nothing_changes_where_nothing_was_cut(bench):
+    pruned = bench.pruned({})
+    state = copy.deepcopy(pruned.network.state_dict())
+    bench.recover(Repair(), pruned)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in pruned.network.state_dict().items())
+
+
+def test_weights_that_were_set_to_zero_stay_zero():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 5))
+    bench = Bench(network, data((10,), 5))
+    pruned = bench.pruned({bench.structure.groups[0].name: 4})
+    mask = torch.rand(5, 8, generator=torch.Generator().manual_seed(1)) < 0.5
+    with torch.no_grad():
+        pruned.network[2].weight.mul_(mask)
+    groups = (*bench.structure.groups, _masked("2.weight", mask.numel()))
+    context = bench.prune_context()
+    object.__setattr__(context, "groups", groups)
+    pruned = Pruned(pruned.network, {**pruned.kept, "2.weight": mask.flatten()})
+    before = error(bench, copy.deepcopy(pruned.network))
+    Repair().recover(pruned, context)
+    assert not pruned.network[2].weight[~mask].any()
+    assert error(bench, pruned.network) < before
+
+
+def _masked(name: str, units: int) -> object:
+    from autoprune.plugin import Group
+
+    return Group(name, units, "weight", (name.rpartition(".")[0],), masked=name)
+
+
+def test_norms_and_shortcuts_are_seen():
+    torch.manual_seed(0)
+    network = Net().eval()
+    inputs = Inputs.of(torch.randn(2, 3, 8, 8))
+    found = ways(network, repairable(network), lambda: inputs.feed(network))
+    assert list(found) == ["stem", "blocks.0.first", "blocks.0.second", "blocks.1.first", "blocks.1.second", "head"]
+    assert found["blocks.1.first"] == Way(norm="blocks.1.norm1")
+    assert found["blocks.1.second"] == Way("blocks.1.norm2", Tap("blocks.1.first", given=False))
+    assert found["head"] == Way()
