@@ -11,7 +11,6 @@ from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Recovery
-from autoprune_recoveries._dataflow import Tap, Way, ways
 from autoprune_recoveries._layers import design, positions, put, repairable, rows_of, support_matrix, weight_matrix
 from autoprune_recoveries._ridge import Moments, ridge
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from autoprune.plugin import Data, Inputs, PruneContext, Pruned
+    from autoprune_recoveries._dataflow import Tap, Way
 
 _SEED = 0
 _HELD_OUT = 5
@@ -104,6 +104,8 @@ class _Reference:
     @classmethod
     def of(cls, ctx: PruneContext, samples: int, rows: int) -> _Reference:
         import torch
+
+        from autoprune_recoveries._dataflow import ways
 
         train = ctx.data.train
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SEED))
