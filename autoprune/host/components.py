@@ -50,6 +50,10 @@ class Components:
         slot = kind_of(contract).slot or ()
         return tuple(each for path, each in self.found.items() if slot and path[: len(slot)] == slot)
 
+    def place(self, component: Component) -> KeyPath:
+        """Where a component stands in the spec."""
+        return next(path for path, each in self.found.items() if each.component is component)
+
     @property
     def task(self) -> Task:
         """What right means."""

@@ -111,7 +111,7 @@ def _evaluators(problem: Problem, data: Data) -> Iterator[Mistake]:
         if reason is not None:  # a handful may lack what a metric is of, such as a second class: all samples decide
             reason = _fault(problem, partial(_evaluate, problem, evaluator, problem.data))
         if reason is not None:
-            at = next(path for path, known in problem.components.found.items() if known.component is evaluator)
+            at = problem.components.place(evaluator)
             yield problem.spec.document.mistake(at, f"{evaluator.name}: {reason}")
 
 

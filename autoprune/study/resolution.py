@@ -18,11 +18,12 @@ from autoprune.plugin import Batch, Data, SourceContext
 from autoprune.plugin.task import shapes
 from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
+from autoprune.structure.verify.predictions import predicts_the_same
 from autoprune.study.bounds import bounded
 from autoprune.study.following import following
 from autoprune.study.native_memory import bound_kernel_cache
 from autoprune.study.precision import WORTH_IT
-from autoprune.study.predictor import Predictor, predicts_the_same, takes_channels_last
+from autoprune.study.predictor import Predictor, takes_channels_last
 from autoprune.study.problem import Problem, made_by
 from autoprune.study.rehearsal import rehearse
 from autoprune.study.space import Space, Step, labelled, steps
@@ -160,11 +161,11 @@ def _unfit_sampler(spec: Spec, components: Components) -> list[Mistake]:
 
 
 def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:
-    mistakes = []
-    for evaluator in components.evaluators:
-        if reason := evaluator.refuses(data):
-            at = next(path for path, known in components.found.items() if known.component is evaluator)
-            mistakes.append(spec.document.mistake(at, reason))
+    mistakes = [
+        spec.document.mistake(components.place(evaluator), reason)
+        for evaluator in components.evaluators
+        if (reason := evaluator.refuses(data))
+    ]
     for index, exporter in enumerate(components.exporters):
         if reason := exporter.refuses():
             mistakes.append(spec.document.mistake(("exporters", index), f"{exporter.name} {reason}"))

@@ -14,12 +14,12 @@ from torch import nn
 from autoprune.errors import TrialError
 from autoprune.plugin import Costs, Evaluator, Measured, Pruned, TrialResult
 from autoprune.structure import Plan, read_recipe, write_pruned
+from autoprune.structure.verify.predictions import predicts_the_same
 from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
 from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
 from autoprune.study.measuring import Measuring
 from autoprune.study.native_memory import FreedMemory
-from autoprune.study.predictor import predicts_the_same
 from autoprune.study.probing import Probing
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Proposal

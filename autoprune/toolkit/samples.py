@@ -156,9 +156,10 @@ def mean(task: Task, values: Tensor, outputs: Any, targets: Any) -> Tensor:
         outputs: What the task picked of the model's.
         targets: Those of the data.
     """
-    if task.counted(outputs, targets) is None:
+    counted = task.counted(outputs, targets)
+    if counted is None:
         return values.mean()
-    counted = weights(task, outputs, targets).to(values.dtype)
+    counted = _of_each(task, "counted", counted, outputs).to(values.dtype)
     return (values * counted).sum() / counted.sum().clamp_min(1)
 
 

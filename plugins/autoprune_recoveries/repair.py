@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from autoprune_recoveries._ridge import Moments, ridge
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from autoprune.plugin import Data, Inputs, PruneContext, Pruned
     from autoprune_recoveries._dataflow import Tap, Way
@@ -141,21 +143,31 @@ def _largest(network: nn.Module, run: Any) -> int:
     return max(sizes)
 
 
-@dataclass
-class _Shortcuts:
-    """Watches what will be added to layers' outputs, at those layers' positions."""
+@contextmanager
+def _hooked(
+    modules: Mapping[str, nn.Module],
+    found: Mapping[str, Way],
+    *,
+    layer: Callable[[str, nn.Module], RemovableHandle],
+    shortcut: Callable[[str, Tensor], None],
+) -> Iterator[None]:
+    """Hooks on layers, and on what will be added to their outputs.
 
-    wanted: dict[Tap, list[str]] = field(default_factory=dict)
-    seen: dict[str, Tensor] = field(default_factory=dict)
-    """By the layer."""
-
-    @classmethod
-    def of(cls, found: Mapping[str, Way]) -> _Shortcuts:
-        shortcuts = cls()
-        for name, way in found.items():
-            if way.shortcut is not None:
-                shortcuts.wanted.setdefault(way.shortcut, []).append(name)
-        return shortcuts
+    Args:
+        modules: Of a network, by name.
+        found: The layers' ways.
+        layer: Hangs a hook on one.
+        shortcut: Gets a layer's name and, before that layer runs, what will be added to it.
+    """
+    hooks = [layer(name, modules[name]) for name in found]
+    for name, way in found.items():
+        if way.shortcut is not None and way.shortcut.module in modules:
+            hooks.append(_watch(modules[way.shortcut.module], way.shortcut, partial(shortcut, name)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Record:
@@ -169,26 +181,19 @@ class _Record:
         self._shortcuts: dict[str, Tensor] = {}
         self.layers: dict[str, _Layer] = {}
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
+    def hooked(self) -> AbstractContextManager[None]:
         import torch
 
         self._generator = torch.Generator().manual_seed(_SEED)
         modules = dict(self._network.named_modules())
-        wanted = _Shortcuts.of(self._found).wanted
-        hooks = [modules[name].register_forward_hook(self._layer(name)) for name in self._found]
-        for tap, names in wanted.items():
-            hooks.append(_watch(modules[tap.module], tap, lambda value, names=names: self._keep(names, value)))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return _hooked(modules, self._found, layer=self._hang, shortcut=self._keep)
 
-    def _keep(self, names: list[str], value: Tensor) -> None:
+    def _keep(self, name: str, value: Tensor) -> None:
         # Its positions are drawn with the layer, later; till then the tensor itself is kept as it is now.
-        for name in names:
-            self._shortcuts[name] = value.clone()
+        self._shortcuts[name] = value.clone()
+
+    def _hang(self, name: str, layer: nn.Module) -> RemovableHandle:
+        return layer.register_forward_hook(self._layer(name))
 
     def _layer(self, name: str) -> Any:
         import torch
@@ -226,27 +231,17 @@ class _Fit:
         self._damping = damping
         self._shortcuts: dict[str, Tensor] = {}
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        layers = {name: layer for name, layer in self._reference.layers.items() if name in self._modules}
-        wanted = _Shortcuts.of({name: layer.way for name, layer in layers.items()}).wanted
-        hooks = [self._modules[name].register_forward_pre_hook(self._layer(name)) for name in layers]
-        for tap, names in wanted.items():
-            if tap.module in self._modules:
-                hooks.append(
-                    _watch(self._modules[tap.module], tap, lambda value, names=names: self._keep(names, value))
-                )
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def hooked(self) -> AbstractContextManager[None]:
+        found = {name: layer.way for name, layer in self._reference.layers.items() if name in self._modules}
+        return _hooked(self._modules, found, layer=self._hang, shortcut=self._keep)
 
-    def _keep(self, names: list[str], value: Tensor) -> None:
-        for name in names:
-            layer, module = self._reference.layers[name], self._modules[name]
-            if positions(module, value) == layer.count:
-                self._shortcuts[name] = rows_of(module, value, layer.index)
+    def _keep(self, name: str, value: Tensor) -> None:
+        layer, module = self._reference.layers[name], self._modules[name]
+        if positions(module, value) == layer.count:
+            self._shortcuts[name] = rows_of(module, value, layer.index)
+
+    def _hang(self, name: str, layer: nn.Module) -> RemovableHandle:
+        return layer.register_forward_pre_hook(self._layer(name))
 
     def _layer(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
@@ -19,9 +18,7 @@ from autoprune.structure.saved.configuring import Configuring, build, set_change
 from autoprune.structure.saved.recipe import Pretrained
 from autoprune.structure.surgery.bypass import Bypass
 from autoprune.structure.surgery.copying import copied, named_tensors
-
-_SAME = 1e-4
-"""Largest deviation, relative to the largest output, that is float32 added up in another order."""
+from autoprune.structure.verify.predictions import predicts_the_same
 
 
 def is_pretrained(network: nn.Module) -> bool:
@@ -126,20 +123,10 @@ def _predict_the_same(network: nn.Module, whole: nn.Module, changes: Mapping[str
             made = build(whole, with_changes(whole.config, changes))
             made.load_state_dict(whole.state_dict())
             set_changes(whole.config, changes)
-            expected = _floats(inputs.feed(network))
-            others = [_floats(inputs.feed(each)) for each in (made.eval().to(device), whole)]
+            made.eval().to(device)
         except Exception:  # noqa: BLE001  whatever the model's code raises of what does not go together
             return False
-    return all(_equal(a, b) for other in others for a, b in zip(expected, other, strict=True))
-
-
-def _floats(returned: Any) -> list[Tensor]:
-    leaves = pytree.tree_leaves(returned)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a - b).abs().max() <= _SAME * a.abs().max())
+        return all(predicts_the_same(network, each, inputs) for each in (made, whole))
 
 
 @contextmanager

@@ -342,11 +342,11 @@ def test_samples_that_are_others_each_time_measure_nothing():
     with pytest.raises(DataError, match=r"^test, carved from train, holds other samples each time"):
         three_loaded({"train": Noisy(), "validation": (X, Y)})
 
-    def masked(samples):
-        return torch.stack([x for x, _ in samples]), torch.rand(len(samples)) < 0.5
+    def noisy(samples):
+        return torch.stack([x for x, _ in samples]), torch.rand(len(samples))
 
     with pytest.raises(DataError, match=r"^test holds other samples each time they are fetched"):
-        three_loaded({"train": (X, Y), "test": DataLoader(Squares(), collate_fn=masked)})
+        three_loaded({"train": (X, Y), "test": DataLoader(Squares(), collate_fn=noisy)})
 
 
 # What is refused
