@@ -99,6 +99,8 @@ class Split:
     length: int
     read: Callable[[Tensor], tuple[Any, Any]] = field(repr=False)
     """Indices, int64 of shape (N,), to inputs (whatever `Inputs.of` takes) and targets of those samples on the CPU."""
+    read_targets: Callable[[Tensor], Any] | None = field(default=None, repr=False)
+    """The same to targets alone, where they can be had without reading inputs."""
 
     def __len__(self) -> int:
         return self.length
@@ -112,9 +114,12 @@ class Split:
 
         def read(index: Tensor) -> Batch:
             picked = whole[index].map(lambda t: t.float() / 255 if t.dtype == torch.uint8 else t)
-            return picked, mapped(lambda tensor: tensor[index], targets)
+            return picked, picked_targets(index)
 
-        return cls(length=len(whole), read=read)
+        def picked_targets(index: Tensor) -> Any:
+            return mapped(lambda tensor: tensor[index], targets)
+
+        return cls(length=len(whole), read=read, read_targets=picked_targets)
 
     def fetch(self, index: Tensor) -> Batch:
         """The samples of those indices, int64 of shape (N,), on the CPU."""

@@ -8,6 +8,25 @@ from autoprune.plugin.domination import dominates, losses
 from autoprune.plugin.results import TrialResult
 from autoprune.plugin.values import Direction
 
+_BEYOND_COST, _BEYOND_QUALITY = 0.1, 1.0
+"""A cut that costs a tenth more than the dense model is worth nothing; one with twice its loss may be worth a lot."""
+
+
+def least_worth(direction: Direction, dense: float, *, costs: bool) -> float:
+    """What a metric must be better than to be worth anything, from which hypervolumes are reckoned.
+
+    Args:
+        direction: Which way is better.
+        dense: Of the dense model.
+        costs: Whether the metric says what a model costs (its size, its latency), not how well it does.
+
+    Returns:
+        0 for what is maximised; for what is minimised 1.1 × the dense model's if it is a cost, and twice it if not.
+    """
+    if direction == "maximize":
+        return 0.0
+    return dense + (_BEYOND_COST if costs else _BEYOND_QUALITY) * abs(dense)
+
 
 class RunningFront:
     """The feasible trials so far that no other feasible trial dominates.

@@ -88,8 +88,8 @@ class Front(_Record):
     hypervolume: float
     """On the validation values, against ``reference``; 0 for an empty front."""
     reference: dict[str, float]
-    """Reference point of the hypervolume: 0 for what is maximised, 1.1 × the dense model's value for what is
-    minimised."""
+    """Reference point of the hypervolume: 0 for what is maximised; for what is minimised 1.1 × the dense model's value
+    if it is a cost, such as latency, and twice that value if it is not, such as a loss."""
 
 
 class GroupSummary(_Record):
@@ -118,6 +118,8 @@ class StudyInfo(_Record):
     constraints: dict[str, str]
     units: dict[str, str]
     """Unit of every metric."""
+    costs: tuple[str, ...]
+    """Metrics that say what a model costs, such as its size and its latency; the others say how well it does."""
     groups: tuple[GroupSummary, ...]
     environment: dict[str, str]
     """Versions, device, seed and spec hash."""

@@ -112,6 +112,17 @@ class Task(Component):
         """
         return None
 
+    def faulty(self, targets: Any, outputs: Any) -> str | None:  # noqa: ARG002  for subclasses
+        """What is wrong with the values of targets, such as a class that the model does not know; None when nothing is.
+
+        Asked before the first trial, of one batch of the data after the other.
+
+        Args:
+            targets: As the data source hands them out.
+            outputs: Of the dense model, of other samples.
+        """
+        return None
+
 
 def shapes(tensors: Any) -> str:
     """A tensor, or several by name, as a message says it: ``(4, 10) float32``."""

@@ -47,6 +47,11 @@ class Metric:
     cost: Cost
     description: str = ""
 
+    @property
+    def is_cost(self) -> bool:
+        """Whether it says what a model costs, known exactly or timed; else how well the model does."""
+        return self.cost in (Cost.EXACT, Cost.TIMING)
+
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction):
             raise ValueError(f"metric {self.name}: direction is minimize or maximize, not {self.direction!r}")

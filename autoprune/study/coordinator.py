@@ -65,6 +65,8 @@ class Session:
         # What an earlier session heard is not known here.
         self._silence = Silence(() if study.rankings.done else [group.name for group in problem.space.cuttable])
         self._interrupts = Interrupts()
+        self._pointless = False
+        """Whether the dense model itself failed: nothing could be compared with it."""
         self.stopped = False
         """Whether Ctrl-C or SIGTERM ended it."""
 
@@ -90,7 +92,7 @@ class Session:
             finally:
                 self._dispatcher.close()
             results = sorted(self._results.values(), key=lambda result: result.number)
-            outcome = study_outcome(self._folder, info.objectives, results, self._study.tests, interrupted=self.stopped)
+            outcome = study_outcome(self._folder, info, results, self._study.tests, interrupted=self.stopped)
             self._observers.finished(info, outcome)
         return info, outcome, facts
 
@@ -126,7 +128,7 @@ class Session:
         end = math.inf if limit is None else time.monotonic() + limit.total_seconds()
         while True:
             while self._dispatcher.open < self._dispatcher.capacity and time.monotonic() < end:
-                if not self._begin(info):
+                if self._pointless or not self._begin(info):
                     break
             if not self._dispatcher.open:
                 return
@@ -226,6 +228,7 @@ class Session:
 
     def _add(self, result: TrialResult) -> tuple[int, ...]:
         self._results[result.number] = result
+        self._pointless |= result.origin == "dense" and result.state == "failed"
         return self._front.add(result)
 
     def _with_model(self, result: TrialResult) -> TrialResult:
@@ -268,6 +271,7 @@ class Session:
             objectives=spec.objectives,
             constraints={name: str(bound) for name, bound in spec.constraints.items()},
             units={name: metric.unit for name, metric in problem.metrics.items()},
+            costs=tuple(name for name, metric in problem.metrics.items() if metric.is_cost),
             groups=problem.space.summary,
             environment=environment(spec, problem.device),
             finished=tuple(self._with_model(self._results[number]) for number in sorted(self._results)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.plugin import Front, FrontPoint, Measured, TrialResult, nondominated
-from autoprune.plugin.front import RunningFront
+from autoprune.plugin.front import RunningFront, least_worth
 from autoprune.plugin.values import Direction
 
 Values = NDArray[np.float64]
@@ -30,6 +30,8 @@ def measure_front(
     results: Sequence[TrialResult],
     objectives: Mapping[str, Direction],
     test: Mapping[int, Mapping[str, Measured]],
+    *,
+    costs: Collection[str],
 ) -> Front:
     """The front with its hypervolume.
 
@@ -37,8 +39,9 @@ def measure_front(
         results: All trials of the study.
         objectives: Direction per metric.
         test: Per trial number what was measured on the test split.
+        costs: Metrics that say what a model costs.
     """
-    front, reference = RunningFront(objectives, results), _reference(results, objectives)
+    front, reference = RunningFront(objectives, results), _reference(results, objectives, costs)
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
     return Front(
         points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in front.members),
@@ -79,15 +82,14 @@ def hypervolume(points: Values, reference: Values) -> float:
     return total
 
 
-def _reference(results: Sequence[TrialResult], objectives: Mapping[str, Direction]) -> dict[str, float]:
-    """0 for what is maximised; a tenth beyond the dense model for what is minimised.
-
-    Where the dense model failed, the worst trial takes its place.
-    """
+def _reference(
+    results: Sequence[TrialResult], objectives: Mapping[str, Direction], costs: Collection[str]
+) -> dict[str, float]:
+    """By the dense model; where it failed, the worst trial takes its place."""
     complete = [result for result in results if result.state == "complete"]
     dense = [result for result in complete if result.origin == "dense"]
     reference = {}
     for name, direction in objectives.items():
         worst = max((result.metrics[name].value for result in dense or complete), default=0.0)
-        reference[name] = 0.0 if direction == "maximize" else worst + 0.1 * abs(worst)
+        reference[name] = least_worth(direction, worst, costs=name in costs)
     return reference

@@ -20,6 +20,7 @@ from autoprune.spec import Spec
 from autoprune.structure import Structure, discover
 from autoprune.structure.verify.predictions import predicts_the_same
 from autoprune.study.bounds import bounded
+from autoprune.study.every_sample import faulty_sample
 from autoprune.study.following import following
 from autoprune.study.native_memory import bound_kernel_cache
 from autoprune.study.precision import WORTH_IT
@@ -75,7 +76,7 @@ def resolve(
     inputs, targets = data.validation.fetch(torch.arange(min(_EXAMPLES, len(data.validation))))
     with torch.no_grad():
         predictor = Predictor(network, data.normalization, task=components.task)
-        if mistake := _unfit_task(spec, components, predictor, (inputs, targets), data):
+        if mistake := _unfit_task(spec, components, predictor, (inputs, targets), data, every=worker is None):
             raise SpecError([mistake])
         examples = predictor.normalized(inputs)
         structure = discover(
@@ -114,8 +115,10 @@ def resolve(
     return problem
 
 
-def _unfit_task(spec: Spec, components: Components, predictor: Predictor, batch: Batch, data: Data) -> Mistake | None:
-    """What is wrong between task, model and data, told by one batch."""
+def _unfit_task(
+    spec: Spec, components: Components, predictor: Predictor, batch: Batch, data: Data, *, every: bool
+) -> Mistake | None:
+    """What is wrong between task, model and data, told by one batch, and by every sample if so asked."""
     inputs, targets = batch
     task = components.task
     try:
@@ -126,8 +129,11 @@ def _unfit_task(spec: Spec, components: Components, predictor: Predictor, batch:
         given = ", ".join([*map(shapes, inputs.args), *(f"{name} {shapes(t)}" for name, t in inputs.kwargs.items())])
         why = told(error, spec.document.folder)
         return spec.document.mistake(("model",), f"does not run on a batch of the data, {given}: {why}")
-    reason = task.refuses(outputs, targets, data)
-    return None if reason is None else spec.document.mistake(("task",), reason)
+    if reason := task.refuses(outputs, targets, data):
+        return spec.document.mistake(("task",), reason)
+    if every and task.targets_are == "the data's" and (reason := faulty_sample(task, data, outputs)):
+        return spec.document.mistake(("data",), reason)
+    return None
 
 
 def _steps(spec: Spec, components: Components, network: nn.Module) -> tuple[Step, ...]:

@@ -115,6 +115,9 @@ def _run(
 
 def _why_none(outcome: StudyOutcome) -> str | None:
     """Why the search came to nothing; None where it came to something."""
+    for trial in outcome.trials:
+        if trial.origin == "dense" and trial.state == "failed":
+            return f"the dense model itself failed, and every pruned one would be compared with it: {trial.reason}"
     pruned = [trial for trial in outcome.trials if trial.origin != "dense"]
     failed = bool(pruned) and all(trial.state == "failed" for trial in pruned)
     if outcome.front.points and not failed:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Measured, StudyOutcome, TrialResult
-from autoprune.plugin.values import Direction
+from autoprune.plugin import Measured, StudyInfo, StudyOutcome, TrialResult
 from autoprune.study.folder import JOURNAL_FILE, StudyFolder
 from autoprune.study.front import measure_front
 from autoprune.study.result import SearchResult
@@ -32,7 +31,7 @@ def read_study(study: str | Path, *, host: PluginHost | None = None) -> SearchRe
     try:
         results = stored.results
         short = len(results) < folder.trials
-        outcome = study_outcome(folder, info.objectives, results, stored.tests, interrupted=short)
+        outcome = study_outcome(folder, info, results, stored.tests, interrupted=short)
     finally:
         stored.close()
     return SearchResult(info.model_copy(update={"finished": outcome.trials}), outcome)
@@ -40,7 +39,7 @@ def read_study(study: str | Path, *, host: PluginHost | None = None) -> SearchRe
 
 def study_outcome(
     folder: StudyFolder,
-    objectives: Mapping[str, Direction],
+    info: StudyInfo,
     results: Sequence[TrialResult],
     tests: Mapping[int, Mapping[str, Measured]],
     *,
@@ -50,12 +49,12 @@ def study_outcome(
 
     Args:
         folder: Its folder.
-        objectives: Direction per metric.
+        info: What is asked of it.
         results: Finished trials, by number.
         tests: Per trial what was measured on the test split.
         interrupted: Whether it ended too early, and not by its own time limit.
     """
-    front = measure_front(results, objectives, tests)
+    front = measure_front(results, info.objectives, tests, costs=info.costs)
     members = {point.trial.number: with_model(folder, point.trial) for point in front.points}
     points = tuple(point.model_copy(update={"trial": members[point.trial.number]}) for point in front.points)
     dense = [result.number for result in results if result.origin == "dense"]

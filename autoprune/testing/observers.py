@@ -149,6 +149,7 @@ def _study(folder: Path) -> StudyInfo:
         objectives=spec.objectives,
         constraints={name: str(bound) for name, bound in spec.constraints.items()},
         units={"accuracy": "fraction", "params": "parameters"},
+        costs=("params",),
         groups=(
             GroupSummary(name="stem", units=8, granularity="channel", layers=("stem", "outer"), low=0.0, high=0.8),
             GroupSummary(name="top", units=12, granularity="channel", layers=("top",), low=0.0, high=0.0),

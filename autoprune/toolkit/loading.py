@@ -269,4 +269,8 @@ def _order(source: Any, split: Split) -> Tensor:
 
 
 def _part(split: Split, rows: Tensor) -> Split:
-    return Split(len(rows), lambda index: split.fetch(rows[index]))
+
+    def of(read: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+        return lambda index: read(rows[index])
+
+    return Split(len(rows), of(split.fetch), None if split.read_targets is None else of(split.read_targets))

@@ -63,8 +63,12 @@ class _Picked:
 
         picked = self.order[index]
         inputs = Inputs.of(self.samples.inputs(picked)).map(lambda t: t.float() / 255 if t.dtype == torch.uint8 else t)
-        targets = self.samples.targets
-        return inputs, targets(picked) if callable(targets) else mapped(lambda tensor: tensor[picked], targets)
+        return inputs, self.targets(index)
+
+    def targets(self, index: Tensor) -> Any:
+        """Those alone."""
+        picked, targets = self.order[index], self.samples.targets
+        return targets(picked) if callable(targets) else mapped(lambda tensor: tensor[picked], targets)
 
 
 def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test: float) -> dict[SplitName, Split]:
@@ -87,10 +91,12 @@ def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test:
     empty = [name for name, order in orders.items() if len(order) == 0]
     if empty:
         raise DataError(f"the {empty[0]} split has no sample")
-    return {
-        name: Split(length=len(order), read=_Picked(found.get(name, found["train"]), order))
-        for name, order in orders.items()
-    }
+    splits: dict[SplitName, Split] = {}
+    for name, order in orders.items():
+        samples = found.get(name, found["train"])
+        read = _Picked(samples, order)
+        splits[name] = Split(len(order), read, None if callable(samples.targets) else read.targets)
+    return splits
 
 
 def missing_of(found: Container[SplitName], *, validation: float, test: float) -> dict[SplitName, float]:

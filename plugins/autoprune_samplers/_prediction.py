@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprune.plugin import Choices, Cost, SamplerContext, TrialResult, nondominated
+from autoprune.plugin.front import least_worth
 from autoprune_samplers._damage import Profile
 from autoprune_samplers._latency import padded_macs
 from autoprune_samplers._levels import Levels
@@ -120,10 +121,10 @@ class Prediction:
         return padded_macs(self._ctx.costs, self._ctx.groups, *self._split(rows))
 
     def _points(self, values: Mapping[str, Floats]) -> Floats:
-        """Objective values to what is minimised, the reference at 0 and the dense model at about -1."""
+        """Objective values to what is minimised, the reference at 0, in units of the dense model's."""
         columns = []
         for name, direction in self._ctx.objectives.items():
-            scale = abs(self._dense[name]) or 1.0
-            scaled = values[name] / scale
-            columns.append(-scaled if direction == "maximize" else scaled - 1.1)
+            dense = self._dense[name]
+            beyond = values[name] - least_worth(direction, dense, costs=self._ctx.metrics[name].is_cost)
+            columns.append((-beyond if direction == "maximize" else beyond) / (abs(dense) or 1.0))
         return np.stack(columns, axis=-1)

@@ -72,6 +72,10 @@ class PositionsTask(Task):
         """Positions of each sample that count, (N,), int64."""
         return self._counting(outputs, targets)[1].sum(1)
 
+    def faulty(self, targets: Tensor, outputs: Tensor) -> str | None:
+        """Which target is no class of the model's; None when all that count are."""
+        return self._outside(targets[targets != self.ignore_index], self._scores(outputs, None).shape[2])
+
     @abstractmethod
     def _scores(self, outputs: Tensor, targets: Tensor | None) -> Tensor:
         """A view of the scores that targets speak of, (N, P, C); of all without targets.

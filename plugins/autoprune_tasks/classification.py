@@ -85,6 +85,12 @@ class Classification(Task):
             return f"the data has {data.classes} classes, but the model has {classes} outputs, {shapes(outputs)}"
         return outside(targets, classes)
 
+    def faulty(self, targets: Tensor, outputs: Tensor) -> str | None:
+        """Which target is no class of the model's; None when all are."""
+        from autoprune_tasks._rows import outside
+
+        return outside(targets, outputs.shape[1])
+
     def _cross_entropy(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         from autoprune_tasks._rows import cross_entropies
 

@@ -142,6 +142,13 @@ class MultiHead(Task):
                 return f"head {name!r}: {reason}"
         return None
 
+    def faulty(self, targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> str | None:
+        """What is wrong with a head's targets; None when nothing is."""
+        for name, head in self.heads.items():
+            if reason := head.faulty(targets[name], outputs[name]):
+                return f"head {name!r}: {reason}"
+        return None
+
     def _sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         import torch
 

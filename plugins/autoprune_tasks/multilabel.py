@@ -112,6 +112,10 @@ class Multilabel(Task):
             )
         return self._unlabelled(_elements(targets)[counting])
 
+    def faulty(self, targets: Tensor, outputs: Tensor) -> str | None:  # noqa: ARG002  whatever the model says
+        """Which target is neither 0 nor 1; None when all that count are."""
+        return self._unlabelled(targets[targets != self.ignore_index])
+
     def _predicted(self, scores: Tensor) -> Tensor:
         return scores > math.log(self.threshold / (1 - self.threshold))
 

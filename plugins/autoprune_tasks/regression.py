@@ -73,6 +73,11 @@ class Regression(Task):
             return f"{came}: {_for_classes(outputs, targets)}, and let the data give numbers as floats"
         return _unpaired(outputs, targets)
 
+    def faulty(self, targets: Tensor, outputs: Tensor) -> str | None:  # noqa: ARG002  whatever the model says
+        """Which target is no number; None when all are."""
+        wrong = targets[~targets.isfinite()]
+        return f"a target is {wrong[0].item()}: leave the sample out, or fill it in" if len(wrong) else None
+
 
 def _for_classes(outputs: Tensor, targets: Tensor) -> str:
     if outputs.shape == targets.shape:

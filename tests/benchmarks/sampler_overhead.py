@@ -120,6 +120,7 @@ def _info(spec: Spec, folder: Path, groups: int) -> StudyInfo:
         objectives=spec.objectives,
         constraints={},
         units=dict.fromkeys(spec.objectives, ""),
+        costs=(),
         groups=tuple(
             GroupSummary(name=str(i), units=_UNITS, granularity="channel", layers=(), low=0.0, high=0.9)
             for i in range(groups)

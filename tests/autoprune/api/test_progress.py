@@ -35,6 +35,7 @@ def study(trials: int, finished: tuple[TrialResult, ...] = ()) -> StudyInfo:
         objectives=objectives,
         constraints={},
         units={"accuracy": "fraction", "latency_ms": "ms"},
+        costs=("latency_ms",),
         groups=(),
         environment={},
         finished=finished,

@@ -338,6 +338,7 @@ def test_a_study_goes_to_json_and_back(spec_file: Path) -> None:
         objectives=dict(spec.objectives),
         constraints={name: str(bound) for name, bound in spec.constraints.items()},
         units={},
+        costs=(),
         groups=(),
         environment={"spec_hash": spec_hash(spec)},
     )

@@ -46,6 +46,7 @@ def study(folder: Path, *, objectives: int = 2, trials: int = 24, uri: str | Non
         objectives=wanted,
         constraints={name: str(bound) for name, bound in checked.constraints.items()},
         units=UNITS,
+        costs=tuple(name for name in UNITS if not name.endswith("accuracy")),
         groups=(
             *(GroupSummary(name=g, units=16, granularity="channel", layers=(g,), low=0, high=0.8) for g in groups),
             GroupSummary(name="head", units=10, granularity="neuron", layers=("head",), low=0, high=0),

@@ -122,7 +122,7 @@ def test_hypervolume_of_nothing_is_zero():
 
 def test_reference_is_the_dense_models():
     results = [trial(0, 0.9, 10.0, origin="dense"), trial(1, 0.8, 5.0), trial(2, 0.95, 20.0)]
-    front = measure_front(results, OBJECTIVES, {1: {"accuracy": Measured(value=0.7)}})
+    front = measure_front(results, OBJECTIVES, {1: {"accuracy": Measured(value=0.7)}}, costs={"latency"})
     assert front.reference == {"accuracy": 0.0, "latency": pytest.approx(11.0)}
     # Trial 2 lies beyond the reference in latency, so it adds nothing.
     assert front.hypervolume == pytest.approx(0.9 * 1 + 0.8 * 5)
@@ -133,16 +133,22 @@ def test_reference_is_the_dense_models():
     ]
 
 
+def test_what_does_twice_as_badly_as_the_dense_model_still_counts():
+    results = [trial(0, 0.9, 10.0, origin="dense"), trial(1, 0.95, 19.0), trial(2, 0.99, 20.0)]
+    front = measure_front(results, OBJECTIVES, {}, costs=())
+    assert front.reference == {"accuracy": 0.0, "latency": pytest.approx(20.0)}
+    assert front.hypervolume == pytest.approx(0.9 * 10 + 0.05 * 1)
+
+
 def test_reference_of_a_negative_dense_value_lies_beyond_it():
-    front = measure_front([trial(0, 0.5, -10.0, origin="dense")], OBJECTIVES, {})
+    front = measure_front([trial(0, 0.5, -10.0, origin="dense")], OBJECTIVES, {}, costs={"latency"})
     assert front.reference["latency"] == pytest.approx(-9.0)
     assert front.hypervolume == pytest.approx(0.5)
 
 
 def test_without_a_dense_trial_the_worst_one_is_the_reference():
     failed = trial(0, None, None, state="failed", origin="dense")
-    assert measure_front([failed, trial(1, 0.5, 4.0), trial(2, 0.4, 2.0)], OBJECTIVES, {}).reference[
-        "latency"
-    ] == pytest.approx(4.4)
-    empty = measure_front([failed], OBJECTIVES, {})
+    others = measure_front([failed, trial(1, 0.5, 4.0), trial(2, 0.4, 2.0)], OBJECTIVES, {}, costs={"latency"})
+    assert others.reference["latency"] == pytest.approx(4.4)
+    empty = measure_front([failed], OBJECTIVES, {}, costs={"latency"})
     assert (empty.points, empty.hypervolume, empty.reference) == ((), 0.0, {"accuracy": 0.0, "latency": 0.0})

@@ -607,3 +607,12 @@ def test_a_model_half_saved_is_none(spec, host, tmp_path):
 
 def test_the_public_api_searches(spec, host, tmp_path):
     assert autoprune.search(spec("search.trials=1"), host=host).models.keys() == {0}
+
+
+@pytest.mark.slow
+def test_a_dense_model_that_fails_ends_the_search(spec, host):
+    watcher = Watcher()
+    made = spec(swap=("use: toy-distance", "use: toy-distance, fault: nan, below: 2"))
+    with pytest.raises(NoFeasibleTrialError, match=r"the dense model itself failed, .*: evaluator toy-distance.*nan"):
+        search(made, host=host, observers=[watcher])
+    assert [trial.origin for trial in watcher.told("finished")[0].trials] == ["dense"], "nothing else was tried"
