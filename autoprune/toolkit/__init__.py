@@ -6,6 +6,8 @@
 * `autoprune.toolkit.activations`: what the units of all groups do on samples, in one pass; for scorers.
 * `autoprune.toolkit.gradients`: gradients of the task's loss, batch by batch; for scorers.
 * `autoprune.toolkit.training`: the one training loop, for recoveries and strategies that train.
+* `autoprune.toolkit.layers`: convolutions and linear layers as matrices: what their outputs are products of.
+* `autoprune.toolkit.least_squares`: weights that give wanted outputs, near given weights; from sums of products.
 * `autoprune.toolkit.balls`: norm balls around inputs, for attacks.
 * `autoprune.toolkit.splits`: three distinct splits from whatever a data source found.
 * `autoprune.toolkit.loading`: the same from tensors, datasets, loaders and iterables of batches.

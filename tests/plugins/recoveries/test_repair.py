@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from autoprune.plugin import Data, Inputs, Pruned, Split
 from autoprune.testing import Bench
+from autoprune.toolkit.layers import repairable
 from autoprune_recoveries._dataflow import Tap, Way, ways
-from autoprune_recoveries._layers import repairable
 from autoprune_recoveries.repair import Repair
 
 

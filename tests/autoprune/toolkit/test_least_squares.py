@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune_recoveries._ridge import Moments, ridge
+from autoprune.toolkit.least_squares import Moments, ridge
 
 
 def rows(groups: int = 2, count: int = 300, features: int = 7, outputs: int = 5) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from autoprune_recoveries._layers import design, positions, put, repairable, rows_of, weight_matrix
+from autoprune.toolkit.layers import design, positions, put, repairable, rows_of, weight_matrix
 
 LAYERS = {
     "linear": (nn.Linear(6, 4), (3, 6)),
