@@ -102,6 +102,19 @@ class Recovery(Component):
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
         """Change ``pruned.network`` (handed over in ``eval()``) in place, using the train split."""
 
+    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:  # noqa: ARG002  for subclasses
+        """What recovering comes to where one group alone was cut, as cheaply as that can be told; for probes.
+
+        Args:
+            pruned: Its network is thrown away afterwards. Modules that the cut left whole are shared with others: give
+                the cut ones new parameters, and leave the others as they are.
+            ctx: The strategy's.
+
+        Returns:
+            Whether anything was recovered. False, as inherited: then the effect of the cut itself is what counts.
+        """
+        return False
+
     def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
         """Why it cannot recover a model on that data; None when it can."""
         return None
@@ -123,6 +136,10 @@ class Strategy(Component):
     @abstractmethod
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         """A cut copy of the dense network. Groups lose exactly ``candidate.cut_units``, unless it ``allocates``."""
+
+    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:  # noqa: ARG002  for subclasses
+        """What its recoveries come to where one group alone was cut; see `Recovery.recover_alone`."""
+        return False
 
     def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
         """Why it cannot prune a model on that data; None when it can."""

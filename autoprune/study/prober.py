@@ -1,13 +1,13 @@
-"""What a cut of one group alone does to the outputs: one forward pass, no labels, no recovery.
+"""What a cut of one group alone does to the outputs: one forward pass, no labels.
 
-Batch norms use the statistics of the batch meanwhile, which is what recalibrating them would come to. The divergence of
-the outputs from the dense model's adds up over groups far better than accuracy does.
+It is the effect after recovery, where the strategy can tell cheaply what that comes to, as closed forms can. Else batch
+norms use the statistics of the batch meanwhile, which is what recalibrating them would come to. The divergence of the
+outputs from the dense model's adds up over groups far better than accuracy does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,17 +15,30 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from autoprune.errors import TrialError
-from autoprune.plugin import Task
+from autoprune.plugin import Pruned, Task
 from autoprune.structure import Structure
 from autoprune.toolkit.samples import agreements, divergences, mean
 
 Predict = Callable[[nn.Module], Any]
 
 
+def as_cut(pruned: Pruned) -> bool:  # noqa: ARG001  whatever it is
+    """Nothing is recovered."""
+    return False
+
+
 class Prober:
     """Measures what cuts do. One is measured once, whichever scores chose it."""
 
-    def __init__(self, structure: Structure, network: nn.Module, predict: Predict, task: Task, targets: Any) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        network: nn.Module,
+        predict: Predict,
+        task: Task,
+        targets: Any,
+        recover: Callable[[Pruned], bool] = as_cut,
+    ) -> None:
         """Measures what cuts do.
 
         Args:
@@ -35,12 +48,15 @@ class Prober:
             predict: Outputs of a network, N samples first, on samples that are always the same.
             task: Says how far outputs are apart.
             targets: Of those samples.
+            recover: What recovery comes to after a cut of one group alone; whether it comes to anything.
         """
         self._structure = structure
         self._network = network
         self._predict = predict
         self._task = task
         self._targets = targets
+        self._recover = recover
+        self._dense: dict[bool, Any] = {}
         self._known: dict[tuple[str, bytes], tuple[float, float]] = {}
 
     def __call__(self, group: str, scores: Tensor, units: int) -> tuple[float, float]:
@@ -60,24 +76,24 @@ class Prober:
             self._known[key] = self._compared(kept)
         return self._known[key]
 
-    @cached_property
-    def _dense(self) -> Any:
-        return self._predicted({})
-
-    def _predicted(self, kept: Mapping[str, Tensor]) -> Any:
+    def _predicted(self, network: nn.Module, *, as_it_is: bool) -> Any:
         """A network's outputs.
 
-        Batch norms, those of the dense model too, take the statistics of the samples, as if they were recalibrated: so
-        what they are off by is the same on both sides.
+        Batch norms, those of the dense model too, take the statistics of the samples unless the network is taken as it
+        is, as if they were recalibrated: so what they are off by is the same on both sides.
         """
-        network = self._structure.cut(self._network, kept, share=True)
         for norm in (m for m in network.modules() if isinstance(m, _BatchNorm)):
-            norm.training = True  # has no modules of its own, so ``train()`` does no more, slowly
+            norm.training = not as_it_is  # has no modules of its own, so ``train()`` does no more, slowly
         with torch.no_grad():
             return self._predict(network)
 
     def _compared(self, kept: Mapping[str, Tensor]) -> tuple[float, float]:
-        dense, pruned = self._dense, self._predicted(kept)
+        network = self._structure.cut(self._network, kept, share=True)
+        recovered = self._recover(Pruned(network, kept))
+        if recovered not in self._dense:
+            whole = self._structure.cut(self._network, {}, share=True)
+            self._dense[recovered] = self._predicted(whole, as_it_is=recovered)
+        dense, pruned = self._dense[recovered], self._predicted(network, as_it_is=recovered)
         each = divergences(self._task, pruned, dense, self._targets).double()
         divergence = mean(self._task, each, dense, self._targets)
         if not divergence.isfinite():

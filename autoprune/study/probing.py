@@ -15,6 +15,7 @@ from autoprune.study.precision import SAMPLES, fitting
 from autoprune.study.prober import Prober
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Precision
+from autoprune.study.pruning import Pruning
 from autoprune.study.scoring import Scoring
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
@@ -23,8 +24,9 @@ from autoprune.study.stages import Stages
 class Probing:
     """Answers probes, on a fixed random choice of validation samples."""
 
-    def __init__(self, problem: Problem, scoring: Scoring) -> None:
+    def __init__(self, problem: Problem, scoring: Scoring, pruning: Pruning) -> None:
         self._problem = problem
+        self._pruning = pruning
         self._scoring = scoring
         self._batches: dict[int, Batch] = {}
         self._probers: dict[tuple[int, Precision], Prober] = {}
@@ -68,6 +70,7 @@ class Probing:
                 lambda network: inputs.feed(problem.predictor(network, precision)),
                 problem.components.task,
                 targets,
+                self._pruning.recover_alone,
             )
         return self._probers[key]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from autoprune.errors import TrialError
 from autoprune.plugin import Pruned
 from autoprune.structure import Plan
 from autoprune.study.checks import checked_cut
@@ -54,6 +55,7 @@ class Pruning:
             return {group: scores for group, (_, scores) in ranked.items()}
 
         strategy = problem.space.strategies[problem.space.strategy(proposal)].make(record.choices)
+        strategy = strategy.final() if proposal.final else strategy
         context = problem.contexts.pruning(
             lambda network: problem.predictor(network, proposal.precision),
             seed=record.seed,
@@ -69,6 +71,19 @@ class Pruning:
         if strategy.allocates:
             record.allocated(lost)
         return Pruned(pruned.network.to(problem.device).eval(), pruned.kept), plan
+
+    def recover_alone(self, pruned: Pruned) -> bool:
+        """What the first strategy's recoveries come to where one group alone was cut; whether to anything."""
+        problem = self._problem
+
+        def score(pruned: Pruned) -> dict[str, Tensor]:  # noqa: ARG001  of none
+            raise TrialError("units are not ranked here: they are gone")
+
+        seed = problem.spec.search.seed
+        context = problem.contexts.pruning(problem.predictor, seed=seed, cache=self._kept, score=score, once=self._once)
+        strategy = next(iter(problem.space.strategies.values())).component
+        with seeded(seed, problem.device):
+            return strategy.recover_alone(pruned, context)
 
     def _once(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         def made() -> Mapping[str, Tensor]:  # the same, whichever trial comes first

@@ -56,7 +56,7 @@ class Runner:
         self._dense = Watched(problem.network, "the dense network", problem.reload)
         scoring = Scoring(problem)
         self._pruning = Pruning(problem, study, scoring)
-        self._probing = Probing(problem, scoring)
+        self._probing = Probing(problem, scoring, self._pruning)
         self._measuring = Measuring(problem)
         self._kept_for_transforms: dict[Hashable, Any] = {}
 

@@ -150,6 +150,17 @@ class Bench:
         with seeded(seed, self.device), untouched(self.network):
             recovery.recover(pruned, self.prune_context(seed=seed))
 
+    def recover_alone(self, component: Strategy | Recovery, group: str, units: int) -> tuple[Pruned, bool]:
+        """A cut of one group that shares with the dense network what it leaves whole, recovered as for a probe.
+
+        Returns:
+            It, and whether anything was recovered.
+        """
+        kept = {group: self._kept_units({group: units})[group]}
+        pruned = Pruned(self.structure.cut(self.network, kept, share=True).eval(), kept)
+        with seeded(0, self.device), untouched(self.network):
+            return pruned, component.recover_alone(pruned, self.prune_context())
+
     def pruned(self, cut_units: Mapping[str, int]) -> Pruned:
         """A copy of the dense network that lost the last so many units of each group, for a recovery."""
         kept = self._kept_units(cut_units)

@@ -44,6 +44,13 @@ class StrategyConformance(BenchConformance):
         assert_equal(dict(first.kept), dict(again.kept), "kept units")
         assert_equal(first.network.state_dict(), again.network.state_dict(), "weights")
 
+    def test_what_a_probe_asks_changes_the_cut_layers_alone(self, component: Strategy, bench: Bench) -> None:
+        """Whatever recovering a cut of one group comes to, modules that the cut left whole stay as they are."""
+        group = bench.structure.groups[0]
+        pruned, recovered = bench.recover_alone(component, group.name, group.units // 2)
+        assert isinstance(recovered, bool)
+        assert_predicts(pruned.network, bench)
+
     def test_searches_without_the_splits_that_measure(self, component: Strategy, bench: Bench) -> None:
         """Only the train split is used: what is measured on the others would be worth nothing."""
         bench.data = replace(bench.data, validation=forbidden("validation"), test=forbidden("test"))
@@ -85,6 +92,13 @@ class RecoveryConformance(BenchConformance):
         for pruned in (first, again):
             bench.recover(component, pruned, seed=3)
         assert_equal(first.network.state_dict(), again.network.state_dict(), "weights")
+
+    def test_what_a_probe_asks_changes_the_cut_layers_alone(self, component: Recovery, bench: Bench) -> None:
+        """Whatever recovering a cut of one group comes to, modules that the cut left whole stay as they are."""
+        group = bench.structure.groups[0]
+        pruned, recovered = bench.recover_alone(component, group.name, group.units // 2)
+        assert isinstance(recovered, bool)
+        assert_predicts(pruned.network, bench)
 
     def test_recovers_without_the_splits_that_measure(self, component: Recovery, bench: Bench) -> None:
         """Only the train split is used: what is measured on the others would be worth nothing."""

@@ -54,6 +54,18 @@ class Repair(Recovery):
         with torch.no_grad(), fit.hooked():
             reference.inputs.feed(ctx.predictor(network))
 
+    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
+        """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""
+        from autoprune_recoveries._alone import Alone
+        from autoprune_recoveries._reference import Reference
+
+        key = (self.name, self.samples, self.rows)
+        reference = ctx.memo(key, lambda: Reference.of(ctx, self.samples, self.rows))
+        alone = ctx.memo((*key, "alone"), lambda: Alone.of(ctx, reference))
+        (cut,) = pruned.kept
+        group = next(group for group in ctx.groups if group.name == cut)
+        return alone.fit(pruned.network, group, pruned.kept[cut], damping=self.damping)
+
     def refuses(self, data: Data) -> str | None:
         """Why nothing can be fitted on that data; None when it can."""
         if len(data.train) < 8:
