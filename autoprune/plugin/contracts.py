@@ -137,9 +137,11 @@ class Strategy(Component):
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
         """A cut copy of the dense network. Groups lose exactly ``candidate.cut_units``, unless it ``allocates``."""
 
-    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:  # noqa: ARG002  for subclasses
-        """What its recoveries come to where one group alone was cut; see `Recovery.recover_alone`."""
-        return False
+    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
+        """What the recoveries among its options come to where one group alone was cut; see `Recovery.recover_alone`."""
+        options = [value if isinstance(value, tuple) else (value,) for _, value in self]
+        recoveries = [each for several in options for each in several if isinstance(each, Recovery)]
+        return any([recovery.recover_alone(pruned, ctx) for recovery in recoveries])  # noqa: C419  each has its turn
 
     def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
         """Why it cannot prune a model on that data; None when it can."""

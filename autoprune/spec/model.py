@@ -214,7 +214,7 @@ class Spec(_Section):
         " {choose: […]}, the search chooses one for all groups.",
     )
     strategy: References = Field(
-        default={"use": "one-shot"},
+        default={"use": "one-shot", "recover": {"use": "repair"}},
         description="Turns ratios into a pruned model; of a list or {choose: […]}, the search chooses.",
     )
     transforms: list[Reference] = Field(

@@ -89,12 +89,6 @@ def recovered(pruned: Pruned, recoveries: Iterable[Recovery], ctx: PruneContext,
         recovery.recover(pruned, staged)
 
 
-def recovered_alone(pruned: Pruned, recoveries: Iterable[Recovery], ctx: PruneContext) -> bool:
-    """What recoveries come to where one group alone was cut, and whether any does something."""
-    done = [recovery.recover_alone(pruned, ctx) for recovery in recoveries]  # each of them has its turn
-    return any(done)
-
-
 def refusal(data: Data, *recoveries: Sequence[Recovery]) -> str | None:
     """Why one of the recoveries cannot recover a model on that data; None when all can."""
     reasons = ((each.name, each.refuses(data)) for several in recoveries for each in several)

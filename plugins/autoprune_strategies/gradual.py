@@ -8,7 +8,7 @@ from pydantic import Field
 
 from autoprune.plugin import Candidate, Recoveries, Strategy
 from autoprune.toolkit.training import Course, Training
-from autoprune_strategies._stages import cubic, cut_further, recovered, recovered_alone, refusal, stages
+from autoprune_strategies._stages import cubic, cut_further, recovered, refusal, stages
 
 if TYPE_CHECKING:
     from autoprune.plugin import Data, PruneContext, Pruned
@@ -44,10 +44,6 @@ class Gradual(Training, Strategy):
         course.run(pruned.network)
         recovered(pruned, self.recover, ctx)
         return pruned
-
-    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
-        """What its recoveries come to where one group alone was cut, and whether any does something."""
-        return recovered_alone(pruned, self.recover, ctx)
 
     def refuses(self, data: Data) -> str | None:
         """Why it cannot train on that data, or a recovery refuses it; None when neither holds."""

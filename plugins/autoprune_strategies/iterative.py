@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from autoprune.plugin import Candidate, Recoveries, Strategy
-from autoprune_strategies._stages import cut_further, geometric, linear, recovered, recovered_alone, refusal, stages
+from autoprune_strategies._stages import cut_further, geometric, linear, recovered, refusal, stages
 
 if TYPE_CHECKING:
     from autoprune.plugin import Data, PruneContext, Pruned
@@ -45,10 +45,6 @@ class Iterative(Strategy):
                 before = sum(gone.values())
         recovered(pruned, self.finish, ctx, stage=self.rounds)
         return pruned
-
-    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
-        """What its recoveries come to where one group alone was cut, and whether any does something."""
-        return recovered_alone(pruned, self.recover, ctx)
 
     def refuses(self, data: Data) -> str | None:
         """Why one of its recoveries refuses the data; None when none does."""

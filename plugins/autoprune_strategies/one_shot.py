@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from autoprune.plugin import Candidate, Recoveries, Strategy
-from autoprune_strategies._stages import cut_further, recovered, recovered_alone, refusal
+from autoprune_strategies._stages import cut_further, recovered, refusal
 
 if TYPE_CHECKING:
     from autoprune.plugin import Data, PruneContext, Pruned
@@ -25,10 +25,6 @@ class OneShot(Strategy):
         pruned = cut_further(ctx.start(), candidate.cut_units, ctx)
         recovered(pruned, self.recover, ctx)
         return pruned
-
-    def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
-        """What its recoveries come to where one group alone was cut, and whether any does something."""
-        return recovered_alone(pruned, self.recover, ctx)
 
     def refuses(self, data: Data) -> str | None:
         """Why one of its recoveries refuses the data; None when none does."""

@@ -94,8 +94,8 @@ def test_it_is_ridge_regression_of_the_dense_outputs():
     rows = np.concatenate([centred / 16, np.sqrt(damped) * np.eye(len(kept))])
     right = np.concatenate([t / 16, np.sqrt(damped) * near.T])
     weight = np.linalg.lstsq(rows, right, rcond=None)[0].T
-    np.testing.assert_allclose(after[2].weight.numpy(), weight, atol=1e-4)
-    np.testing.assert_allclose(after[2].bias.numpy(), wanted.mean(0) - weight @ x.mean(0), atol=1e-4)
+    np.testing.assert_allclose(after[2].weight.detach().numpy(), weight, atol=1e-4)
+    np.testing.assert_allclose(after[2].bias.detach().numpy(), wanted.mean(0) - weight @ x.mean(0), atol=1e-4)
 
 
 def test_weights_that_are_masked_stay_so():
