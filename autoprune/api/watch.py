@@ -102,7 +102,12 @@ class Watch:
         if self._front is not None:
             self._front.add(result)
         self.say(in_words(study, result), result)
-        self.tell("measuring the front on the test split" if self.done >= study.trials else self.doing)
+        self.show()
+
+    @hookimpl
+    def autoprune_member_finished(self, doing: str, done: int, total: int) -> None:
+        """Say what is done with the front."""
+        self.tell(f"{doing}, {done} of {total}")
 
     @hookimpl
     def autoprune_study_finished(self, outcome: StudyOutcome) -> None:

@@ -115,6 +115,13 @@ class Recovery(Component):
         """
         return False
 
+    def final(self) -> Recovery:
+        """The version that makes the front's members again once the trials are done: the same with more samples, say.
+
+        What it costs is paid once for each of them.
+        """
+        return self
+
     def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
         """Why it cannot recover a model on that data; None when it can."""
         return None
@@ -124,6 +131,13 @@ Recoveries = Annotated[
     tuple[Recovery, ...], BeforeValidator(lambda given: given if isinstance(given, list | tuple) else (given,))
 ]
 """Field type: one recovery, or several that run one after the other: ``recover: [{use: …}, {use: …}]``."""
+
+
+def _final(value: object) -> object:
+    """An option's value with the final versions of the recoveries in it."""
+    if isinstance(value, tuple):
+        return tuple(map(_final, value))
+    return value.final() if isinstance(value, Recovery) else value
 
 
 class Strategy(Component):
@@ -142,6 +156,13 @@ class Strategy(Component):
         options = [value if isinstance(value, tuple) else (value,) for _, value in self]
         recoveries = [each for several in options for each in several if isinstance(each, Recovery)]
         return any([recovery.recover_alone(pruned, ctx) for recovery in recoveries])  # noqa: C419  each has its turn
+
+    def final(self) -> Strategy:
+        """The version that makes the front's members again once the trials are done: with its recoveries' final ones.
+
+        Where it is the same, they stay what the search made.
+        """
+        return self.model_copy(update={name: _final(value) for name, value in self})
 
     def refuses(self, data: Data) -> str | None:  # noqa: ARG002  for subclasses
         """Why it cannot prune a model on that data; None when it can."""
@@ -321,6 +342,9 @@ class Observer(Component):
 
     def trial_finished(self, study: StudyInfo, result: TrialResult, ctx: ObserverContext) -> None:
         """When a trial is complete, failed or rejected, in the order of finishing."""
+
+    def member_finished(self, study: StudyInfo, doing: str, done: int, total: int, ctx: ObserverContext) -> None:
+        """After the trials, each time that one more member of the front was made again, measured or exported."""
 
     def study_finished(self, study: StudyInfo, outcome: StudyOutcome, ctx: ObserverContext) -> None:
         """At the end of a session, interrupted or not, after the front was measured on the test split."""

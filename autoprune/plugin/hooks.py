@@ -1,4 +1,4 @@
-"""The hooks: one to bring components, four to watch a study.
+"""The hooks: one to bring components, five to watch a study.
 
 An implementation may take fewer arguments than its hook declares.
 """
@@ -46,6 +46,18 @@ def autoprune_probe_finished(study: StudyInfo, done: int, total: int) -> None:
 @hookspec
 def autoprune_trial_finished(study: StudyInfo, result: TrialResult) -> None:
     """Fires in the coordinator's process when a trial is complete, failed or rejected, in the order of finishing."""
+
+
+@hookspec
+def autoprune_member_finished(study: StudyInfo, doing: str, done: int, total: int) -> None:
+    """Fires after the trials, each time that one more member of the front was made again, measured or exported.
+
+    Args:
+        study: The study.
+        doing: What is done with the front, in words; first told with none of them done.
+        done: Members by now.
+        total: Members in all.
+    """
 
 
 @hookspec

@@ -69,8 +69,16 @@ class FrontPoint(_Record):
     """One member of the Pareto front."""
 
     trial: TrialResult
+    """With the metrics that its saved model has: those of the search, unless it was made again."""
+    searched: dict[str, Measured] = {}
+    """What the search had measured on the validation split, where the final version of the strategy (a larger repair)
+    made the model again once the trials were done; empty where the model still is that of the search."""
     test: dict[str, Measured] = {}
-    """Measured again on the test split; empty while the search runs."""
+    """Measured again on the test split, on the same samples for all members and the dense model, see
+    `StudyOutcome.test_part`; empty while the search runs."""
+    whole_test: dict[str, Measured] = {}
+    """The same on all samples of the test split, where ``test`` is of a part of them: of the member that the report
+    names."""
 
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """What tells points apart."""
@@ -86,7 +94,7 @@ class Front(_Record):
     points: tuple[FrontPoint, ...]
     objectives: dict[str, Direction]
     hypervolume: float
-    """On the validation values, against ``reference``; 0 for an empty front."""
+    """On the validation values of the saved models, against ``reference``; 0 for an empty front."""
     reference: dict[str, float]
     """Reference point of the hypervolume: 0 for what is maximised; for what is minimised 1.1 × the dense model's value
     if it is a cost, such as latency, and twice that value if it is not, such as a loss."""
@@ -131,9 +139,15 @@ class StudyOutcome(_Record):
     """How a study ended."""
 
     trials: tuple[TrialResult, ...]
+    """As the search measured them, those on the front too."""
     front: Front
     dense_test: dict[str, Measured] = {}
-    """The dense model on the test split, to compare the front with; empty where it was not measured."""
+    """The dense model on the test split, on the same samples as the front's members, to compare them with; empty where
+    it was not measured."""
+    dense_whole_test: dict[str, Measured] = {}
+    """The same on all samples, where ``dense_test`` is of a part of them."""
+    test_part: tuple[int, int] | None = None
+    """How many of how many samples of the test split ``dense_test`` and each ``test`` are of; None where of all."""
     interrupted: bool = False
     """Ended before the asked number of trials, and not by the spec's time limit: by Ctrl-C, or killed."""
 

@@ -1,11 +1,11 @@
 """Tables, text and figures of a study: pure functions of what observers see."""
 
-from autoprune.report._words import chosen, heading, number
+from autoprune.report._words import chosen, heading, label, number, tested_on
 from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
 from autoprune.report.tables import front_summary, front_table, trials_table
-from autoprune.report.text import markdown, point_verdict, verdict
+from autoprune.report.text import markdown, named_member, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
@@ -16,11 +16,14 @@ __all__ = [
     "front_summary",
     "front_table",
     "heading",
+    "label",
     "markdown",
+    "named_member",
     "number",
     "point_verdict",
     "ratios_figure",
     "report_files",
+    "tested_on",
     "trials_table",
     "verdict",
     "write_report",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report._words import label
+from autoprune.report._words import label, tested_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,14 @@ class _Trials:
     outcome: StudyOutcome
 
     @cached_property
-    def members(self) -> dict[int, dict[str, float]]:
-        """Members of the front to their values on the test split."""
-        return {p.trial.number: {k: m.value for k, m in p.test.items()} for p in self.outcome.front.points}
+    def members(self) -> dict[int, FrontPoint]:
+        """Members of the front by their numbers."""
+        return {point.trial.number: point for point in self.outcome.front.points}
 
     def having(self, *names: str) -> list[TrialResult]:
-        return [t for t in self.outcome.trials if t.state == "complete" and all(n in t.metrics for n in names)]
+        """Complete trials with those metrics, members of the front as they came out in the end."""
+        trials = [self.members[t.number].trial if t.number in self.members else t for t in self.outcome.trials]
+        return [t for t in trials if t.state == "complete" and all(n in t.metrics for n in names)]
 
     def bound(self, name: str) -> float | None:
         bound = self.study.spec.constraints.get(name)
@@ -122,14 +124,23 @@ class Panel(_Trials):
 
     def _member(self, axes: Axes, trial: TrialResult) -> None:
         x, y = self._at(trial)
-        across, up = _ends(trial.metrics[self.x]), _ends(trial.metrics[self.y])
-        if across or up:
-            axes.errorbar(x, y, xerr=across, yerr=up, fmt="none", ecolor=_BLUE, elinewidth=0.8, alpha=0.5, zorder=4)
-        test = self.members[trial.number]
-        if self.x in test and self.y in test:
-            axes.plot([x, test[self.x]], [y, test[self.y]], color=_GREEN, lw=0.7, zorder=3)
-            axes.scatter(test[self.x], test[self.y], s=14, marker="s", facecolors="white", edgecolors=_GREEN, lw=0.8,
-                         zorder=4, label="front on the test split")  # fmt: skip
+        wide, high = _ends(trial.metrics[self.x]), _ends(trial.metrics[self.y])
+        if wide or high:
+            axes.errorbar(x, y, xerr=wide, yerr=high, fmt="none", ecolor=_BLUE, elinewidth=0.8, alpha=0.5, zorder=4)
+        point = self.members[trial.number]
+        for metrics, colour, marker, title in (
+            (point.searched, _BLUE, "o", "front as it was searched"),
+            (point.test, _GREEN, "s", f"front on {self._test}"),
+        ):
+            if self.x in metrics and self.y in metrics:
+                across, up = metrics[self.x].value, metrics[self.y].value
+                axes.plot([x, across], [y, up], color=colour, lw=0.7, zorder=3)
+                axes.scatter(across, up, s=14, marker=marker, facecolors="white", edgecolors=colour, lw=0.8, zorder=4,
+                             label=title)  # fmt: skip
+
+    @property
+    def _test(self) -> str:
+        return "the test split" if self.outcome.test_part is None else tested_on(self.outcome)
 
 
 def _ends(measured: Measured) -> list[list[float]] | None:

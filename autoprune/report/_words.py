@@ -56,6 +56,14 @@ def spread(measured: Measured | None, unit: str) -> str:
     return f"{text} ({low} to {high})"
 
 
+def tested_on(outcome: StudyOutcome) -> str:
+    """What test values of the front are of: ``test split``, or ``2,000 of 10,000 test samples``."""
+    if outcome.test_part is None:
+        return "test split"
+    samples, total = outcome.test_part
+    return f"{samples:,} of {total:,} test samples"
+
+
 def listed(parts: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
 from autoprune.report._words import dense_trial
 from autoprune.report.figures import front_figure, ratios_figure
@@ -66,13 +66,25 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
         "hypervolume": outcome.front.hypervolume,
         "reference": outcome.front.reference,
         "interrupted": outcome.interrupted,
-        "dense": _member(dense, outcome.dense_test) if dense else None,
-        "front": [_member(point.trial, point.test) for point in outcome.front.points],
+        "test_part": outcome.test_part,
+        "dense": _member(_dense(dense, outcome)) if dense else None,
+        "front": [_member(point) for point in outcome.front.points],
         "environment": study.environment,
     }
 
 
-def _member(trial: TrialResult, test: dict[str, Measured]) -> dict[str, Any]:
+def _dense(trial: TrialResult, outcome: StudyOutcome) -> FrontPoint:
+    return FrontPoint(trial=trial, test=outcome.dense_test, whole_test=outcome.dense_whole_test)
+
+
+def _member(point: FrontPoint) -> dict[str, Any]:
+    trial = point.trial
+    measured = {
+        "metrics": trial.metrics,
+        "searched": point.searched,
+        "test": point.test,
+        "whole_test": point.whole_test,
+    }
     return {
         "trial": trial.number,
         "origin": trial.origin,
@@ -81,8 +93,7 @@ def _member(trial: TrialResult, test: dict[str, Measured]) -> dict[str, Any]:
         "precision": trial.precision,
         "knobs": trial.knobs,
         "seed": trial.seed,
-        "metrics": {name: _measured(value) for name, value in trial.metrics.items()},
-        "test": {name: _measured(value) for name, value in test.items()},
+        **{key: {name: _measured(value) for name, value in metrics.items()} for key, metrics in measured.items()},
         "ratios": trial.ratios,
         "achieved": trial.achieved,
         "model": str(trial.model) if trial.model else None,

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from statistics import fmean
 
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report._words import dense_trial, heading, knob_names, metric_names, number
+from autoprune.report._words import dense_trial, heading, knob_names, metric_names, number, tested_on
 
 Cell = str | float | int | bool | None
 Row = dict[str, Cell]
@@ -18,8 +18,10 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     """The dense model, for comparison, then the members of the front.
 
     Columns: ``trial``, ``origin``, ``on_front``, ``mean_ratio`` (achieved), then per metric ``name``, ``name_low``,
-    ``name_high`` on the validation split and the same behind ``test_``, last ``scorer``, ``strategy``, ``precision``,
-    ``knob/<name>`` (what else was chosen) and ``model``. All rows have the same columns; what was not measured is None.
+    ``name_high`` on the validation split and the same behind ``searched_`` (of members that were made again, what the
+    search had measured), ``test_`` and ``whole_test_`` (where ``test_`` is of a part of the split), last ``scorer``,
+    ``strategy``, ``precision``, ``knob/<name>`` (what else was chosen) and ``model``. All rows have the same columns;
+    what was not measured is None.
     """
     members = {point.trial.number: point for point in outcome.front.points}
     trials = [point.trial for point in outcome.front.points]
@@ -30,7 +32,9 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     rows: list[Row] = []
     for trial in trials:
         member = members.get(trial.number)
-        test = member.test if member else outcome.dense_test
+        point = member or FrontPoint(trial=trial, test=outcome.dense_test)
+        # That of the dense model does not hang on the front.
+        whole = outcome.dense_whole_test if trial.origin == "dense" else point.whole_test
         rows.append(
             {
                 "trial": trial.number,
@@ -38,7 +42,9 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
                 "on_front": member is not None,
                 "mean_ratio": mean_ratio(trial),
                 **_cells(names, trial.metrics),
-                **{f"test_{column}": cell for column, cell in _cells(names, test).items()},
+                **_cells(names, point.searched, "searched_"),
+                **_cells(names, point.test, "test_"),
+                **_cells(names, whole, "whole_test_"),
                 "scorer": trial.scorer,
                 "strategy": trial.strategy,
                 "precision": trial.precision,
@@ -52,7 +58,8 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
 def front_summary(study: StudyInfo, outcome: StudyOutcome) -> tuple[list[str], list[list[str]]]:
     """The dense model and the front for a reader, validation beside test: titles, and a row of texts per model."""
     units = {name: study.units[name] for name in outcome.front.objectives}
-    titles = ["trial", "", *(f"{heading(n, u)}{where}" for n, u in units.items() for where in ("", ", test")), "cut"]
+    test = f", {tested_on(outcome).removesuffix(' split')}"
+    titles = ["trial", "", *(f"{heading(n, u)}{where}" for n, u in units.items() for where in ("", test)), "cut"]
     rows = []
     for row in front_table(outcome):
         cells = [(row.get(key), unit) for name, unit in units.items() for key in (name, f"test_{name}")]
@@ -104,13 +111,13 @@ def _chosen(knobs: list[str], trial: TrialResult) -> Row:
     return {f"knob/{name}": trial.knobs.get(name) for name in knobs}
 
 
-def _cells(names: list[str], metrics: Mapping[str, Measured]) -> Row:
+def _cells(names: list[str], metrics: Mapping[str, Measured], prefix: str = "") -> Row:
     row: Row = {}
     for name in names:
         measured = metrics.get(name)
-        row[name] = _finite(measured.value if measured else None)
-        row[f"{name}_low"] = _finite(measured.low if measured else None)
-        row[f"{name}_high"] = _finite(measured.high if measured else None)
+        row[f"{prefix}{name}"] = _finite(measured.value if measured else None)
+        row[f"{prefix}{name}_low"] = _finite(measured.low if measured else None)
+        row[f"{prefix}{name}_high"] = _finite(measured.high if measured else None)
     return row
 
 
@@ -119,10 +126,11 @@ def _finite(value: float | None) -> float | None:
 
 
 def _without_empty_intervals(rows: list[Row]) -> list[Row]:
-    """Drop the interval and test columns that no row fills; exact metrics have no interval."""
+    """Drop the columns of intervals and of other measurements that no row fills; exact metrics have no interval."""
     empty = {
         column
         for column in (rows[0] if rows else {})
-        if (column.endswith(("_low", "_high")) or column.startswith("test_")) and all(r[column] is None for r in rows)
+        if column.endswith(("_low", "_high")) or column.startswith(("searched_", "test_", "whole_test_"))
+        if all(row[column] is None for row in rows)
     }
     return [{column: cell for column, cell in row.items() if column not in empty} for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Direction, Measured
@@ -21,6 +21,7 @@ from autoprune.report._words import (
     percent,
     searched_groups,
     spread,
+    tested_on,
 )
 from autoprune.report.tables import mean_ratio
 
@@ -35,9 +36,8 @@ def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
     The compromise is the cheapest member that keeps 95 % of the dense model on every maximised objective; where there
     is none, the member that keeps most. Cheap is a small geometric mean of the minimised objectives.
     """
-    pruned = [point for point in outcome.front.points if point.trial.origin != "dense"]
-    if pruned:
-        return point_verdict(study, outcome, _compromise(study, outcome, pruned))
+    if named := named_member(study, outcome):
+        return point_verdict(study, outcome, named)
     if outcome.front.points:
         tried = [trial for trial in outcome.trials if trial.origin != "dense"]
         if tried and all(trial.state == "failed" for trial in tried):
@@ -51,13 +51,25 @@ def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
     return f"No feasible trial among {len(outcome.trials)}" + (f": {listed(why)}." if why else ".")
 
 
+def named_member(study: StudyInfo, outcome: StudyOutcome) -> FrontPoint | None:
+    """The member that the verdict is about; None where the front has no pruned model."""
+    pruned = [point for point in outcome.front.points if point.trial.origin != "dense"]
+    return _compromise(study, outcome, pruned) if pruned else None
+
+
 def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
-    """One sentence on one member of the front, on the test split where both it and the dense model were measured."""
+    """One sentence on one member of the front, on the test split where both it and the dense model were measured.
+
+    Both on all of it if they were; else on the part of it that both were measured on.
+    """
     dense = dense_trial(outcome)
     dense_test = outcome.dense_test or _test_of(dense, outcome)
-    split = "test" if point.test and (dense_test or dense is None) else "validation"
-    measured = point.test if split == "test" else point.trial.metrics
-    reference = (dense_test if split == "test" else dense.metrics) if dense else {}
+    measured, where = point.trial.metrics, "validation split"
+    reference: Mapping[str, Measured] = dense.metrics if dense else {}
+    if point.whole_test and (outcome.dense_whole_test or dense is None):
+        measured, reference, where = point.whole_test, outcome.dense_whole_test, "test split"
+    elif point.test and (dense_test or dense is None):
+        measured, reference, where = point.test, dense_test, tested_on(outcome)
     kept: list[str] = []
     paid: list[str] = []
     for name, direction in outcome.front.objectives.items():
@@ -76,7 +88,7 @@ def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) ->
         text += f" keeps {listed(kept)}"
     if paid:
         text += f" {'at' if kept else 'has'} {listed(paid)}"
-    return f"{text} ({split} split)."
+    return f"{text} ({where})."
 
 
 def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
@@ -156,33 +168,48 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
     if not points:
         return []
     dense = dense_trial(outcome)
-    entries = [(f"{p.trial.number}", p.trial, p.test) for p in points]
+    entries = [(f"{p.trial.number}", p) for p in points]
     if dense is not None:
-        entries = [e for e in entries if e[1].number != dense.number]
         test = dict(outcome.dense_test or _test_of(dense, outcome))
-        entries.insert(0, (f"{dense.number} (dense)", dense, test))
-    tested = {name for _, _, test in entries for name in test}
-    columns = ["trial"]
-    for name in outcome.front.objectives:
-        title = heading(name, study.units.get(name, ""))
-        columns += [title, f"{title}, test"] if name in tested else [title]
+        whole = FrontPoint(trial=dense, test=test, whole_test=outcome.dense_whole_test)
+        entries = [(f"{dense.number} (dense)", whole), *(e for e in entries if e[1].trial.number != dense.number)]
+    values: list[tuple[str, Callable[[FrontPoint], Mapping[str, Measured]]]] = [
+        ("", lambda point: point.trial.metrics),
+        (", searched", lambda point: point.searched),
+        (", test", lambda point: point.test),
+        (", whole test", lambda point: point.whole_test),
+    ]
     others = [n for n in metric_names((), [p.trial for p in points]) if n not in outcome.front.objectives]
-    columns += [heading(name, study.units.get(name, "")) for name in others] + ["mean ratio"]
-    rows = []
-    for title, trial, test in entries:
-        row = [title]
-        for name in outcome.front.objectives:
-            unit = study.units.get(name, "")
-            row.append(spread(trial.metrics.get(name), unit))
-            if name in tested:
-                row.append(spread(test.get(name), unit))
-        row += [spread(trial.metrics.get(name), study.units.get(name, "")) for name in others]
-        rows.append([*row, percent(mean_ratio(trial))])
-    note = (
-        "Columns without *test* are of the validation split, which guided the search. "
-        "Intervals are of 95 % confidence, quartiles for timings."
-    )
-    return ["## Front", _table(columns, rows), note, "![The Pareto front](front.svg)"]
+    columns = [
+        (name, f"{heading(name, study.units.get(name, ''))}{told}", of)
+        for name in outcome.front.objectives
+        for told, of in values
+        if not told or any(name in of(point) for _, point in entries)
+    ]
+    columns += [(name, heading(name, study.units.get(name, "")), values[0][1]) for name in others]
+    rows = [
+        [
+            title,
+            *(spread(of(point).get(name), study.units.get(name, "")) for name, _, of in columns),
+            percent(mean_ratio(point.trial)),
+        ]
+        for title, point in entries
+    ]
+    table = _table(["trial", *(title for _, title, _ in columns), "mean ratio"], rows)
+    return ["## Front", table, " ".join(_columns_told(outcome)), "![The Pareto front](front.svg)"]
+
+
+def _columns_told(outcome: StudyOutcome) -> list[str]:
+    """What the columns of the front are of."""
+    told = ["Columns without *test* are of the validation split, which guided the search."]
+    if any(point.searched for point in outcome.front.points):
+        told.append(
+            "Once the trials were done, members were made again by the final version of their strategy, such as a"
+            " larger repair; *searched* is what the search had measured of them before."
+        )
+    if outcome.test_part is not None:
+        told.append(f"*Test* is of {tested_on(outcome)}, the same for every model; *whole test* of all of them.")
+    return [*told, "Intervals are of 95 % confidence, quartiles for timings."]
 
 
 def _ratios(study: StudyInfo, outcome: StudyOutcome) -> list[str]:

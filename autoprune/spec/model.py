@@ -145,6 +145,23 @@ class SearchSpace(_Section):
         return self
 
 
+def _samples(value: object) -> object:
+    if value in ("auto", "all") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError("write auto, all or a number of samples")
+
+
+class Final(_Section):
+    """How the front is measured once the trials are done."""
+
+    samples: Annotated[Literal["auto", "all"] | Annotated[int, Field(ge=1)], BeforeValidator(_samples)] = Field(
+        default="auto",
+        description="Of the test split, the same for the dense model and every member: all, so many, or (auto) so many"
+        " that the end takes about a quarter of the whole time, but 1,000 at least; then the dense model and the member"
+        " that the report names are measured on all of them, too.",
+    )
+
+
 class Search(_Section):
     """How long, by which algorithm and where the search runs."""
 
@@ -172,6 +189,7 @@ class Search(_Section):
         description="Of forward passes in the search; auto takes bfloat16 where the hardware has it, the model is large"
         " enough to gain and predicts the same (divergence below 0.001 nats). The front is measured again in float32.",
     )
+    final: Final = Field(default=Final(), description="How the front is measured once the trials are done.")
     workers: int = Field(default=1, ge=1, description="Trials that run side by side.")
     executor: Reference = Field(default={"use": "local"}, description="Where trials run.")
     storage: str | None = Field(

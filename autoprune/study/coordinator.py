@@ -1,4 +1,4 @@
-"""One session of a study: ask, run, tell, keep the front's models, and measure the front again at the end."""
+"""One session of a study: ask, run, tell, keep the front's models; what comes then is `autoprune.study.ending`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,18 @@ from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.front import RunningFront
 from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.doubts import Silence, noise
+from autoprune.study.ending import Ending
 from autoprune.study.environment import environment
-from autoprune.study.exporting import missing_exports
 from autoprune.study.folder import SPEC_FILE, StudyFolder
 from autoprune.study.interrupts import Interrupts
-from autoprune.study.jobs import (
-    Calibrate,
-    Calibrated,
-    Cut,
-    Export,
-    Exported,
-    Probe,
-    Probed,
-    Remeasure,
-    Remeasured,
-    Trial,
-)
-from autoprune.study.naming import numbered
+from autoprune.study.jobs import Calibrate, Calibrated, Cut, Probe, Probed, Trial
+from autoprune.study.models import model_folder, tidy
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Precision, Proposal
 from autoprune.study.seeding import derive
 from autoprune.study.storage import Study
 from autoprune.study.stored import study_outcome, with_model
-from autoprune.study.trial import model_folder
 
 _PROBES, _PER_GROUP = 8, 0.25
 """How many probes come before each candidate; or how many for each group, if that is more."""
@@ -59,6 +47,8 @@ class Session:
         self._results: dict[int, TrialResult] = {}
         self._front = RunningFront(problem.spec.objectives)
         self._precision: Precision = "float32"
+        self._settled: frozenset[int] = frozenset()
+        """Trials that an earlier session settled, see `Finals`: their models do not hang on what is tried now."""
         self._probing: set[Cut] = set()
         self._warned: set[str] = set()
         """Scorers that could not rank a group: told once."""
@@ -85,14 +75,12 @@ class Session:
             try:
                 self._calibrate()
                 self._search(info)
-                self._remeasure()
-                self._export()
+                self._ending(info).run(self._trials)
             except KeyboardInterrupt:
                 self.stopped = True
             finally:
                 self._dispatcher.close()
-            results = sorted(self._results.values(), key=lambda result: result.number)
-            outcome = study_outcome(self._folder, info, results, self._study.tests, interrupted=self.stopped)
+            outcome = study_outcome(self._folder, info, self._trials, self._study.finals, interrupted=self.stopped)
             self._observers.finished(info, outcome)
         return info, outcome, facts
 
@@ -103,12 +91,11 @@ class Session:
         self._unfinished.extend(self._study.unfinished())
         for result in self._study.results:
             self._add(result)
-        models = self._folder.path / "models"
-        models.mkdir(exist_ok=True)
-        on_front = {str(result.number) for result in self._front.members}
-        for entry in models.iterdir():
-            if entry.name not in on_front:
-                shutil.rmtree(entry)
+        finals = self._study.finals
+        self._settled = frozenset(finals.settled)
+        made_again = [number for number, made in finals.settled.items() if made is not None]
+        kept = finals.kept(self._trials, self._problem.spec.objectives)
+        tidy(self._folder.path, kept=kept, made_again=made_again)
 
     def _calibrate(self) -> None:
         """Settle the precision of forward passes, once in the study's life."""
@@ -220,7 +207,7 @@ class Session:
 
     def _finish(self, info: StudyInfo, result: TrialResult) -> None:
         self._study.tell(result)
-        for fallen in self._add(result):
+        for fallen in self._settled.union(self._add(result)) - self._settled:
             shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
         if result.origin == "dense" and (doubt := noise(result, self._problem.metrics)):
             log.warning(doubt)
@@ -234,31 +221,21 @@ class Session:
     def _with_model(self, result: TrialResult) -> TrialResult:
         return with_model(self._folder, result) if result.number in self._front else result
 
-    def _remeasure(self) -> None:
-        """Measure the dense model and the front on the test split, each once in the study's life."""
-        known = self._study.tests
-        dense = [r.number for r in self._results.values() if r.origin == "dense" and r.state == "complete"]
-        wanted = [*dense, *(r.number for r in self._front.members if r.number not in dense)] if len(self._front) else []
-        for number in wanted:
-            if number not in known:
-                job = Remeasure(number=number, dense=number in dense, choices=self._results[number].knobs)
-                self._dispatcher.submit(job, self._record_test)
-        self._finish_jobs()
+    @property
+    def _trials(self) -> list[TrialResult]:
+        """By number."""
+        return [self._results[number] for number in sorted(self._results)]
 
-    def _record_test(self, done: Remeasured) -> None:
-        if done.reason is None:
-            self._study.record_test(done.number, done.metrics)
-        else:
-            log.warning("trial %d could not be measured on the test split: %s", done.number, done.reason)
-
-    def _export(self) -> None:
-        """Have every exporter write every model of the front, each once in the study's life."""
-        exporters = numbered(self._problem.components.exporters)
-        for result in self._front.members:
-            model = model_folder(self._folder.path, result.number)
-            for name in missing_exports(model, exporters):
-                self._dispatcher.submit(Export(number=result.number, exporter=name, model=model), _note_export)
-        self._finish_jobs()
+    def _ending(self, info: StudyInfo) -> Ending:
+        return Ending(
+            self._problem,
+            self._folder,
+            info,
+            study=self._study,
+            dispatcher=self._dispatcher,
+            observers=self._observers,
+            finish_jobs=self._finish_jobs,
+        )
 
     def _info(self) -> StudyInfo:
         problem, spec = self._problem, self._problem.spec
@@ -274,10 +251,5 @@ class Session:
             costs=tuple(name for name, metric in problem.metrics.items() if metric.is_cost),
             groups=problem.space.summary,
             environment=environment(spec, problem.device),
-            finished=tuple(self._with_model(self._results[number]) for number in sorted(self._results)),
+            finished=tuple(map(self._with_model, self._trials)),
         )
-
-
-def _note_export(done: Exported) -> None:
-    if done.reason is not None:
-        log.warning("the model of trial %d could not be exported by %s: %s", done.number, done.exporter, done.reason)

@@ -1,8 +1,9 @@
-"""The Pareto front of finished trials and the volume that it dominates."""
+"""The Pareto front of finished trials, what becomes of it once they are done, and the volume that it dominates."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,53 @@ from autoprune.plugin.front import RunningFront, least_worth
 from autoprune.plugin.values import Direction
 
 Values = NDArray[np.float64]
+Metrics = Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What became of the front's members since the trials were done, each by the trial's number.
+
+    The members of the search's front are settled one after the other: made again, or left as they are for good. What is
+    settled and not dominated stays, even where a later trial beats what the search had measured of it.
+    """
+
+    settled: Mapping[int, TrialResult | None] = field(default_factory=dict)
+    """What making them again came to; None for those that stay what the search made."""
+    tests: Mapping[int, Metrics] = field(default_factory=dict)
+    """On the test split, or on the part of it that all are measured on."""
+    whole_tests: Mapping[int, Metrics] = field(default_factory=dict)
+    """On all of the test split, where ``tests`` is of a part."""
+    part: tuple[int, int] | None = None
+    """How many of how many samples of the test split ``tests`` is of; None before that is decided."""
+
+    def now(self, result: TrialResult) -> TrialResult:
+        """The result with the metrics that its saved model has."""
+        again = self.settled.get(result.number)
+        if again is None:
+            return result
+        return result.model_copy(update={"metrics": again.metrics, "violations": again.violations})
+
+    def front(self, results: Iterable[TrialResult], objectives: Mapping[str, Direction]) -> RunningFront:
+        """The front of the saved models: of the search's front and of all that ever was settled.
+
+        Args:
+            results: All trials of the study, as the search measured them.
+            objectives: Direction per metric.
+        """
+        searched = RunningFront(objectives, results := tuple(results))
+        members = (result for result in results if result.number in searched or result.number in self.settled)
+        return RunningFront(objectives, map(self.now, members))
+
+    def kept(self, results: Iterable[TrialResult], objectives: Mapping[str, Direction]) -> set[int]:
+        """Numbers of the trials whose models are kept: members that are not settled yet, and the front of the others.
+
+        What is settled is measured against what is settled alone: what is not may come out worse in the end.
+        """
+        searched = RunningFront(objectives, results := tuple(results))
+        settled = RunningFront(objectives, (self.now(result) for result in results if result.number in self.settled))
+        new = {result.number for result in searched.members}.difference(self.settled)
+        return new.union(result.number for result in settled.members)
 
 
 def pareto_front(results: Iterable[TrialResult], objectives: Mapping[str, Direction]) -> tuple[TrialResult, ...]:
@@ -27,24 +75,29 @@ def pareto_front(results: Iterable[TrialResult], objectives: Mapping[str, Direct
 
 
 def measure_front(
-    results: Sequence[TrialResult],
-    objectives: Mapping[str, Direction],
-    test: Mapping[int, Mapping[str, Measured]],
-    *,
-    costs: Collection[str],
+    results: Sequence[TrialResult], objectives: Mapping[str, Direction], finals: Finals, *, costs: Collection[str]
 ) -> Front:
     """The front with its hypervolume.
 
     Args:
-        results: All trials of the study.
+        results: All trials of the study, as the search measured them.
         objectives: Direction per metric.
-        test: Per trial number what was measured on the test split.
+        finals: What became of its members.
         costs: Metrics that say what a model costs.
     """
-    front, reference = RunningFront(objectives, results), _reference(results, objectives, costs)
+    front, reference = finals.front(results, objectives), _reference(results, objectives, costs)
+    searched = {result.number: result.metrics for result in results if finals.settled.get(result.number)}
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()])
     return Front(
-        points=tuple(FrontPoint(trial=trial, test=dict(test.get(trial.number, {}))) for trial in front.members),
+        points=tuple(
+            FrontPoint(
+                trial=trial,
+                searched=searched.get(trial.number, {}),
+                test=dict(finals.tests.get(trial.number, {})),
+                whole_test=dict(finals.whole_tests.get(trial.number, {})),
+            )
+            for trial in front.members
+        ),
         objectives=dict(objectives),
         hypervolume=hypervolume(np.array(front.losses), signs * np.array(list(reference.values()))),
         reference=reference,

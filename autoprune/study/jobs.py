@@ -56,13 +56,9 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Trial(_Record):
-    """Asks for a candidate to be tried."""
-
+class _Tried(_Record):
     answer: ClassVar[type[BaseModel]] = TrialResult
-    limited: ClassVar[bool] = True
 
-    kind: Literal["trial"] = "trial"
     proposal: Proposal
     submitted: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
@@ -74,6 +70,26 @@ class Trial(_Record):
         """A failed trial."""
         result = Record(problem, self.proposal).result("failed", reason)
         return result.model_copy(update={"started": self.submitted})
+
+
+class Trial(_Tried):
+    """Asks for a candidate to be tried."""
+
+    limited: ClassVar[bool] = True
+
+    kind: Literal["trial"] = "trial"
+
+
+class Refine(_Tried):
+    """Asks for a member of the front to be made again, by its strategy's final version.
+
+    Where it is feasible and not dominated by what it was (the proposal's one rival), the model is saved beside that,
+    see `autoprune.study.models.refined_folder`.
+    """
+
+    limited: ClassVar[bool] = False
+
+    kind: Literal["refine"] = "refine"
 
 
 class Calibrated(_Record):
@@ -153,6 +169,8 @@ class Remeasured(_Record):
 
     number: int
     metrics: dict[str, Measured]
+    durations_s: dict[str, float] = {}
+    """Wall-clock seconds per evaluator, by its name in the study."""
     reason: str | None = None
     """Why it failed."""
 
@@ -169,6 +187,8 @@ class Remeasure(_Record):
     dense: bool
     choices: dict[str, float | str] = {}
     """The trial's knobs."""
+    samples: int | None = None
+    """Of the test split, always the same ones; all if None."""
 
     def perform(self, runner: Performer) -> Remeasured:
         """Measure it."""
@@ -215,7 +235,7 @@ class Order(_Record):
     """A job as text, and the number by which its answer is known."""
 
     number: int
-    job: Annotated[Trial | Calibrate | Probe | Remeasure | Export, Field(discriminator="kind")]
+    job: Annotated[Trial | Calibrate | Probe | Refine | Remeasure | Export, Field(discriminator="kind")]
 
     def answered(self, done: BaseModel) -> str:
         """An answer as text."""

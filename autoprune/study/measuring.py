@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from autoprune.plugin import Costs, Evaluator, ExactEvaluator, Measured, SplitName
+from autoprune.plugin import Costs, Evaluator, ExactEvaluator, Measured, Split, SplitName
 from autoprune.study.checks import checked_metrics
 from autoprune.study.contexts import unwatched
 from autoprune.study.guards import Watched
@@ -25,7 +27,8 @@ class Measuring:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._kept: dict[Hashable, Any] = {}
+        self._kept: dict[int | None, dict[Hashable, Any]] = {}
+        """By how many samples of a split are used: what is kept of a part is not that of the whole."""
         self._watched: Watched | None = None
 
     @property
@@ -41,6 +44,7 @@ class Measuring:
         *,
         split: SplitName,
         stages: Stages,
+        samples: int | None = None,
         precision: Precision = "float32",
         report: Callable[[Mapping[str, Measured]], None] = unwatched,
     ) -> dict[str, Measured]:
@@ -52,6 +56,7 @@ class Measuring:
             costs: Its exact costs.
             split: What it is measured on.
             stages: Of the trial.
+            samples: Of the test split, see `part_of`; all if None.
             precision: Of passes without gradients.
             report: Told what is known so far.
 
@@ -59,10 +64,13 @@ class Measuring:
             TrialError: The evaluator breaks its contract, or changed the network.
         """
         problem = self._problem
-        context = problem.contexts.evaluating(
+        contexts = problem.contexts
+        if samples is not None:
+            contexts = replace(contexts, data=replace(problem.data, test=part_of(problem.data.test, samples)))
+        context = contexts.evaluating(
             lambda each: problem.predictor(each, precision),
             seed=problem.spec.search.seed,
-            cache=self._kept,
+            cache=self._kept.setdefault(samples, {}),
             split=split,
             costs=costs,
             report=report,
@@ -92,3 +100,19 @@ class Measuring:
                 computed = evaluator.compute(costs, self._problem.structure.dense_costs)
                 metrics |= checked_metrics(computed, evaluator, self._problem.data)
         return metrics
+
+
+def part_of(split: Split, samples: int) -> Split:
+    """So many samples of a split, or all where it has no more: always the same, at random, as it may be in an order."""
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
+    read_targets = split.read_targets
+
+    def targets(index: Tensor) -> Any:
+        assert read_targets is not None  # noqa: S101  asked below
+        return read_targets(chosen[index])
+
+    return Split(
+        length=len(chosen),
+        read=lambda index: split.read(chosen[index]),
+        read_targets=None if read_targets is None else targets,
+    )

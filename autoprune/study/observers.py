@@ -59,6 +59,10 @@ class Observers:
         """Tell that a trial ended."""
         self._tell("trial_finished", study=study, result=result)
 
+    def finished_member(self, study: StudyInfo, doing: str, done: int, total: int) -> None:
+        """Tell how far what is done with the front is."""
+        self._tell("member_finished", study=study, doing=doing, done=done, total=total)
+
     def finished(self, study: StudyInfo, outcome: StudyOutcome) -> None:
         """Tell that the session ends."""
         self._tell("study_finished", study=study, outcome=outcome)

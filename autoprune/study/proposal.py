@@ -27,3 +27,5 @@ class Proposal(BaseModel):
     """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
     precision: Precision = "float32"
     """Of forward passes without gradients."""
+    final: bool = False
+    """Whether the strategy's final version makes it: a member of the front, once more."""

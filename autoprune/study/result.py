@@ -172,7 +172,9 @@ class SearchResult:
                 {
                     "trial": point.trial.number,
                     "metrics": {name: metric.value for name, metric in point.trial.metrics.items()},
+                    "searched": {name: metric.value for name, metric in point.searched.items()},
                     "test": {name: metric.value for name, metric in point.test.items()},
+                    "whole_test": {name: metric.value for name, metric in point.whole_test.items()},
                     "ratios": dict(point.trial.achieved),
                     "knobs": dict(point.trial.knobs),
                     "model": None if point.trial.model is None else str(point.trial.model),

@@ -1,4 +1,4 @@
-"""The study in Optuna's storage; Optuna's objects never leave this module.
+"""The study in Optuna's storage; Optuna's objects never leave this module and `autoprune.study.recorded`.
 
 Every trial keeps our whole `TrialResult` in its user attributes; Optuna's own columns hold what samplers and
 dashboards need. A study that was killed at any moment goes on without losing or repeating a trial:
@@ -11,101 +11,35 @@ dashboards need. A study that was killed at any moment goes on without losing or
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-import optuna
 from optuna.samplers import BaseGASampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
-from autoprune.errors import StudyError
 from autoprune.plugin import Choice, Knob, Measured, Sampler, SamplerContext, TrialResult
 from autoprune.plugin.results import Origin
 from autoprune.spec import Spec
 from autoprune.study.guide import Guide
 from autoprune.study.jobs import Probed
-from autoprune.study.journal import Journal
 from autoprune.study.proposal import Params, Precision, Proposal
 from autoprune.study.rankings import Rankings
+from autoprune.study.recorded import (
+    ORIGIN,
+    PART,
+    PRECISION,
+    PROBE,
+    RESULT,
+    SETTLED,
+    STATES,
+    TEST,
+    WHOLE_TEST,
+    StoredStudy,
+    quiet,
+    result_of,
+)
 from autoprune.study.seeding import derive
-
-_RESULT, _ORIGIN, _TEST, _PROBE = "autoprune:result", "autoprune:origin", "autoprune:test:", "autoprune:probe:"
-_PRECISION = "autoprune:precision"
-_STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "rejected": TrialState.PRUNED}
-
-
-class StoredStudy:
-    """A study's results, to be read."""
-
-    def __init__(self, name: str, *, spec: Spec, journal: Path, mode: Literal["create", "continue", "read"]) -> None:
-        """Open it.
-
-        Args:
-            name: In the storage.
-            spec: Gives the storage and the objectives.
-            journal: File to keep the study in, where the spec names no storage.
-            mode: ``create`` wants no study of that name to be there, ``read`` wants one and leaves it as it is.
-
-        Raises:
-            StudyError: The storage cannot be opened, or does not hold what the mode wants.
-        """
-        self._journal: Journal | None = None
-        """Where the study is kept in a file that this session writes."""
-        with _quiet():
-            if spec.search.storage is not None:
-                self._storage = _open(spec.search.storage, spec.document.folder)
-            elif mode == "read":
-                self._storage = JournalStorage(JournalFileBackend(str(journal)))
-            else:
-                self._journal = Journal(journal)
-                self._storage = JournalStorage(self._journal)
-            try:
-                if mode == "read":
-                    self._study = optuna.load_study(study_name=name, storage=self._storage)
-                else:
-                    directions = list(spec.objectives.values())
-                    self._study = optuna.create_study(
-                        study_name=name, storage=self._storage, directions=directions, load_if_exists=mode == "continue"
-                    )
-            except optuna.exceptions.DuplicatedStudyError:
-                raise StudyError(
-                    f"the storage has a study called {name!r} already; give another `output:`, or continue that study "
-                    "with `autoprune resume` and its folder"
-                ) from None
-            except KeyError:
-                raise StudyError(f"the storage has no study called {name!r}") from None
-
-    def close(self) -> None:
-        """Let go of the storage's connections."""
-        if isinstance(self._storage, RDBStorage):
-            self._storage.remove_session()
-            self._storage.engine.dispose()
-        if self._journal is not None:
-            self._journal.close()
-
-    @property
-    def results(self) -> list[TrialResult]:
-        """Of every finished trial, by number."""
-        return [result for trial in self._trials(*_STATES.values()) if (result := _result(trial)) is not None]
-
-    @property
-    def tests(self) -> dict[int, dict[str, Measured]]:
-        """What was measured on the test split, per trial."""
-        return {
-            int(key.removeprefix(_TEST)): {name: Measured(**measured) for name, measured in metrics.items()}
-            for key, metrics in self._study.user_attrs.items()
-            if key.startswith(_TEST)
-        }
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
 
 
 class Study(StoredStudy):
@@ -135,7 +69,7 @@ class Study(StoredStudy):
         self._results = {result.number: result for result in super().results}
         self.rankings = Rankings(guide.probed, guide.scorers, sensitivity=sampler.probe_samples > 0)
         """What probes told, those of earlier sessions included."""
-        probes = [value for key, value in self._study.user_attrs.items() if key.startswith(_PROBE)]
+        probes = [value for key, value in self._study.user_attrs.items() if key.startswith(PROBE)]
         for probed in probes:
             self.rankings.learn(Probed.model_validate(probed).effects)
         self._probes = len(probes)
@@ -162,19 +96,19 @@ class Study(StoredStudy):
     @property
     def begun(self) -> int:
         """How many trials were asked for, finished or not."""
-        return len(self._trials(TrialState.RUNNING, *_STATES.values()))
+        return len(self._trials(TrialState.RUNNING, *STATES.values()))
 
     def enqueue(self, first: Sequence[tuple[Origin, Params]]) -> None:
         """Queue the first candidates as trials number 0, 1, …, as far as they are not there yet."""
-        with _quiet():
+        with quiet():
             for origin, params in first[len(self._trials()) :]:
-                self._study.enqueue_trial(params, user_attrs={_ORIGIN: origin})
+                self._study.enqueue_trial(params, user_attrs={ORIGIN: origin})
 
     def unfinished(self) -> list[Proposal]:
         """Trials that an earlier session left running; of those that have their result, just the state is told."""
         proposals = []
         for trial in self._trials(TrialState.RUNNING):
-            result = _result(trial)
+            result = result_of(trial)
             self._build_sampler(trial.number)
             self._running[trial.number] = Trial(self._study, trial._trial_id)
             if result is None:
@@ -187,7 +121,7 @@ class Study(StoredStudy):
         """The next candidate: a queued one, or the sampler's."""
         waiting = self._trials(TrialState.WAITING)
         number = waiting[0].number if waiting else len(self._trials())
-        with _quiet():
+        with quiet():
             self._build_sampler(number)
             self._running[number] = self._study.ask()
         return self._propose(number)
@@ -196,46 +130,65 @@ class Study(StoredStudy):
         """Record a finished trial."""
         trial = self._running.pop(result.number)
         result = result.model_copy(update={"model": None})
-        if _RESULT not in trial.user_attrs:
-            trial.set_user_attr(_RESULT, result.model_dump(mode="json"))
+        if RESULT not in trial.user_attrs:
+            trial.set_user_attr(RESULT, result.model_dump(mode="json"))
         told = self._storage.get_trial(trial._trial_id).constraints
         for metric, violation in result.violations.items():
             if metric not in told:
                 # Samplers add violations up, so each is told relative to its bound.
                 trial.set_constraint(metric, violation / (abs(self._constraints[metric].value) or 1.0))
         complete = result.state == "complete"
-        with _quiet():
+        with quiet():
             self._study.tell(
                 trial,
                 [result.metrics[name].value for name in self._objectives] if complete else None,
-                state=_STATES[result.state],
+                state=STATES[result.state],
             )
         self._results[result.number] = result
-        self._settle()
+        self._sync()
 
     @property
     def precision(self) -> Precision | None:
         """Of forward passes, once that is settled."""
-        settled: Precision | None = self._study.user_attrs.get(_PRECISION)
+        settled: Precision | None = self._study.user_attrs.get(PRECISION)
         return settled
 
     def record_precision(self, precision: Precision) -> None:
         """Settle it."""
-        self._study.set_user_attr(_PRECISION, precision)
-        self._settle()
+        self._study.set_user_attr(PRECISION, precision)
+        self._sync()
 
     def record_probe(self, probed: Probed) -> None:
         """Keep what probes told."""
-        self._study.set_user_attr(f"{_PROBE}{self._probes}", probed.model_dump(mode="json"))
+        self._study.set_user_attr(f"{PROBE}{self._probes}", probed.model_dump(mode="json"))
         self._probes += 1
         self.rankings.learn(probed.effects)
 
-    def record_test(self, number: int, metrics: Mapping[str, Measured]) -> None:
-        """Keep what was measured on the test split."""
-        self._study.set_user_attr(f"{_TEST}{number}", {name: value.model_dump() for name, value in metrics.items()})
-        self._settle()
+    def again(self, result: TrialResult) -> Proposal:
+        """What a finished trial was asked to try, to be ranked and measured as it was then."""
+        (trial,) = (trial for trial in self._trials() if trial.number == result.number)
+        params = {name: value if isinstance(value, str) else float(value) for name, value in trial.params.items()}
+        precision: Precision = "bfloat16" if result.precision == "bfloat16" else "float32"
+        return Proposal(
+            number=result.number, origin=result.origin, params=params, scorers=result.scorers, precision=precision
+        )
 
-    def _settle(self) -> None:
+    def settle(self, number: int, made: TrialResult | None) -> None:
+        """Keep what making a member of the front again came to; None where it stays as it is."""
+        self._study.set_user_attr(f"{SETTLED}{number}", None if made is None else made.model_dump(mode="json"))
+        self._sync()
+
+    def record_part(self, samples: int, of: int) -> None:
+        """Keep how many samples of the test split the front is measured on."""
+        self._study.set_user_attr(PART, [samples, of])
+
+    def record_test(self, number: int, metrics: Mapping[str, Measured], *, whole: bool = False) -> None:
+        """Keep what was measured on the part of the test split that all are measured on, or on the whole of it."""
+        key = f"{WHOLE_TEST if whole else TEST}{number}"
+        self._study.set_user_attr(key, {name: value.model_dump() for name, value in metrics.items()})
+        self._sync()
+
+    def _sync(self) -> None:
         """Have what was recorded outlive a crash of the machine, too. What is asked for need not: it is asked again."""
         if self._journal is not None:
             self._journal.sync()
@@ -261,7 +214,7 @@ class Study(StoredStudy):
     def _propose(self, number: int) -> Proposal:
         trial = self._running[number]
         params: Params = {}
-        with _quiet():
+        with quiet():
             self._settle_parents(number)
             # Draws what the sampler chooses jointly; genetic samplers count a queued trial to their generation by it.
             jointly = trial.relative_params
@@ -269,7 +222,7 @@ class Study(StoredStudy):
                 if parameter.name not in jointly:
                     self._build_sampler(number, index)
                 params[parameter.name] = _suggested(trial, parameter)
-        return Proposal(number=number, origin=trial.user_attrs.get(_ORIGIN, "sampler"), params=params)
+        return Proposal(number=number, origin=trial.user_attrs.get(ORIGIN, "sampler"), params=params)
 
 
 def _suggested(trial: Trial, knob: Knob) -> float | str:
@@ -278,32 +231,3 @@ def _suggested(trial: Trial, knob: Knob) -> float | str:
     if knob.whole:
         return float(trial.suggest_int(knob.name, int(knob.low), int(knob.high), log=knob.log))
     return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.log)
-
-
-def _result(trial: FrozenTrial) -> TrialResult | None:
-    stored: dict[str, Any] | None = trial.user_attrs.get(_RESULT)
-    return None if stored is None else TrialResult.model_validate(stored)
-
-
-def _open(url: str, folder: Path) -> BaseStorage:
-    """What the spec names; a path starts in the spec's folder."""
-    scheme, _, path = url.partition(":///")
-    if scheme.startswith("sqlite") and path and not path.startswith(":memory:"):
-        url = f"{scheme}:///{folder / path}"
-    try:
-        return get_storage(url) if url.startswith("redis") else RDBStorage(url)
-    except Exception as error:
-        raise StudyError(f"search.storage cannot be opened: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's own log and its warnings about experimental parts from the user."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Measured, StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
 from autoprune.study.folder import JOURNAL_FILE, StudyFolder
-from autoprune.study.front import measure_front
+from autoprune.study.front import Finals, measure_front
+from autoprune.study.models import model_folder
+from autoprune.study.recorded import StoredStudy
 from autoprune.study.result import SearchResult
-from autoprune.study.storage import StoredStudy
-from autoprune.study.trial import model_folder
 
 
 def read_study(study: str | Path, *, host: PluginHost | None = None) -> SearchResult:
@@ -31,7 +31,7 @@ def read_study(study: str | Path, *, host: PluginHost | None = None) -> SearchRe
     try:
         results = stored.results
         short = len(results) < folder.trials
-        outcome = study_outcome(folder, info, results, stored.tests, interrupted=short)
+        outcome = study_outcome(folder, info, results, stored.finals, interrupted=short)
     finally:
         stored.close()
     return SearchResult(info.model_copy(update={"finished": outcome.trials}), outcome)
@@ -41,7 +41,7 @@ def study_outcome(
     folder: StudyFolder,
     info: StudyInfo,
     results: Sequence[TrialResult],
-    tests: Mapping[int, Mapping[str, Measured]],
+    finals: Finals,
     *,
     interrupted: bool,
 ) -> StudyOutcome:
@@ -51,17 +51,20 @@ def study_outcome(
         folder: Its folder.
         info: What is asked of it.
         results: Finished trials, by number.
-        tests: Per trial what was measured on the test split.
+        finals: What became of the front's members.
         interrupted: Whether it ended too early, and not by its own time limit.
     """
-    front = measure_front(results, info.objectives, tests, costs=info.costs)
-    members = {point.trial.number: with_model(folder, point.trial) for point in front.points}
-    points = tuple(point.model_copy(update={"trial": members[point.trial.number]}) for point in front.points)
-    dense = [result.number for result in results if result.origin == "dense"]
+    front = measure_front(results, info.objectives, finals, costs=info.costs)
+    points = tuple(p.model_copy(update={"trial": with_model(folder, p.trial)}) for p in front.points)
+    models = {point.trial.number: point.trial.model for point in points}
+    dense = next((result.number for result in results if result.origin == "dense"), -1)
+    whole = finals.part is None or finals.part[0] == finals.part[1]
     return StudyOutcome(
-        trials=tuple(members.get(result.number, result) for result in results),
+        trials=tuple(result.model_copy(update={"model": models.get(result.number)}) for result in results),
         front=front.model_copy(update={"points": points}),
-        dense_test=dict(tests.get(dense[0], {})) if dense else {},
+        dense_test=dict(finals.tests.get(dense, {})),
+        dense_whole_test=dict(finals.whole_tests.get(dense, {})),
+        test_part=None if whole else finals.part,
         interrupted=interrupted,
     )
 

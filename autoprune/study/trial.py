@@ -19,6 +19,7 @@ from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
 from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
 from autoprune.study.measuring import Measuring
+from autoprune.study.models import model_folder, refined_folder
 from autoprune.study.native_memory import FreedMemory
 from autoprune.study.probing import Probing
 from autoprune.study.problem import Problem
@@ -29,11 +30,6 @@ from autoprune.study.rejection import GivenUp, Race
 from autoprune.study.scoring import Scoring
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
-
-
-def model_folder(study: Path, number: int) -> Path:
-    """Where a study keeps the model of a trial."""
-    return study / "models" / str(number)
 
 
 class Runner:
@@ -76,7 +72,7 @@ class Runner:
         return record.result("failed", reason, stages.durations_s)
 
     def remeasure(self, job: Remeasure) -> Remeasured:
-        """Measure on the test split by the evaluators' final versions."""
+        """Measure on the test split by the evaluators' final versions, in float32."""
         stages, problem = Stages(self._problem.device, self._dense.check), self._problem
         metrics: dict[str, Measured] = {}
         try:
@@ -86,14 +82,22 @@ class Runner:
                 recipe = read_recipe(folder)
                 costs = problem.costs(recipe.cut_units, recipe.bypassed, job.choices)
                 network = problem.opened(folder)
-            for evaluator in problem.components.evaluators:
-                metrics |= self._measuring(evaluator.final(), network, costs, split="test", stages=stages)
+            folded = problem.folded(network.eval())
+            for evaluator in (each.final() for each in problem.components.evaluators):
+                metrics |= self._measuring(
+                    evaluator,
+                    folded if evaluator.only_predicts else network,
+                    costs,
+                    split="test",
+                    samples=job.samples,
+                    stages=stages,
+                )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
             return Remeasured(number=job.number, metrics=metrics, reason=stages.reason(error))
         finally:
             self._dense.restore()
             self._measuring.forget()
-        return Remeasured(number=job.number, metrics=metrics)
+        return Remeasured(number=job.number, metrics=metrics, durations_s=stages.durations_s)
 
     def calibrate(self) -> Calibrated:
         """Whether trials may use bfloat16."""
@@ -135,7 +139,8 @@ class Runner:
             () if dense else proposal.rivals,
             objectives=problem.spec.objectives,
             constraints={} if dense else problem.spec.constraints,
-            error=problem.spec.search.early_rejection,
+            # What is made again is compared with what it was, all of it measured.
+            error=0.0 if proposal.final else problem.spec.search.early_rejection,
         )
         with stages.stage("cut"):
             folded = problem.folded(network)
@@ -194,8 +199,8 @@ class Runner:
 
     def _save(self, proposal: Proposal, pruned: Pruned, network: nn.Module, plan: Plan, record: Record) -> None:
         problem = self._problem
-        folder = model_folder(self._study, proposal.number)
-        unfinished = folder.with_name(f".{proposal.number}")
+        folder = (refined_folder if proposal.final else model_folder)(self._study, proposal.number)
+        unfinished = model_folder(self._study, proposal.number).with_name(f".{proposal.number}")
         for old in (unfinished, folder):
             shutil.rmtree(old, ignore_errors=True)
         made = [] if proposal.origin == "dense" else [step.made(record.choices) for step in problem.space.steps]

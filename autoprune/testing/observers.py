@@ -118,6 +118,7 @@ class _Told:
         for result in self.trials[known:end]:
             self._observer.probe_finished(study, result.number, len(self.trials), ctx)
             self._observer.trial_finished(study, result, ctx)
+        self._observer.member_finished(study, "measuring the front on the test split", 0, 1, ctx)
         self._observer.study_finished(study, self.outcome(end), ctx)
         return facts
 

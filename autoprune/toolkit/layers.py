@@ -1,15 +1,62 @@
 """Layers as matrices: which numbers each output reads, row by row, and where its weights are.
 
+What is asked for a layer takes its module or, where there is none, the `Product` that code makes with its weights.
+
 Shapes use: N samples, P positions of an output, R rows among the N·P, g groups, F features, O outputs of a group.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Inputs times weights, plus a constant: what a linear layer or a convolution computes, and code without one."""
+
+    weight: Tensor
+    """As `torch.nn.functional.linear` and its convolutions take it."""
+    bias: Tensor | None = None
+    kind: Literal["linear", "turned", "convolution"] = "linear"
+    """``turned`` is linear with a weight of shape (inputs, outputs)."""
+    stride: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()
+    """Before and after, for each dimension in space; of a transposed convolution what is left out of its outputs."""
+    padding_mode: str = "constant"
+    dilation: tuple[int, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    groups: int = 1
+    transposed: bool = False
+
+    @classmethod
+    def of(cls, layer: nn.Module | Product) -> Product:
+        """That of a linear layer or a convolution.
+
+        Raises:
+            TypeError: The module is none.
+        """
+        return layer if isinstance(layer, Product) else _of_module(layer)
+
+    @property
+    def outputs(self) -> int:
+        """How many it makes at a position."""
+        if self.kind == "turned":
+            return self.weight.shape[1]
+        return self.weight.shape[1] * self.groups if self.transposed else self.weight.shape[0]
+
+    @property
+    def features(self) -> int:
+        """How many numbers all outputs of a position read, g·F."""
+        if self.kind == "turned":
+            return self.weight.shape[0]
+        if self.transposed:
+            return self.weight.shape[0] * math.prod(self.weight.shape[2:])
+        return self.groups * math.prod(self.weight.shape[1:])
 
 
 def repairable(network: nn.Module) -> dict[str, nn.Module]:
@@ -32,7 +79,7 @@ def repairable(network: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def rows_of(layer: nn.Module, outputs: Tensor, index: Tensor) -> Tensor:
+def rows_of(layer: nn.Module | Product, outputs: Tensor, index: Tensor) -> Tensor:
     """What a layer put out at some positions, (R, outputs).
 
     Args:
@@ -40,16 +87,33 @@ def rows_of(layer: nn.Module, outputs: Tensor, index: Tensor) -> Tensor:
         outputs: (N, …) as it returned them.
         index: Of the N·P positions, int64 of shape (R,).
     """
-    features_last = outputs if _kind(layer) == "linear" else outputs.movedim(1, -1)
+    features_last = outputs.movedim(1, -1) if Product.of(layer).kind == "convolution" else outputs
     return features_last.reshape(-1, features_last.shape[-1])[index]
 
 
-def positions(layer: nn.Module, outputs: Tensor) -> int:
+def positions(layer: nn.Module | Product, outputs: Tensor) -> int:
     """How many there are in what a layer put out, N·P."""
-    return outputs.numel() // outputs.shape[-1 if _kind(layer) == "linear" else 1]
+    return outputs.numel() // outputs.shape[1 if Product.of(layer).kind == "convolution" else -1]
 
 
-def design(layer: Any, inputs: Tensor, index: Tensor) -> Tensor:
+def places(layer: nn.Module | Product, inputs: Tensor) -> int:
+    """How many positions there will be in what a layer puts out for inputs (N, …), N·P."""
+    product = Product.of(layer)
+    if product.kind != "convolution":
+        return inputs.numel() // inputs.shape[-1]
+    space = zip(inputs.shape[2:], product.weight.shape[2:], product.stride, product.padding, strict=True)
+    more = zip(product.dilation, product.output_padding or (0,) * inputs.dim(), strict=False)
+    count = len(inputs)
+    for (size, k, s, (before, after)), (d, extra) in zip(space, more, strict=True):
+        reach = d * (k - 1) + 1
+        if product.transposed:
+            count *= (size - 1) * s + reach - before - after + extra
+        else:
+            count *= (size + before + after - reach) // s + 1
+    return count
+
+
+def design(layer: nn.Module | Product, inputs: Tensor, index: Tensor) -> Tensor:
     """What the outputs at some positions are products of, (g, R, F).
 
     Args:
@@ -57,43 +121,44 @@ def design(layer: Any, inputs: Tensor, index: Tensor) -> Tensor:
         inputs: (N, …) as it takes them.
         index: Of the N·P positions of its outputs, int64 of shape (R,).
     """
-    if _kind(layer) == "linear":
+    product = Product.of(layer)
+    if product.kind != "convolution":
         return inputs.reshape(-1, inputs.shape[-1])[index].unsqueeze(0)
-    stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
-    if layer.transposed:
-        inputs, stride = _spread(layer, inputs), (1,) * len(kernel)
+    stride, dilation, kernel = product.stride, product.dilation, tuple(product.weight.shape[2:])
+    if product.transposed:
+        inputs, stride = _spread(product, inputs), (1,) * len(kernel)
     else:
-        inputs = _padded(layer, inputs)
+        inputs = _padded(product, inputs)
     sizes = [
         (size - d * (k - 1) - 1) // s + 1
         for size, k, s, d in zip(inputs.shape[2:], kernel, stride, dilation, strict=True)
     ]
-    return _patches(inputs, index, sizes, stride, dilation, kernel, layer.groups)
+    return _patches(inputs, index, sizes, stride, dilation, kernel, product.groups)
 
 
-def weight_matrix(layer: Any) -> Tensor:
+def weight_matrix(layer: nn.Module | Product) -> Tensor:
     """The weights as `design` counts features, (g, O, F), float64."""
-    return _as_matrix(layer, layer.weight.detach()).double()
+    product = Product.of(layer)
+    return _as_matrix(product, product.weight.detach()).double()
 
 
-def support_matrix(layer: Any, mask: Tensor) -> Tensor:
+def support_matrix(layer: nn.Module | Product, mask: Tensor) -> Tensor:
     """A bool for each weight, in the same shape."""
-    return _as_matrix(layer, mask)
+    return _as_matrix(Product.of(layer), mask)
 
 
-def put(layer: Any, weight: Tensor) -> None:
+def put(layer: nn.Module | Product, weight: Tensor) -> None:
     """Write weights (g, O, F) back into a layer."""
-    own = layer.weight
-    kind = _kind(layer)
-    if kind == "linear":
-        value = weight[0].T if _turned(layer) else weight[0]
+    product = Product.of(layer)
+    own = product.weight
+    if product.kind != "convolution":
+        value = weight[0].T if product.kind == "turned" else weight[0]
     else:
         g, outputs, _ = weight.shape
-        value = weight.reshape(g, outputs, -1, *layer.kernel_size)
-        if layer.transposed:
-            value = value.transpose(1, 2).flip(tuple(range(3, value.dim()))).reshape(own.shape)
-        else:
-            value = value.reshape(own.shape)
+        value = weight.reshape(g, outputs, -1, *own.shape[2:])
+        if product.transposed:
+            value = value.transpose(1, 2).flip(tuple(range(3, value.dim())))
+        value = value.reshape(own.shape)
     own.copy_(value.to(own.dtype))
 
 
@@ -101,45 +166,63 @@ def _kind(module: Any) -> str:
     from torch import nn
     from torch.nn.modules.conv import _ConvNd
 
-    if isinstance(module, nn.Linear) or _turned(module):
+    if isinstance(module, nn.Linear):
         return "linear"
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx"):  # GPT-2's
+        return "turned"
     return "convolution" if isinstance(module, _ConvNd) else ""
 
 
-def _turned(module: Any) -> bool:
-    """Whether it is a linear layer whose weight is (inputs, outputs), as GPT-2's are."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
+def _of_module(layer: Any) -> Product:
+    kind = _kind(layer)
+    if kind in ("linear", "turned"):
+        return Product(layer.weight, layer.bias, "turned" if kind == "turned" else "linear")
+    if not kind:
+        raise TypeError(f"{type(layer).__name__} is neither a linear layer nor a convolution")
+    twice = layer._reversed_padding_repeated_twice  # for the last dimension first, as torch.nn.functional.pad takes it
+    padding = tuple((int(a), int(b)) for a, b in zip(twice[-2::-2], twice[::-2], strict=True))
+    return Product(
+        layer.weight,
+        layer.bias,
+        "convolution",
+        layer.stride,
+        padding,
+        "constant" if layer.padding_mode == "zeros" else layer.padding_mode,
+        layer.dilation,
+        layer.output_padding,
+        layer.groups,
+        layer.transposed,
+    )
 
 
-def _as_matrix(layer: Any, weight: Tensor) -> Tensor:
-    if _kind(layer) == "linear":
-        return (weight.T if _turned(layer) else weight).unsqueeze(0)
-    if layer.transposed:  # (g · inputs, outputs, k…), and taps in the other order
-        value = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2)
+def _as_matrix(product: Product, weight: Tensor) -> Tensor:
+    if product.kind != "convolution":
+        return (weight.T if product.kind == "turned" else weight).unsqueeze(0)
+    if product.transposed:  # (g · inputs, outputs, k…), and taps in the other order
+        value = weight.reshape(product.groups, -1, *weight.shape[1:]).transpose(1, 2)
         value = value.flip(tuple(range(3, value.dim())))
-        return value.reshape(layer.groups, value.shape[1], -1)
-    return weight.reshape(layer.groups, weight.shape[0] // layer.groups, -1)
+        return value.reshape(product.groups, value.shape[1], -1)
+    return weight.reshape(product.groups, weight.shape[0] // product.groups, -1)
 
 
-def _padded(layer: Any, inputs: Tensor) -> Tensor:
+def _padded(product: Product, inputs: Tensor) -> Tensor:
     from torch.nn.functional import pad
 
-    if not any(layer._reversed_padding_repeated_twice):
-        return inputs
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
+    edges = [each for pair in reversed(product.padding) for each in pair]
+    return pad(inputs, edges, mode=product.padding_mode) if any(edges) else inputs
 
 
-def _spread(layer: Any, inputs: Tensor) -> Tensor:
+def _spread(product: Product, inputs: Tensor) -> Tensor:
     """The input of the plain convolution that a transposed one is: zeros between its positions and around them."""
     from torch.nn.functional import pad
 
-    sizes = [(size - 1) * s + 1 for size, s in zip(inputs.shape[2:], layer.stride, strict=True)]
+    sizes = [(size - 1) * s + 1 for size, s in zip(inputs.shape[2:], product.stride, strict=True)]
     wide = inputs.new_zeros((*inputs.shape[:2], *sizes))
-    wide[(slice(None), slice(None), *(slice(None, None, s) for s in layer.stride))] = inputs
+    wide[(slice(None), slice(None), *(slice(None, None, s) for s in product.stride))] = inputs
     edges: list[int] = []
-    pieces = zip(layer.kernel_size, layer.dilation, layer.padding, layer.output_padding, strict=True)
-    for k, d, p, o in reversed(list(pieces)):
+    kernel = product.weight.shape[2:]
+    pieces = zip(kernel, product.dilation, product.padding, product.output_padding, strict=True)
+    for k, d, (p, _), o in reversed(list(pieces)):
         edges += [d * (k - 1) - p, d * (k - 1) - p + o]
     return pad(wide, edges)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+_BLOCK = 4096
+"""Rows whose products are summed in float32, before they are added in float64."""
 _STEPS = 60
 """Of conjugate gradients, at most."""
 _CLOSE = 1e-5
@@ -37,14 +39,14 @@ class Moments:
     @classmethod
     def of(cls, x: Tensor, t: Tensor) -> Moments:
         """Of rows x (g, R, F) and targets t (g, R, O); products are summed in float32, blocks of them in float64."""
-        return cls(
-            x.shape[1],
-            x.sum(1).double(),
-            t.sum(1).double(),
-            (x.mT @ x).double(),
-            (x.mT @ t).double(),
-            t.double().square().sum(1),
-        )
+        gram = x.new_zeros((x.shape[0], x.shape[2], x.shape[2])).double()
+        cross = x.new_zeros((x.shape[0], x.shape[2], t.shape[2])).double()
+        for first in range(0, x.shape[1], _BLOCK):
+            some, wanted = x[:, first : first + _BLOCK].float(), t[:, first : first + _BLOCK].float()
+            gram += some.mT @ some
+            cross += some.mT @ wanted
+        squares = t.double().square().sum(1)
+        return cls(x.shape[1], x.double().sum(1), t.double().sum(1), gram, cross, squares)
 
     def __add__(self, other: Moments) -> Moments:
         """Those of both."""
@@ -78,6 +80,69 @@ class Moments:
         return (quadratic + constant + self.squares.sum()) / n
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows to fit weights to, and to tell how far weights are from them.
+
+    A fit holds two matrices of min(R, F)² float64 numbers for each group, and a copy of the rows.
+    """
+
+    x: Tensor
+    """(g, R, F), float32."""
+    t: Tensor
+    """(g, R, O), float32."""
+
+    def __getitem__(self, some: slice) -> Rows:
+        """Those rows."""
+        return Rows(self.x[:, some], self.t[:, some])
+
+    @property
+    def spread(self) -> Tensor:
+        """Mean squared distance of the targets from their mean, summed over outputs, of shape ()."""
+        return self.t.double().var(1, correction=0).sum()
+
+    @property
+    def square(self) -> Tensor:
+        """Mean square of the targets, summed over outputs, of shape ()."""
+        return self.t.double().square().mean(1).sum()
+
+    def bias(self, weight: Tensor) -> Tensor:
+        """The best constant for weights (g, O, F), (g, O)."""
+        return self.t.double().mean(1) - (weight @ self.x.double().mean(1).unsqueeze(2)).squeeze(2)
+
+    def error(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Mean squared error of weights (g, O, F) and constants (g, O), summed over outputs, of shape ()."""
+        left = self.t - self.x @ weight.to(self.x.dtype).mT - bias.to(self.x.dtype).unsqueeze(1)
+        return left.double().square().mean(1).sum()
+
+    def ridge(
+        self, near: Tensor, bias: Tensor, *, damping: float, centre: bool, support: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Weights as `ridge` gives them, and constants.
+
+        With fewer rows than features the same solution is found among combinations of the rows, which takes a matrix
+        of R² instead of F² numbers.
+
+        Args:
+            near: The given weights, (g, O, F), float64.
+            bias: The given constants, (g, O), float64.
+            damping: As for `ridge`.
+            centre: Whether constants are fitted; the given ones stay otherwise.
+            support: As for `ridge`.
+        """
+        x, t = self.x, self.t
+        if centre:
+            x = x - x.mean(1, keepdim=True)
+            t = t - t.mean(1, keepdim=True)
+        else:
+            t = t - bias.to(t.dtype).unsqueeze(1)
+        if support is None and x.shape[1] < x.shape[2]:
+            weight = _of_rows(x, t, near, damping)
+        else:
+            weight = ridge(Moments.of(x, t), near, damping=damping, centre=False, support=support)
+        return weight, self.bias(weight) if centre else bias
+
+
 def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, support: Tensor | None = None) -> Tensor:
     """Weights (g, O, F) that minimise the squared error plus λ times their squared distance from given ones.
 
@@ -103,6 +168,18 @@ def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, suppo
     # What is missing from the given weights, so that no digit is lost where they fit already.
     factor = torch.linalg.cholesky(damped)
     return near + torch.cholesky_solve((right - near @ damped).mT, factor).mT
+
+
+def _of_rows(x: Tensor, t: Tensor, near: Tensor, damping: float) -> Tensor:
+    """The same by way of the rows, W = W₀ + (T - X W₀ᵀ)ᵀ (X Xᵀ + R λ I)⁻¹ X: Rᵀ's and Fᵀ's kernels are one."""
+    import torch
+
+    kernel = (x @ x.mT).double()
+    scale = (kernel.diagonal(dim1=1, dim2=2).sum(1) / x.shape[2]).clamp_min(torch.finfo(torch.float32).tiny)
+    kernel.diagonal(dim1=1, dim2=2).add_((damping * scale).unsqueeze(1))
+    factor = torch.linalg.cholesky(kernel)
+    left = t.double() - x.double() @ near.mT
+    return near + torch.cholesky_solve(left, factor).mT @ x.double()
 
 
 def _on_support(damped: Tensor, right: Tensor, near: Tensor, support: Tensor) -> Tensor:

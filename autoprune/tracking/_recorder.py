@@ -32,6 +32,8 @@ class _Child:
 
     run_id: str
     has_model: bool
+    refined: bool = False
+    """Whether its model was made again once the trials were done."""
 
 
 class Recorder:
@@ -180,7 +182,8 @@ class Recorder:
         elif run.ended:
             if number in self._halves:
                 store.delete(self._halves.pop(number))
-            self._children[number] = _Child(run.run_id, has_model="autoprune.model" in run.tags)
+            tags = run.tags
+            self._children[number] = _Child(run.run_id, "autoprune.model" in tags, "autoprune.refined" in tags)
             if run.tags.get("autoprune.front") == "true":
                 self._marked.add(number)
         else:
@@ -219,9 +222,10 @@ class Recorder:
         members = {point.trial.number: point for point in outcome.front.points}
         for number, child in self._children.items():
             if point := members.get(number):
-                sentence = point_verdict(self._study, outcome, point)
+                since = records.since_the_trials(self._study, outcome, point)
+                sentence = f"{point_verdict(self._study, outcome, point)} {since}"
                 tags = records.standing(point.trial, on_front=True, sentence=sentence)
-                store.log(child.run_id, tags=tags, metrics=records.test_metrics(point.test))
+                store.log(child.run_id, tags=tags, metrics=records.member_metrics(point))
             elif number in self._marked:
                 store.log(child.run_id, tags=records.standing(self._results[number], on_front=False))
         self._marked = set(members)
@@ -248,10 +252,12 @@ class Recorder:
     def _store_models(self, store: Store, outcome: StudyOutcome) -> None:
         for point in outcome.front.points:
             child, folder = self._children[point.trial.number], point.trial.model
-            if folder is not None and folder.is_dir() and not child.has_model:
+            stored = child.has_model and child.refined == bool(point.searched)
+            if folder is not None and folder.is_dir() and not stored:
                 store.folder(child.run_id, "model", folder)
-                store.log(child.run_id, tags={"autoprune.model": f"runs:/{child.run_id}/model"})
-                child.has_model = True
+                tags = {"autoprune.model": f"runs:/{child.run_id}/model"}
+                store.log(child.run_id, tags=tags | ({"autoprune.refined": "true"} if point.searched else {}))
+                child.has_model, child.refined = True, bool(point.searched)
 
     def _load_state(self) -> dict[str, Any]:
         """The study's mark in MLflow, kept before the first run is made: that run can then always be found again."""

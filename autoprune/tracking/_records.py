@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report import chosen
+from autoprune.report import chosen, label, number, tested_on
 from autoprune.tracking._uri import redacted
 
 MOST_KEY = 250
@@ -154,9 +154,39 @@ def trial_metrics(study: StudyInfo, result: TrialResult) -> dict[str, float]:
     return _finite({**values, **_uncertainty(result.metrics)})
 
 
-def test_metrics(test: Mapping[str, Measured]) -> dict[str, float]:
-    """What was measured again on the test split: ``test/…`` and its uncertainty."""
-    return _finite({**{key("test", name): m.value for name, m in test.items()}, **_uncertainty(test, "test_")})
+def member_metrics(point: FrontPoint) -> dict[str, float]:
+    """What was measured of a member of the front since the trials were done, and its uncertainty.
+
+    ``refined/…`` on the validation split, of a model that was made again; ``test/…`` on the test split or on a part of
+    it that is the same for all, and ``whole_test/…`` on all of it then.
+    """
+    sections = {"test": point.test, "whole_test": point.whole_test}
+    if point.searched:
+        sections["refined"] = point.trial.metrics
+    values: dict[str, float] = {}
+    for section, metrics in sections.items():
+        values |= {key(section, name): measured.value for name, measured in metrics.items()}
+        values |= _uncertainty(metrics, f"{section}_")
+    return _finite(values)
+
+
+def since_the_trials(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
+    """What was done with a member of the front, in words."""
+    told = []
+    if point.searched:
+        changes = [
+            f"{label(name, unit)} {number(was.value, unit)} to {number(now.value, unit)}"
+            for name, unit in ((name, study.units.get(name, "")) for name in outcome.front.objectives)
+            if (was := point.searched.get(name)) != (now := point.trial.metrics[name]) and was is not None
+        ]
+        told.append(
+            "Made again by its strategy's final version, such as a larger repair, once the trials were done"
+            f" (validation split: {', '.join(changes) or 'the same objectives'}); `objective/…` is what the search had"
+            " measured, `refined/…` what the model has now."
+        )
+    if point.test and outcome.test_part is not None:
+        told.append(f"`test/…` is of {tested_on(outcome)}.")
+    return " ".join(told)
 
 
 def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str, float]:

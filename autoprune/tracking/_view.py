@@ -23,7 +23,7 @@ _MOST_VIEWS = 10
 _MOST_GROUPS = 8
 _MOST_RUNS = 500
 _SECTION = "autoprune-trade-offs"
-_FOLDED = ("other", "test", "achieved", "uncertainty", "violation", "seconds")
+_FOLDED = ("other", "refined", "test", "whole_test", "achieved", "uncertainty", "violation", "seconds")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from autoprune.toolkit.layers import design, put, support_matrix, weight_matrix
+from autoprune.toolkit.layers import design, put, repairable, support_matrix, weight_matrix
 from autoprune.toolkit.least_squares import Moments, ridge
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class Alone:
         import torch
         from torch import nn
 
-        modules, dense = dict(network.named_modules()), dict(self.network.named_modules())
+        modules, dense = repairable(network), dict(self.network.named_modules())  # in an exported graph they are bare
         found = False
         with torch.no_grad():
             for name in self._readers(group):
-                module = modules.get(name)
+                module: Any = modules.get(name)
                 if module is None:
                     continue
                 near = weight_matrix(module)

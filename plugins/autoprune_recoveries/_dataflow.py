@@ -1,18 +1,22 @@
-"""What becomes of a layer's output, seen in one run on a few samples: the norm behind it, and what is added to it."""
+"""What becomes of products, seen in one run on a few samples: the norm behind one, and what is added to it."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch.overrides import TorchFunctionMode
+from autoprune.toolkit.layers import positions
+from autoprune_recoveries._products import Call, Watch, called, parameter_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _ADDITIONS = {"add", "__add__", "__radd__", "__iadd__", "add_"}
+_PRODUCTS = {"mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"}
+_SAME = {"dropout", "contiguous", "clone", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "to"}
+NORMS = {"batch_norm", "layer_norm", "group_norm", "rms_norm"}
 
 
 @dataclass(frozen=True)
@@ -26,137 +30,243 @@ class Tap:
 
 @dataclass(frozen=True)
 class Way:
-    """How a layer's output goes on."""
+    """How a product's outputs go on."""
 
     norm: str | None = None
-    """The batch norm that alone reads it."""
+    """The batch norm that alone reads them."""
+    scale: str | None = None
+    """The parameter that they are multiplied with, behind that norm if there is one: a layer scale."""
+    turn: tuple[int, ...] | None = None
+    """Their dimensions in the order that they have where something is added; None if that is the same."""
     shortcut: Tap | None = None
-    """What is added to it, behind that norm if there is one, and is there before the layer runs."""
+    """What is added, and is there before the product is computed."""
 
 
-def ways(network: nn.Module, layers: Iterable[str], run: Callable[[], Any]) -> dict[str, Way]:
-    """The ways of the layers that run exactly once, in the order of execution.
+@dataclass(frozen=True)
+class Found:
+    """A layer whose weight is used exactly once."""
+
+    way: Way
+    positions: int
+    """Of its outputs in the run."""
+    outputs: int
+    features: int
+    """How many numbers its outputs read at a position."""
+    features_last: bool
+    """Whether that is the last dimension of its outputs, else the second."""
+
+
+def ways(network: nn.Module, run: Callable[[], Any]) -> dict[str, Found]:
+    """What becomes of the layers whose weights are used exactly once, in the order of execution.
 
     Args:
         network: In ``eval()``.
-        layers: Names of its modules.
         run: Runs it once, on a few samples.
     """
     import torch
 
-    watch = _Watch(network, set(layers))
+    flow = _Flow(network)
     try:
-        with torch.no_grad(), watch:
+        with torch.no_grad(), flow:
             run()
     finally:
-        watch.close()
-    return watch.ways()
+        flow.close()
+    return flow.ways()
 
 
 @dataclass
 class _Seen:
-    """A tensor that a module took or gave."""
+    """A tensor as it was: code may change it in place."""
 
-    tap: Tap
     time: int
     reference: weakref.ref[Tensor]
     value: Tensor
-    """As it was then: code may change a tensor in place."""
+
+    def shows(self, tensor: Tensor) -> bool:
+        import torch
+
+        return self.reference() is tensor and self.value.shape == tensor.shape and torch.equal(self.value, tensor)
 
 
-class _Watch(TorchFunctionMode):
-    """Knows tensors by identity, from module to module."""
+class _Flow(Watch):
+    """Knows tensors by identity, from function to function and from module to module."""
 
-    def __init__(self, network: nn.Module, layers: set[str]) -> None:
-        super().__init__()
-        self._layers = layers
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
         self._time = 0
-        self._seen: dict[int, list[_Seen]] = {}
-        self._ran: dict[str, list[int]] = {}
-        self._norm_of: dict[str, str] = {}
-        self._added: dict[str, Tap] = {}
+        self._seen: dict[int, list[tuple[Tap, _Seen]]] = {}
+        self._ran: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, int, int, bool]] = {}
+        self._made: dict[int, tuple[str, Way, _Seen]] = {}
+        """Tensors that still are a layer's outputs, to the layer and the way that they went."""
+        self._added: dict[str, Way] = {}
+        self._norm: dict[str, str] = {}
+        self._uses: dict[int, int] = {}
+        self._reads: dict[str, int] = {}
+        """How many functions read what a layer put out."""
+        named = [*network.named_parameters(), *network.named_buffers()]
+        self._names = {id(tensor): name for name, tensor in named}
         self._hooks = []
         for name, module in network.named_modules():
-            self._hooks.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
-            self._hooks.append(module.register_forward_hook(self._after(name, module)))
+            self._hooks.append(module.register_forward_pre_hook(self._taking(name), with_kwargs=True))
+            self._hooks.append(module.register_forward_hook(self._giving(name)))
 
     def close(self) -> None:
         for hook in self._hooks:
             hook.remove()
 
-    def ways(self) -> dict[str, Way]:
-        once = {name: times[0] for name, times in self._ran.items() if len(times) == 1}
-        return {
-            name: Way(self._norm_of.get(name), self._added.get(name)) for name in sorted(once, key=once.__getitem__)
-        }
+    def ways(self) -> dict[str, Found]:
+        found = {}
+        for weight, (layer, _) in self._weights.items():
+            if self._uses.get(weight) == 1 and layer in self._sizes:
+                norm = self._norm.get(layer) if self._reads.get(layer) == 1 else None
+                way = self._added.get(layer, Way(norm))
+                found[layer] = Found(way if way.norm == norm else Way(norm), *self._sizes[layer])
+        return {layer: found[layer] for layer in sorted(found, key=self._ran.__getitem__)}
+
+    # Products.
+
+    def before(self, call: Call) -> None:
+        self._note(Tap(call.layer, given=False), call.inputs)
+        self._ran.setdefault(call.layer, self._time)
+
+    def after(self, call: Call, outputs: Callable[[], Tensor]) -> None:
+        if not call.first:
+            product = call.product
+            count = positions(product, outputs())
+            self._sizes[call.layer] = (count, product.outputs, product.features, product.kind != "convolution")
+
+    def gave(self, call: Call, result: Tensor, turn: tuple[int, ...] | None) -> None:
+        if not call.first and len(result.shape) > 1:
+            self._reads[call.layer] = 0
+            self._keep(result, call.layer, Way(turn=turn))
+        self._note(Tap(call.layer, given=True), result)
+
+    # Everything else.
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        import torch
+        name = called(func)
+        if name in _ADDITIONS and len(args) == 2:
+            self._note_sum(*args)
+        given = list(_tensors((args, kwargs)))
+        made = [(tensor, self._made[id(tensor)]) for tensor in given if self._made_by(tensor)]
+        owner = self._names.get(id(given[1]), "").rpartition(".")[0] if name in NORMS and len(given) > 1 else ""
+        if owner:
+            self._note(Tap(owner, given=False), given[0])
+        result = super().__torch_function__(func, types, args, kwargs)
+        if next(_tensors(result), None) is None or name == "__get__":
+            return result
+        for tensor in given:
+            self._uses[id(tensor)] = self._uses.get(id(tensor), 0) + 1
+        for _, (layer, way, _) in made:
+            self._reads[layer] += name not in _SAME and way == Way(turn=way.turn)
+        if owner:
+            self._note(Tap(owner, given=True), result)
+        if made and _is_one(result):
+            self._follow(name, made[0], given, args, result, owner)
+        return result
 
-        if getattr(func, "__name__", "") in _ADDITIONS and len(args) == 2 and not kwargs:
-            one, other = args
-            if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.shape == other.shape:
-                self._note_sum(one, other)
-                self._note_sum(other, one)
-        return func(*args, **(kwargs or {}))
+    def _follow(
+        self,
+        name: str,
+        made: tuple[Tensor, tuple[str, Way, _Seen]],
+        given: list[Tensor],
+        args: Any,
+        result: Any,
+        owner: str,
+    ) -> None:
+        """What a function makes of a layer's outputs, if they can still be told."""
+        tensor, (layer, way, _) = made
+        if name == "batch_norm" and way == Way() and tensor is given[0] and owner:
+            self._norm[layer] = owner
+            self._keep(result, layer, Way(owner))
+        elif name in _PRODUCTS and len(given) == 2 and way.scale is None:
+            other = given[1] if tensor is given[0] else given[0]
+            scale = self._names.get(id(parameter_of(other)))
+            if scale and other.numel() == parameter_of(other).numel() == max(other.shape):
+                self._keep(result, layer, replace(way, scale=scale))
+        elif name in ("transpose", "permute") and len(given) == 1:
+            self._keep(result, layer, replace(way, turn=_turned(way.turn, tensor, name, args)))
+        elif name in _SAME and len(given) == 1:
+            rows_stay = way.turn is None and result.shape[-1:] == tensor.shape[-1:]
+            if result.shape == tensor.shape or rows_stay:
+                self._keep(result, layer, way)
 
-    def _note_sum(self, branch: Tensor, other: Tensor) -> None:
-        """If the branch is as a layer, or its norm, gave it: what is added that was there before the layer ran."""
-        made = self._latest(branch)
-        if made is None or not made.tap.given:
+    def _keep(self, result: Tensor, layer: str, way: Way) -> None:
+        self._made[id(result)] = (layer, way, self._as_it_is(result))
+
+    def _made_by(self, tensor: Tensor) -> bool:
+        made = self._made.get(id(tensor))
+        return made is not None and made[2].shows(tensor)
+
+    def _note_sum(self, one: Any, other: Any) -> None:
+        """If one is a layer's outputs: what is added, if that was there before the layer ran."""
+        if not _is_one(one) or not _is_one(other) or one.shape != other.shape:
             return
-        layer = next((name for name, norm in self._norm_of.items() if norm == made.tap.module), made.tap.module)
-        if layer not in self._layers or layer not in self._ran:
-            return
-        found = self._latest(other, before=self._ran[layer][-1])
-        if found is not None:
-            self._added.setdefault(layer, found.tap)
+        for branch, shortcut in ((one, other), (other, one)):
+            if self._made_by(branch):
+                layer, way, _ = self._made[id(branch)]
+                tap = self._latest(shortcut, before=self._ran[layer])
+                if tap is not None:
+                    self._added.setdefault(layer, replace(way, shortcut=tap))
 
-    def _latest(self, tensor: Tensor, before: int | None = None) -> _Seen | None:
+    def _latest(self, tensor: Tensor, before: int) -> Tap | None:
         """Where it was seen last, the same object with the same values."""
-        import torch
-
-        for seen in reversed(self._seen.get(id(tensor), [])):
-            if seen.reference() is tensor and (before is None or seen.time < before):
-                same = seen.value.shape == tensor.shape and torch.equal(seen.value, tensor)
-                return seen if same else None
+        for tap, seen in reversed(self._seen.get(id(tensor), [])):
+            if seen.time <= before and seen.reference() is tensor:
+                return tap if seen.shows(tensor) else None
         return None
 
-    def _before(self, name: str) -> Callable[..., None]:
+    # Modules.
+
+    def _taking(self, name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            first = next(iter((*args, *kwargs.values())), None)
-            self._note(Tap(name, given=False), first)
-            if name in self._layers:
-                self._ran.setdefault(name, []).append(self._time)
+            self._note(Tap(name, given=False), next(iter((*args, *kwargs.values())), None))
 
         return hook
 
-    def _after(self, name: str, module: nn.Module) -> Callable[..., None]:
-        from torch.nn.modules.batchnorm import _BatchNorm
-
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if isinstance(module, _BatchNorm) and args and module.track_running_stats:
-                made = self._maker(args[0])
-                if made is not None:
-                    self._norm_of[made] = name
-            self._note(Tap(name, given=True), output)
-
-        return hook
-
-    def _maker(self, tensor: Tensor) -> str | None:
-        """The layer that gave a tensor, untouched since."""
-        for seen in reversed(self._seen.get(id(tensor), [])):
-            if seen.reference() is tensor and seen.tap.given and seen.tap.module in self._layers:
-                return seen.tap.module
-        return None
+    def _giving(self, name: str) -> Callable[..., None]:
+        return lambda _, __, output: self._note(Tap(name, given=True), output)
 
     def _note(self, tap: Tap, value: Any) -> None:
+        self._time += 1
+        if _is_one(value):
+            self._seen.setdefault(id(value), []).append((tap, self._as_it_is(value)))
+
+    def _as_it_is(self, tensor: Tensor) -> _Seen:
         import torch
 
-        self._time += 1
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            with torch._C.DisableTorchFunction():
-                seen = _Seen(tap, self._time, weakref.ref(value), value.clone())
-            self._seen.setdefault(id(value), []).append(seen)
+        with torch._C.DisableTorchFunction():
+            return _Seen(self._time, weakref.ref(tensor), tensor.clone())
+
+
+def _turned(turn: tuple[int, ...] | None, tensor: Tensor, name: str, args: Any) -> tuple[int, ...] | None:
+    """The order of dimensions after one more change of it; None if it is the first one again."""
+    n = tensor.dim()
+    dims = [d for each in args[1:] for d in (each if isinstance(each, tuple | list) else (each,))]
+    order = list(range(n))
+    if name == "permute":
+        order = [d % n for d in dims]
+    else:
+        order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]
+    before = range(n) if turn is None else turn
+    after = tuple(before[d] for d in order)
+    return None if after == tuple(range(n)) else after
+
+
+def _is_one(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if _is_one(value):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from autoprune.toolkit.layers import design, positions, put, rows_of, support_matrix, weight_matrix
-from autoprune.toolkit.least_squares import Moments, ridge
-from autoprune_recoveries._reference import hooked
+from autoprune.toolkit.layers import design, places, put, support_matrix, weight_matrix
+from autoprune.toolkit.least_squares import Rows
+from autoprune_recoveries._products import Call, parameter_of
+from autoprune_recoveries._reference import Following, shortcut_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.utils.hooks import RemovableHandle
 
     from autoprune_recoveries._dataflow import Way
     from autoprune_recoveries._reference import Layer, Reference
 
 _HELD_OUT = 5
-"""One row in so many decides whether a fit is kept."""
+"""One row in so many, those of the first samples, decides whether a fit is kept."""
 _FAITHFUL = 1e-9
-"""Squared error, relative to the outputs' variance, of a layer that no cut has reached."""
+"""Squared error, relative to the outputs' variance, of a layer that no cut has reached; in float32."""
 _FLAT = 1e-3
 """Gain of a norm's channel, relative to the largest, below which nothing can be mended behind it."""
 
 
-class Fit:
+class Fit(Following):
     """Repairs layers as they are about to run."""
 
     def __init__(
@@ -36,89 +35,118 @@ class Fit:
         masked: set[str],
         damping: float,
     ) -> None:
+        """Of a network.
+
+        Args:
+            network: The pruned one.
+            reference: What the dense one gave.
+            kept: Layer to its dense outputs that stayed.
+            masked: Names of the parameters whose zeros stay.
+            damping: Pull towards the cut weights.
+        """
+        super().__init__(network, {name: layer.way for name, layer in reference.layers.items()})
         self._modules = dict(network.named_modules())
+        self._parameters = dict(network.named_parameters())
         self._reference = reference
         self._kept = kept
         self._masked = masked
         self._damping = damping
-        self._shortcuts: dict[str, Tensor] = {}
+        self._shortcuts: dict[str, Tensor | None] = {}
 
-    def hooked(self) -> AbstractContextManager[None]:
-        found = {name: layer.way for name, layer in self._reference.layers.items() if name in self._modules}
-        return hooked(self._modules, found, layer=self._hang, shortcut=self._keep)
+    def shortcut(self, layer: str, value: Tensor) -> None:
+        """Keep its rows."""
+        self._shortcuts[layer] = shortcut_rows(self._reference.layers[layer], value)
 
-    def _keep(self, name: str, value: Tensor) -> None:
-        layer, module = self._reference.layers[name], self._modules[name]
-        if positions(module, value) == layer.count:
-            self._shortcuts[name] = rows_of(module, value, layer.index)
+    def before(self, call: Call) -> None:
+        """Fit a layer."""
+        import torch
 
-    def _hang(self, name: str, layer: nn.Module) -> RemovableHandle:
-        return layer.register_forward_pre_hook(self._layer(name))
+        super().before(call)
+        layer, kept = self._reference.layers.get(call.layer), self._kept.get(call.layer)
+        if layer is not None and kept is not None and len(kept):
+            kept = kept[call.first : call.first + call.product.outputs]
+            with torch.autocast(call.inputs.device.type, enabled=False):
+                self._mend(call, layer, kept)
 
-    def _layer(self, name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args and len(self._kept[name]):
-                self._mend(name, module, args[0])
+    def _mend(self, call: Call, layer: Layer, kept: Tensor) -> None:
+        import torch
 
-        return hook
-
-    def _mend(self, name: str, module: Any, inputs: Tensor) -> None:
-        layer, kept = self._reference.layers[name], self._kept[name]
-        x = design(module, inputs, layer.index).float()
-        targets = layer.outputs[:, kept].float()
-        norm = self._norm(layer.way)
-        targets = self._with_shortcut(name, layer, kept, targets, norm)
-        near = weight_matrix(module)
-        if x.shape[2] != near.shape[2] or targets.shape[1] != near.shape[0] * near.shape[1]:
-            return  # the layer is not what it was in the dense network
-        groups = near.shape[0]
-        t = targets.reshape(len(targets), groups, -1).transpose(0, 1)
-        centre = module.bias is not None or norm is not None
-        bias = t.new_zeros(near.shape[:2]).double() if module.bias is None else module.bias.double().reshape(groups, -1)
-        held = len(targets) // _HELD_OUT
-        fitting, testing = Moments.of(x[:, held:], t[:, held:]), Moments.of(x[:, :held], t[:, :held])
-        spread = (testing.squares - testing.targets.square() / testing.count).sum() / testing.count
-        before = testing.error(near, bias)
-        if before <= _FAITHFUL * spread:
+        product, near = call.product, weight_matrix(call.product)
+        norm, own = self._norm_behind(layer.way), self._own_bias(call)
+        lost = self._lost(call.layer, layer, kept, norm)
+        if not _as_it_was(call, layer, kept):
             return
-        mask = None
-        if f"{name}.weight" in self._masked:
-            mask = support_matrix(module, module.weight != 0)
+        x = design(product, call.inputs, layer.index).float()
+        targets = (layer.outputs[:, kept].float() + lost).reshape(len(layer.index), len(near), -1)
+        bias = near.new_zeros(near.shape[:2])
+        if product.bias is not None:
+            bias = product.bias.double().reshape(bias.shape)
+        mask = support_matrix(product, product.weight != 0) if call.parameter in self._masked else None
+        rows = Rows(x, targets.transpose(0, 1))
+        rounding = float(torch.finfo(layer.outputs.dtype).eps)
+        better = self._better(rows, near, bias, centre=own or norm is not None, mask=mask, rounding=rounding)
+        if better is None:
+            return
+        put(product, better[0])
+        if own:
+            assert product.bias is not None  # noqa: S101  it is the layer's own
+            product.bias.copy_(better[1].reshape(product.bias.shape))
+        elif norm is not None:
+            norm.running_mean.sub_((better[1] - bias).flatten().to(norm.running_mean.dtype))
 
-        def fitted(moments: Moments) -> tuple[Tensor, Tensor]:
-            weight = ridge(moments, near, damping=self._damping, centre=centre, support=mask)
-            return weight, moments.bias(weight) if centre else bias
+    def _better(
+        self, rows: Rows, near: Tensor, bias: Tensor, *, centre: bool, mask: Tensor | None, rounding: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Weights and constants that are better on held-out rows than the given ones; None if there are none."""
+        held = rows.x.shape[1] // _HELD_OUT
+        fitting, testing = rows[held:], rows[:held]
+        before = testing.error(near, bias)
+        if before <= _FAITHFUL * testing.spread + rounding**2 * testing.square:
+            return None
 
-        ways_out = {"fit": testing.error(*fitted(fitting)), "cut": before}
+        def fit(some: Rows) -> tuple[Tensor, Tensor]:
+            return some.ridge(near, bias, damping=self._damping, centre=centre, support=mask)
+
+        ways_out = {"cut": before, "fit": testing.error(*fit(fitting))}
         if centre:
             ways_out["shift"] = testing.error(near, fitting.bias(near))
         best = min(ways_out, key=lambda way: float(ways_out[way]))
         if best == "cut":
-            return
-        whole = fitting + testing
-        weight, constant = fitted(whole) if best == "fit" else (near, whole.bias(near))
-        if not bool(weight.isfinite().all()):
-            return
-        put(module, weight)
-        if module.bias is not None:
-            module.bias.copy_(constant.reshape(module.bias.shape))
-        elif norm is not None:
-            norm.running_mean.sub_(constant.flatten().to(norm.running_mean.dtype))
+            return None
+        weight, constant = fit(rows) if best == "fit" else (near, rows.bias(near))
+        return (weight, constant) if bool(weight.isfinite().all()) else None
 
-    def _norm(self, way: Way) -> Any:
+    def _norm_behind(self, way: Way) -> Any:
         norm = self._modules.get(way.norm or "\0")
         return norm if getattr(norm, "running_mean", None) is not None else None
 
-    def _with_shortcut(self, name: str, layer: Layer, kept: Tensor, targets: Tensor, norm: Any) -> Tensor:
-        """The targets and what the shortcut has lost, in units of the layer's output."""
-        now = self._shortcuts.pop(name, None)
-        if now is None or layer.shortcut is None or now.shape != targets.shape:
-            return targets
+    def _own_bias(self, call: Call) -> bool:
+        """Whether a product's constant is a parameter of the layer, and not computed or another's."""
+        if call.product.bias is None:
+            return False
+        bias = parameter_of(call.product.bias)
+        return any(bias is each for each in self._modules[call.layer]._parameters.values())
+
+    def _lost(self, name: str, layer: Layer, kept: Tensor, norm: Any) -> Tensor | float:
+        """What the shortcut has lost, in units of the layer's outputs; 0 where that cannot be told."""
+        now, way = self._shortcuts.pop(name, None), layer.way
+        if now is None or layer.shortcut is None or now.shape[1] != len(kept) or (way.norm and norm is None):
+            return 0.0
         lost = layer.shortcut[:, kept].float() - now.float()
-        if norm is None:
-            return targets if layer.way.norm else targets + lost
-        gain = (norm.running_var + norm.eps).rsqrt()
-        gain = gain if norm.weight is None else gain * norm.weight
-        flat = gain.abs() < _FLAT * gain.abs().max()
-        more: Tensor = (lost / gain.masked_fill(flat, 1)).masked_fill(flat, 0)
-        return targets + more
+        gain = lost.new_ones(len(kept))
+        if norm is not None:
+            gain = gain * (norm.running_var + norm.eps).rsqrt()
+            gain = gain if norm.weight is None else gain * norm.weight
+        if way.scale is not None:
+            scale = self._parameters[way.scale].flatten().to(gain.dtype)
+            if len(scale) not in (1, len(gain)):
+                return 0.0
+            gain = gain * scale
+        flat = gain.abs() <= _FLAT * gain.abs().max()
+        return (lost / gain.masked_fill(flat, 1)).masked_fill(flat, 0)
+
+
+def _as_it_was(call: Call, layer: Layer, kept: Tensor) -> bool:
+    """Whether a layer is the dense one less some inputs and outputs: at the same positions, too."""
+    outputs, count = call.product.outputs, places(call.product, call.inputs)
+    return len(kept) == outputs and int(kept.max()) < layer.outputs.shape[1] and count == layer.count

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from autoprune.toolkit.layers import positions, repairable, rows_of
+from autoprune import StructureError
+from autoprune.toolkit.layers import positions, rows_of
+from autoprune_recoveries._dataflow import NORMS, Found, Tap, Way, ways
+from autoprune_recoveries._products import Call, Watch, called
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
 
-    from autoprune.plugin import Inputs, PruneContext
-    from autoprune_recoveries._dataflow import Tap, Way
+    from autoprune.plugin import Inputs, PruneContext, Pruned
 
 _SEED = 0
 _BYTES = 2**29
 """What all samples' activations at a time may take, roughly: with large images fewer samples are used."""
 _LIVE = 4
 """Activations as large as the largest that live at a time."""
+_NUMBERS = 2**25
+"""Of one layer's rows, inputs and all: wide layers are fitted on fewer rows."""
+_TARGETS = 2**29
+"""Bytes of all layers' outputs that are kept: deep networks are fitted on fewer rows."""
+_FEW = 64
+"""Rows that a layer has at least."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +38,15 @@ class Layer:
 
     way: Way
     index: Tensor
-    """Its fixed positions, (R,)."""
+    """Its fixed positions, ascending, (R,): those of the first samples first."""
     count: int
     """Of all positions."""
     outputs: Tensor
     """(R, all of its outputs)."""
     shortcut: Tensor | None
     """What was added to them, (R, all of its outputs)."""
+    features_last: bool
+    """Whether its outputs are the last dimension of what it gives, else the second."""
 
 
 @dataclass(frozen=True)
@@ -49,117 +59,199 @@ class Reference:
 
     @classmethod
     def of(cls, ctx: PruneContext, samples: int, rows: int) -> Reference:
+        """Run the dense network, in the form that pruned networks have: its modules, or its exported graph."""
         import torch
 
-        from autoprune_recoveries._dataflow import ways
-
+        network = ctx.start().network.to(ctx.device)
         train = ctx.data.train
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SEED))
-        predictor = ctx.predictor(ctx.dense)
+        predictor = ctx.predictor(network)
         few = train.fetch(order[:2])[0].to(ctx.device)
-        found = ways(ctx.dense, repairable(ctx.dense), lambda: few.feed(predictor))
-        largest = _largest(ctx.dense, lambda: few.feed(predictor)) // len(few)
+        found = ways(network, lambda: few.feed(predictor))
+        largest = _largest(network, lambda: few.feed(predictor)) // len(few)
         count = max(8, min(samples, len(train), _BYTES // max(1, _LIVE * largest)))
         inputs = train.fetch(order[:count])[0].to(ctx.device)
-        record = _Record(ctx.dense, found, rows)
-        with torch.no_grad(), record.hooked():
+        record = _Record(network, found, len(inputs) / len(few), rows)
+        with torch.no_grad(), record:
             inputs.feed(predictor)
         return cls(inputs, {name: record.layers[name] for name in found if name in record.layers})
 
+    def kept(self, ctx: PruneContext, pruned: Pruned) -> dict[str, Tensor]:
+        """Layer to its outputs that stayed, (O,); layers whose outputs no cut counts are left out."""
+        found = {}
+        for name in self.layers:
+            with suppress(StructureError):
+                found[name] = ctx.rows(pruned, name).to(ctx.device)
+        return found
 
-def _largest(network: nn.Module, run: Any) -> int:
-    """Bytes of the largest tensor that a module gives."""
+
+class _Largest(Watch):
+    """Bytes of the largest tensor that a function gives."""
+
+    bytes = 1
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        import torch
+
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not isinstance(result, torch.nn.Parameter):
+            self.bytes = max(self.bytes, result.nbytes)
+        return result
+
+
+def _largest(network: nn.Module, run: Callable[[], Any]) -> int:
     import torch
 
-    sizes = [1]
-
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            sizes.append(output.nbytes)
-
-    hooks = [module.register_forward_hook(hook) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for each in hooks:
-            each.remove()
-    return max(sizes)
+    watch = _Largest(network)
+    with torch.no_grad(), watch:
+        run()
+    return watch.bytes
 
 
-@contextmanager
-def hooked(
-    modules: Mapping[str, nn.Module],
-    found: Mapping[str, Way],
-    *,
-    layer: Callable[[str, nn.Module], RemovableHandle],
-    shortcut: Callable[[str, Tensor], None],
-) -> Iterator[None]:
-    """Hooks on layers, and on what will be added to their outputs.
+class Following(Watch):
+    """Sees layers, and beforehand what will be added to their outputs."""
 
-    Args:
-        modules: Of a network, by name.
-        found: The layers' ways.
-        layer: Hangs a hook on one.
-        shortcut: Gets a layer's name and, before that layer runs, what will be added to it.
-    """
-    hooks = [layer(name, modules[name]) for name in found]
-    for name, way in found.items():
-        if way.shortcut is not None and way.shortcut.module in modules:
-            hooks.append(_watch(modules[way.shortcut.module], way.shortcut, partial(shortcut, name)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def __init__(self, network: nn.Module, found: Mapping[str, Way]) -> None:
+        """Of a network.
+
+        Args:
+            network: Which.
+            found: The layers' ways.
+        """
+        super().__init__(network)
+        self._layers: dict[Tap, list[str]] = {}
+        for layer, way in found.items():
+            if way.shortcut is not None:
+                self._layers.setdefault(way.shortcut, []).append(layer)
+        self._hooks: list[RemovableHandle] = []
+        tensors = [*network.named_parameters(), *network.named_buffers()]
+        self._owners = {id(tensor): name.rpartition(".")[0] for name, tensor in tensors}
+
+    def shortcut(self, layer: str, value: Tensor) -> None:
+        """What will be added to a layer's outputs, before it runs."""
+
+    def __enter__(self) -> Any:
+        """Begin to see."""
+        modules = dict(self._network.named_modules())
+        for tap in self._layers:
+            if tap.module not in modules:
+                continue
+            if tap.given:
+                hook = modules[tap.module].register_forward_hook(partial(self._gives, tap))
+            else:
+                hook = modules[tap.module].register_forward_pre_hook(partial(self._takes, tap), with_kwargs=True)
+            self._hooks.append(hook)
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *exception: Any) -> None:
+        """End."""
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    # In an exported graph most modules do not run: their functions do.
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function."""
+        owner = self._norm(called(func), args, kwargs or {})
+        if owner:
+            self._tap(Tap(owner, given=False), args[0])
+        result = super().__torch_function__(func, types, args, kwargs)
+        if owner:
+            self._tap(Tap(owner, given=True), result)
+        return result
+
+    def _norm(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        if name not in NORMS:
+            return ""
+        return next((self._owners[id(each)] for each in (*args, *kwargs.values()) if id(each) in self._owners), "")
+
+    def before(self, call: Call) -> None:
+        """A product is about to be computed."""
+        self._tap(Tap(call.layer, given=False), call.inputs)
+
+    def gave(self, call: Call, result: Tensor, turn: tuple[int, ...] | None) -> None:  # noqa: ARG002
+        """The network goes on with a product's outputs."""
+        self._tap(Tap(call.layer, given=True), result)
+
+    def _gives(self, tap: Tap, _: nn.Module, __: Any, output: Any) -> None:
+        self._tap(tap, output)
+
+    def _takes(self, tap: Tap, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._tap(tap, next(iter((*args, *kwargs.values()))))
+
+    def _tap(self, tap: Tap, value: Tensor) -> None:
+        for layer in self._layers.get(tap, ()):
+            self.shortcut(layer, value)
 
 
-def _watch(module: nn.Module, tap: Tap, keep: Any) -> Any:
-    if tap.given:
-        return module.register_forward_hook(lambda _, __, output: keep(output))
-    return module.register_forward_pre_hook(
-        lambda _, args, kwargs: keep(next(iter((*args, *kwargs.values())))), with_kwargs=True
-    )
+def shortcut_rows(layer: Layer, value: Tensor) -> Tensor | None:
+    """What is added to a layer's outputs at its positions, (R, outputs); None if it is not laid out like them."""
+    turn = layer.way.turn
+    if turn is not None:
+        value = value.permute(sorted(range(len(turn)), key=turn.__getitem__))
+    if not layer.features_last:
+        value = value.movedim(1, -1)
+    flat = value.reshape(-1, value.shape[-1])
+    return flat[layer.index] if len(flat) == layer.count else None
 
 
-class _Record:
+class _Record(Following):
     """Keeps a network's outputs at random positions."""
 
-    def __init__(self, network: nn.Module, found: Mapping[str, Way], rows: int) -> None:
-        self._network = network
-        self._found = found
-        self._rows = rows
-        self._generator: Any = None
-        self._shortcuts: dict[str, Tensor] = {}
+    def __init__(self, network: nn.Module, found: Mapping[str, Found], times: float, rows: int) -> None:
+        """Of a network.
+
+        Args:
+            network: Which.
+            found: What is known of its layers from a run.
+            times: As many samples as there will be now.
+            rows: How many of a layer, at most.
+        """
+        import torch
+
+        super().__init__(network, {name: each.way for name, each in found.items()})
+        generator = torch.Generator().manual_seed(_SEED)
+        device = next(iter(network.parameters())).device
+        count = {name: round(each.positions * times) for name, each in found.items()}
+        most = {n: min(rows, count[n], max(_FEW, _NUMBERS // each.features)) for n, each in found.items()}
+        held = sum(4 * most[n] * each.outputs * (2 if each.way.shortcut else 1) for n, each in found.items())
+        share = min(1.0, _TARGETS / max(held, 1))
+
+        def drawn(positions: int, some: int) -> Tensor:
+            return torch.randperm(positions, generator=generator)[:some].sort().values.to(device)
+
         self.layers: dict[str, Layer] = {}
-
-    def hooked(self) -> AbstractContextManager[None]:
-        import torch
-
-        self._generator = torch.Generator().manual_seed(_SEED)
-        modules = dict(self._network.named_modules())
-        return hooked(modules, self._found, layer=self._hang, shortcut=self._keep)
-
-    def _keep(self, name: str, value: Tensor) -> None:
-        # Its positions are drawn with the layer, later; till then the tensor itself is kept as it is now.
-        self._shortcuts[name] = value.clone()
-
-    def _hang(self, name: str, layer: nn.Module) -> RemovableHandle:
-        return layer.register_forward_hook(self._layer(name))
-
-    def _layer(self, name: str) -> Any:
-        import torch
-
-        def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
-            count = positions(layer, output)
-            index = torch.randperm(count, generator=self._generator)[: self._rows].to(output.device)
-            shortcut = self._shortcuts.pop(name, None)
-            self.layers[name] = Layer(
-                way=self._found[name],
-                index=index,
-                count=count,
-                outputs=rows_of(layer, output, index),
-                shortcut=None if shortcut is None else rows_of(layer, shortcut, index),
+        self._planned = {
+            name: Layer(
+                way=each.way,
+                index=drawn(count[name], max(_FEW, int(share * most[name]))),
+                count=count[name],
+                outputs=torch.empty(0),
+                shortcut=None,
+                features_last=each.features_last,
             )
+            for name, each in found.items()
+        }
+        self._shortcuts: dict[str, Tensor | None] = {}
 
-        return hook
+    def shortcut(self, layer: str, value: Tensor) -> None:
+        """Keep its rows."""
+        self._shortcuts[layer] = shortcut_rows(self._planned[layer], value)
+
+    def after(self, call: Call, outputs: Callable[[], Tensor]) -> None:
+        """Keep the rows of a layer."""
+        planned = self._planned.get(call.layer)
+        if planned is None or call.first:
+            return
+        made = outputs()
+        if positions(call.product, made) == planned.count:
+            self.layers[call.layer] = replace(
+                planned,
+                outputs=rows_of(call.product, made, planned.index),
+                shortcut=self._shortcuts.pop(call.layer, None),
+            )

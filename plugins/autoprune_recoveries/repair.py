@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
-from autoprune import TrialError
 from autoprune.plugin import Recovery
+from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 
 if TYPE_CHECKING:
     from autoprune.plugin import Data, PruneContext, Pruned
@@ -21,8 +21,13 @@ class Repair(Recovery):
     stream has lost so far is taken into the target, so that block output plus shortcut equals the dense one's. A
     constant goes into the layer's bias or the batch norm behind it. No labels, no gradients, one forward pass of each
     network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is not taken.
-    Recurrent layers, attention that computes with its weights by itself (``nn.MultiheadAttention``) and layers that run
-    several times stay as they were cut.
+    Exported graphs and ``nn.MultiheadAttention`` are fitted, too. Recurrent layers and weights that are used several
+    times stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
+    ``bn-recalibration`` does it.
+
+    Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
+    being fitted 2^25 numbers of its inputs and less than 2 GB of its sums. Wide and deep networks are fitted on fewer
+    rows, large inputs on fewer samples, to stay within.
     """
 
     name = "repair"
@@ -34,25 +39,20 @@ class Repair(Recovery):
     )
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
-        """Change weights, biases and norms in place.
-
-        Raises:
-            TrialError: The pruned network has no layer that can be fitted, as an exported graph has none.
-        """
+        """Change weights, biases and norms in place."""
         import torch
 
         from autoprune_recoveries._fitting import Fit
         from autoprune_recoveries._reference import Reference
 
         reference = ctx.memo((self.name, self.samples, self.rows), lambda: Reference.of(ctx, self.samples, self.rows))
-        network = pruned.network
-        if not reference.layers.keys() & {name for name, _ in network.named_modules()}:
-            raise TrialError("the pruned network has no convolution or linear layer to fit; take another recovery")
-        kept = {name: ctx.rows(pruned, name).to(ctx.device) for name in reference.layers}
+        if not reference.layers:
+            BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
+            return
         masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}
-        fit = Fit(network, reference, kept, masked, self.damping)
-        with torch.no_grad(), fit.hooked():
-            reference.inputs.feed(ctx.predictor(network))
+        fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self.damping)
+        with torch.no_grad(), fit:
+            reference.inputs.feed(ctx.predictor(pruned.network))
 
     def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
         """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""
@@ -65,6 +65,10 @@ class Repair(Recovery):
         (cut,) = pruned.kept
         group = next(group for group in ctx.groups if group.name == cut)
         return alone.fit(pruned.network, group, pruned.kept[cut], damping=self.damping)
+
+    def final(self) -> Self:
+        """At least 1,024 samples and 40,000 rows, for the front's members."""
+        return self.model_copy(update={"samples": max(self.samples, 1024), "rows": max(self.rows, 40_000)})
 
     def refuses(self, data: Data) -> str | None:
         """Why nothing can be fitted on that data; None when it can."""

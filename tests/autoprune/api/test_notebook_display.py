@@ -47,13 +47,14 @@ def test_a_search_from_start_to_end(pictures: list[Any]) -> None:
         shows.autoprune_trial_finished(info, trial(0, 0.9, 2.0, origin="dense"))
         shows.autoprune_trial_finished(info, trial(1, 0.8, 1.0))
         shows.autoprune_trial_finished(info, FAILED)
+        shows.autoprune_member_finished("refining the front", 2, 22)
         shows.autoprune_study_finished(DONE)
     told = [repr(picture) for picture in pictures]
     assert told[0] == "getting ready, 0 s"
     assert told[1] == "loading the model, 0 s"
     assert "shown-1: how sensitive are the groups? 3 of 8, 0 of 3 trials, 0 s" in told
     assert any("2 of 3 trials" in text and text.endswith("left") for text in told)
-    assert "shown-1: measuring the front on the test split, 3 of 3 trials, 1 failed, 0 s" in told
+    assert "shown-1: refining the front, 2 of 22, 3 of 3 trials, 1 failed, 0 s" in told
     assert told[-1] == "shown-1: done, 3 of 3 trials, 1 failed, 0 s"
     htmls = [picture._repr_html_() for picture in pictures]
     assert '<progress value="2" max="3"></progress>' in htmls[-4] + htmls[-5] + htmls[-6]

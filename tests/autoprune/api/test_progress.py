@@ -79,7 +79,7 @@ def test_a_line_per_trial(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def displayed(info: StudyInfo, *results: TrialResult) -> str:
+def displayed(info: StudyInfo, *results: TrialResult, doing: str = "") -> str:
     """The last picture."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, height=40, no_color=True, legacy_windows=False)
@@ -87,6 +87,8 @@ def displayed(info: StudyInfo, *results: TrialResult) -> str:
         display.autoprune_study_started(info)
         for result in results:
             display.autoprune_trial_finished(info, result)
+        if doing:
+            display.autoprune_member_finished(doing, 3, 22)
         with console.capture() as picture:
             console.print(display._live.renderable)
     return picture.get() + stream.getvalue()
@@ -108,7 +110,8 @@ def test_the_display_counts_from_where_an_earlier_session_ended() -> None:
 
 
 def test_the_display_says_what_comes_after_the_last_trial() -> None:
-    assert "measuring the front on the test split" in displayed(study(1), trial(0, 0.9, 2.0))
+    shown = displayed(study(1), trial(0, 0.9, 2.0), doing="refining the front")
+    assert "refining the front, 3 of 22" in shown
 
 
 def test_a_long_front_is_shown_from_end_to_end() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from autoprune.plugin import Measured, TrialResult
 from autoprune.plugin.front import RunningFront
 from autoprune.study import hypervolume, pareto_front
-from autoprune.study.front import measure_front
+from autoprune.study.front import Finals, measure_front
 
 OBJECTIVES = {"accuracy": "maximize", "latency": "minimize"}
 
@@ -122,7 +122,7 @@ def test_hypervolume_of_nothing_is_zero():
 
 def test_reference_is_the_dense_models():
     results = [trial(0, 0.9, 10.0, origin="dense"), trial(1, 0.8, 5.0), trial(2, 0.95, 20.0)]
-    front = measure_front(results, OBJECTIVES, {1: {"accuracy": Measured(value=0.7)}}, costs={"latency"})
+    front = measure_front(results, OBJECTIVES, Finals(tests={1: {"accuracy": Measured(value=0.7)}}), costs={"latency"})
     assert front.reference == {"accuracy": 0.0, "latency": pytest.approx(11.0)}
     # Trial 2 lies beyond the reference in latency, so it adds nothing.
     assert front.hypervolume == pytest.approx(0.9 * 1 + 0.8 * 5)
@@ -135,20 +135,20 @@ def test_reference_is_the_dense_models():
 
 def test_what_does_twice_as_badly_as_the_dense_model_still_counts():
     results = [trial(0, 0.9, 10.0, origin="dense"), trial(1, 0.95, 19.0), trial(2, 0.99, 20.0)]
-    front = measure_front(results, OBJECTIVES, {}, costs=())
+    front = measure_front(results, OBJECTIVES, Finals(), costs=())
     assert front.reference == {"accuracy": 0.0, "latency": pytest.approx(20.0)}
     assert front.hypervolume == pytest.approx(0.9 * 10 + 0.05 * 1)
 
 
 def test_reference_of_a_negative_dense_value_lies_beyond_it():
-    front = measure_front([trial(0, 0.5, -10.0, origin="dense")], OBJECTIVES, {}, costs={"latency"})
+    front = measure_front([trial(0, 0.5, -10.0, origin="dense")], OBJECTIVES, Finals(), costs={"latency"})
     assert front.reference["latency"] == pytest.approx(-9.0)
     assert front.hypervolume == pytest.approx(0.5)
 
 
 def test_without_a_dense_trial_the_worst_one_is_the_reference():
     failed = trial(0, None, None, state="failed", origin="dense")
-    others = measure_front([failed, trial(1, 0.5, 4.0), trial(2, 0.4, 2.0)], OBJECTIVES, {}, costs={"latency"})
+    others = measure_front([failed, trial(1, 0.5, 4.0), trial(2, 0.4, 2.0)], OBJECTIVES, Finals(), costs={"latency"})
     assert others.reference["latency"] == pytest.approx(4.4)
-    empty = measure_front([failed], OBJECTIVES, {}, costs={"latency"})
+    empty = measure_front([failed], OBJECTIVES, Finals(), costs={"latency"})
     assert (empty.points, empty.hypervolume, empty.reference) == ((), 0.0, {"accuracy": 0.0, "latency": 0.0})

@@ -17,6 +17,7 @@ from toy_plugin import ToyGenetic, ToySampler
 
 from autoprune.errors import StudyError
 from autoprune.plugin import Choice, Cost, Measured, Metric, Range, SearchedGroup, TrialResult
+from autoprune.study.front import Finals
 from autoprune.study.guide import Guide
 from autoprune.study.storage import Study
 
@@ -265,10 +266,10 @@ def test_a_storage_that_cannot_be_opened_is_told(spec, tmp_path, url):
 
 def test_test_results_are_remembered(constrained, tmp_path):
     study = open_study(constrained, tmp_path / "journal", new=True)
-    assert study.tests == {}
+    assert study.finals == Finals()
     measured = {"distance": Measured(value=0.25, low=0.2, high=0.3, samples=16)}
     study.record_test(4, measured)
-    assert open_study(constrained, tmp_path / "journal").tests == {4: measured}
+    assert open_study(constrained, tmp_path / "journal").finals.tests == {4: measured}
 
 
 def test_optuna_stays_quiet_and_keeps_its_own_settings(constrained, tmp_path, capfd):

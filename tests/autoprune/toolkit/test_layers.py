@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from autoprune.toolkit.layers import design, positions, put, repairable, rows_of, weight_matrix
+from autoprune.toolkit.layers import design, places, positions, put, repairable, rows_of, weight_matrix
 
 LAYERS = {
     "linear": (nn.Linear(6, 4), (3, 6)),
@@ -35,6 +35,7 @@ def test_rows_times_weights_are_the_outputs(name):
     with torch.no_grad():
         outputs = layer(x)
     index = torch.randperm(positions(layer, outputs), generator=torch.Generator().manual_seed(1))[:13]
+    assert places(layer, x) == positions(layer, outputs)
     seen, weight = design(layer, x, index), weight_matrix(layer)
     made = (seen.double() @ weight.mT).transpose(0, 1).flatten(1)
     if layer.bias is not None:

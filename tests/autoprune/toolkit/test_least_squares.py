@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.toolkit.least_squares import Moments, ridge
+from autoprune.toolkit.least_squares import Moments, Rows, ridge
 
 
 def rows(groups: int = 2, count: int = 300, features: int = 7, outputs: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +37,24 @@ def test_ridge_is_least_squares_towards_the_given_weights(centre, damping):
     for g in range(2):
         expected = brute_force(x[g].numpy(), t[g].numpy(), near[g].numpy(), damping, centre=centre)
         np.testing.assert_allclose(found[g].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("count", [4, 6, 300])
+def test_a_fit_to_rows_is_the_same_with_few_of_them(centre, count):
+    x, t = rows(count=count)
+    random = torch.Generator().manual_seed(1)
+    near = torch.randn(2, 5, 7, generator=random, dtype=torch.float64)
+    bias = torch.randn(2, 5, generator=random, dtype=torch.float64)
+    weight, constant = Rows(x, t).ridge(near, bias, damping=0.01, centre=centre)
+    for g in range(2):
+        wanted = t[g].double() if centre else t[g].double() - bias[g]
+        expected = brute_force(x[g].numpy(), wanted.numpy(), near[g].numpy(), 0.01, centre=centre)
+        np.testing.assert_allclose(weight[g].numpy(), expected, rtol=1e-3, atol=1e-4)
+    left = t.double() - x.double() @ weight.mT
+    torch.testing.assert_close(constant, left.mean(1) if centre else bias, rtol=1e-4, atol=1e-4)
+    off = float((left - constant.unsqueeze(1)).square().sum() / count)
+    assert float(Rows(x, t).error(weight, constant)) == pytest.approx(off, rel=1e-3, abs=1e-6)
 
 
 def test_the_constant_and_the_error_are_those_of_the_rows():

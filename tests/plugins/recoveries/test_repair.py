@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plugin import Data, Inputs, Pruned, Split
+from autoprune.structure import discover
 from autoprune.testing import Bench
-from autoprune.toolkit.layers import repairable
 from autoprune_recoveries._dataflow import Tap, Way, ways
+from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 from autoprune_recoveries.repair import Repair
 
 
@@ -125,12 +126,126 @@ def _masked(name: str, units: int) -> object:
     return Group(name, units, "weight", (name.rpartition(".")[0],), masked=name)
 
 
+def exported(bench: Bench) -> Bench:
+    """The same bench, pruned networks of which are exported graphs."""
+    bench.structure = discover(bench.network, bench.examples(), form="graph", counts=bench.task.pick)
+    return bench
+
+
+def test_an_exported_graph_is_repaired_as_its_modules_are(bench):
+    cut_units = bench.uniform(0.4)
+    modules = bench.pruned(cut_units)
+    graph = exported(bench).pruned(cut_units)
+    assert isinstance(graph.network, torch.fx.GraphModule)
+    bench.recover(Repair(), graph)
+    fresh = Bench(bench.network, bench.data)
+    fresh.recover(Repair(), modules)
+    for name, tensor in modules.network.state_dict().items():
+        torch.testing.assert_close(graph.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+class Encoder(nn.Module):
+    """Layers of torch's own, which compute with the weights of their attention by a function."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        layer = nn.TransformerEncoderLayer(12, 4, 20, batch_first=batch_first)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x if self.batch_first else x.transpose(0, 1))
+        return self.head(y.mean(1 if self.batch_first else 0))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("form", ["modules", "graph"])
+@pytest.mark.parametrize("what", ["heads", "neurons"])
+def test_projections_of_attention_take_over_what_equal_heads_said(batch_first, form, what):
+    """Heads 0 and 2 are equal, and 1 and 3; neurons likewise."""
+    torch.manual_seed(0)
+    network = Encoder(batch_first=batch_first).eval()
+    with torch.no_grad():
+        for layer in network.layers.layers:
+            for rows in (*layer.self_attn.in_proj_weight.chunk(3), *layer.self_attn.in_proj_bias.chunk(3)):
+                rows[6:] = rows[:6]
+            for rows in (layer.linear1.weight, layer.linear1.bias):
+                rows[10:] = rows[:10]
+    bench = Bench(network, data((5, 12), 4))
+    if form == "graph":
+        exported(bench)
+    wanted = "self_attn" if what == "heads" else "linear1"
+    pruned = bench.pruned({g.name: g.units // 2 for g in bench.structure.groups if g.name.endswith(wanted)})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-9), pruned)
+    assert before > 1e-3
+    assert error(bench, pruned.network) < 1e-6 * before
+
+
+class Mix(nn.Module):
+    """A product of its own with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.Parameter(torch.randn(16, 10) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.mixing
+
+
+class Tied(nn.Module):
+    """A table that is both embedding and head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 10)
+        self.up, self.down = nn.Linear(10, 16), Mix()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding(x)
+        x = x + self.down(self.up(x).relu())
+        return nn.functional.linear(x, self.embedding.weight).mean(1)
+
+
+def test_weights_of_code_are_fitted_and_those_with_two_uses_are_not():
+    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(0)
+    split = Split.of_tensors(torch.randint(20, (256, 6), generator=random), torch.zeros(256, dtype=torch.int64))
+    bench = Bench(Tied(), Data(split, split, split, 20))
+    pruned = bench.pruned({group.name: 6 for group in bench.structure.groups if group.name == "up"})
+    before, down = error(bench, copy.deepcopy(pruned.network)), pruned.network.down.mixing.clone()
+    bench.recover(Repair(), pruned)
+    assert torch.equal(pruned.network.embedding.weight, bench.network.embedding.weight)
+    assert not torch.equal(pruned.network.down.mixing, down)
+    assert error(bench, pruned.network) < 0.7 * before
+
+
+def test_where_nothing_can_be_fitted_the_norms_are_recalibrated():
+    torch.manual_seed(0)
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.layer(self.layer(x).relu()))
+
+    bench = Bench(Shared(), data((8,), 8))
+    ours, theirs = bench.pruned({}), bench.pruned({})
+    bench.recover(Repair(samples=128), ours)
+    bench.recover(BatchNormRecalibration(samples=128), theirs)
+    assert not torch.equal(ours.network.norm.running_mean, torch.zeros(8))
+    torch.testing.assert_close(ours.network.state_dict(), theirs.network.state_dict())
+
+
 def test_norms_and_shortcuts_are_seen():
     torch.manual_seed(0)
     network = Net().eval()
     inputs = Inputs.of(torch.randn(2, 3, 8, 8))
-    found = ways(network, repairable(network), lambda: inputs.feed(network))
+    found = {name: layer.way for name, layer in ways(network, lambda: inputs.feed(network)).items()}
     assert list(found) == ["stem", "blocks.0.first", "blocks.0.second", "blocks.1.first", "blocks.1.second", "head"]
     assert found["blocks.1.first"] == Way(norm="blocks.1.norm1")
-    assert found["blocks.1.second"] == Way("blocks.1.norm2", Tap("blocks.1.first", given=False))
+    assert found["blocks.1.second"] == Way("blocks.1.norm2", shortcut=Tap("blocks.1.first", given=False))
     assert found["head"] == Way()

@@ -134,11 +134,25 @@ class ToyStrategy(Strategy):
     name = "toy-strategy"
 
     noise: float = 0.0
+    final_noise: float | None = None
+    """Of the final version, if there is another."""
+    final_fault: Literal["none", "hook"] | None = None
+    log: Path | None = None
+    """The final version appends a line whenever it prunes."""
     fault: (
         Literal["nothing", "dense", "miscount", "unsorted", "lie", "mask", "none", "hook", "attribute", "ruin"] | None
     ) = None
 
+    def final(self) -> ToyStrategy:
+        if self.final_noise is None:
+            return self
+        changes = {"noise": self.final_noise, "fault": self.final_fault, "final_noise": -1.0}
+        return self.model_copy(update=changes)
+
     def prune(self, candidate: Candidate, ctx: PruneContext) -> Pruned:
+        if self.log is not None and self.final_noise == -1.0:
+            with self.log.open("a") as file:
+                file.write(f"{sorted(candidate.ratios.items())} {ctx.seed} {os.getpid()}\n")
         whole = ctx.start()
         scores = ctx.score(whole)
         kept = {}
