@@ -10,7 +10,6 @@ from .any_model import good, searched
 from .any_model_cases import AnyModel
 
 CASES = (
-    AnyModel("huggingface", "AutoModelForSequenceClassification", "modernbert"),
     AnyModel("huggingface", "AutoModelForCausalLM", "ctrl"),
     AnyModel("timm", "vision_transformer", "test_vit"),
 )

@@ -111,8 +111,8 @@ REFUSED: dict[str, tuple[Change, str, list[str]]] = {
     ),
     "the same beyond the first samples": (
         {"data": {"use": "tiny-data", "stray": 6}},
-        "evaluators.1",
-        ["loss: classification: a target is class 3, but the model has 3 outputs"],
+        "data",
+        ["sample 6: a target is class 3, but the model has 3 outputs: classes are 0 to 2"],
     ),
     "more classes than outputs": (
         {"model": {"use": "tiny-net", "outputs": 2}, "data": {"use": "tiny-data"}},
