@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from autoprune.toolkit.layers import design, positions, repairable, support_matrix, weight_matrix
@@ -61,12 +61,15 @@ def _unread(group: str, readers: Readers) -> str:
 
 
 def _error(group: str, readers: Readers, known: Mapping[str, Layer | None]) -> Tensor | str:
+    import torch
+
     if not known.keys() & readers.keys():
         return f"what reads group {group!r} is not called as a module that takes one tensor: {', '.join(readers)}"
     telling = [(layer, readers[name]) for name, layer in known.items() if name in readers and layer is not None]
-    if not telling:
-        return f"what reads group {group!r} puts out constants, or the damping is too small for its inputs"
-    return eliminate(telling)
+    if telling:
+        with suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+            return eliminate(telling)
+    return f"what reads group {group!r} puts out constants, or the damping is too small for its inputs"
 
 
 def _readers(group: Group, layers: Mapping[str, nn.Module]) -> Readers:

@@ -27,8 +27,9 @@ class OBS(Scorer):
 
     Covariances are centred, as a bias or a norm behind a layer takes up what is constant; for linear layers without a
     bias they are second moments. Readers that share their weight, or that are not called as modules
-    (``nn.MultiheadAttention``, recurrent layers), do not count; a group without any other is refused. Beside one batch
-    of 32 samples it holds about 2 GiB at most.
+    (``nn.MultiheadAttention``, recurrent layers), do not count; a group without any other is refused, as are blocks
+    and masks (each output of a layer would take an elimination of its own). Beside one batch of 32 samples it holds
+    about 2 GiB at most.
     """
 
     name = "obs"
@@ -58,9 +59,7 @@ class OBS(Scorer):
     def refuses(self, group: Group) -> str | None:
         """Why it cannot rank a group: nothing reads its units; None when something does."""
         if group.owned or group.masked:
-            return (
-                f"obs ranks what other layers read, not {group.granularity}s such as {group.name!r}; use l1 or taylor"
-            )
+            return f"obs ranks what layers read, not the {group.granularity}s of {group.name!r}; use l1 or taylor"
         if any(part.role == "input" for part in group.slices):
             return None
         return f"no weight reads group {group.name!r}, so obs cannot rank it"

@@ -333,11 +333,14 @@ def test_readers_that_are_not_called_do_not_count() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Flatten(), nn.Linear(24, 2))
     inputs = correlated(32, 8, 3).mT
-    groups = {group.name: group for group in context(net, inputs).groups}
     ctx = context(net, inputs)
+    groups = {group.name: group for group in ctx.groups}
     with pytest.raises(TrialError, match=r"self_attn\.out_proj\.weight"):
         WHOLE.score(groups["0.self_attn"], ctx)
-    assert WHOLE.score(groups["0.linear1"], ctx).shape == (12,)
+    rows = double(read(net, net[0].linear2, inputs).flatten(0, 1))
+    weight = double(net[0].linear2.weight)
+    expected = by_hand(lambda gone: refitted(rows, weight, gone, 1e-3), 12) / spread(rows, weight)
+    assert WHOLE.score(groups["0.linear1"], ctx).numpy() == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_it_cannot_rank_is_told(ctx: ScoreContext, groups: dict[str, Group]) -> None:
@@ -357,6 +360,12 @@ def test_constant_inputs_tell_nothing(ctx: ScoreContext, net: nn.Module, groups:
         net.hidden.weight.zero_()
     with pytest.raises(TrialError, match=r"'hidden'.*constant"):
         OBS().score(groups["hidden"], ctx)
+
+
+def test_a_damping_that_rounding_hides_is_told(ctx: ScoreContext, groups: dict[str, Group]) -> None:
+    """Fewer rows than features leave the second moments singular."""
+    with pytest.raises(TrialError, match=r"'conv2'.*damping is too small"):
+        OBS(samples=64, damping=1e-14).score(groups["conv2"], ctx)
 
 
 def test_layers_of_a_weight_that_is_shared_do_not_count(ctx: ScoreContext) -> None:
