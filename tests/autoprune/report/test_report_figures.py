@@ -117,6 +117,16 @@ def test_a_large_front_over_many_groups_is_drawn(synthetic, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_was_made_again_is_drawn_beside_what_it_was(synthetic, tmp_path):
+    study = synthetic.study(tmp_path)
+    plain = synthetic.outcome(study, synthetic.trials(12))
+    again = synthetic.made_again(plain)
+    shown = texts(front_figure(study, again))
+    assert {"front as it was searched", "front on 1,000 of 10,000 test samples"} <= set(shown)
+    assert "front as it was searched" not in texts(front_figure(study, plain))
+
+
+@pytest.mark.slow
 def test_a_front_of_the_dense_model_alone_is_drawn(synthetic, tmp_path):
     study = synthetic.study(tmp_path)
     outcome = synthetic.outcome(study, (synthetic.trial(0),))

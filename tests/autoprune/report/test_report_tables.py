@@ -7,7 +7,7 @@ import math
 import pytest
 
 from autoprune.plugin import Measured
-from autoprune.report import REPORT_FILES, front_table, report_files, trials_table, write_report
+from autoprune.report import REPORT_FILES, front_summary, front_table, report_files, trials_table, write_report
 
 
 @pytest.fixture
@@ -117,3 +117,24 @@ def test_an_empty_study_still_has_a_report(synthetic, study, tmp_path):
     assert "No feasible trial among 3: 3 failed." in (tmp_path / "report.md").read_text()
     assert not (tmp_path / "front.svg").exists()
     assert (tmp_path / "front.csv").read_text() == ""
+
+
+def test_what_the_search_had_measured_is_beside_what_it_is_now(synthetic, study, outcome):
+    assert not any(column.startswith(("searched_", "whole_test_")) for column in front_table(outcome)[0])
+    again = synthetic.made_again(outcome)
+    rows = {row["trial"]: row for row in front_table(again)}
+    for point in again.front.points:
+        row = rows[point.trial.number]
+        if point.searched:
+            assert row["searched_accuracy"] == point.searched["accuracy"].value == pytest.approx(row["accuracy"] - 0.01)
+            assert row["whole_test_accuracy"] is None
+    assert rows[0]["searched_accuracy"] is None
+    assert rows[0]["whole_test_accuracy"] == again.dense_whole_test["accuracy"].value
+    titles, _ = front_summary(study, again)
+    assert "accuracy, 1,000 of 10,000 test samples" in titles
+    written = json.loads(report_files(study, again)["front.json"])
+    assert written["test_part"] == [1000, 10_000]
+    assert written["dense"]["whole_test"]["accuracy"]["value"] == again.dense_whole_test["accuracy"].value
+    assert [m["searched"].get("accuracy", {}).get("value") for m in written["front"]] == [
+        p.searched["accuracy"].value if p.searched else None for p in again.front.points
+    ]

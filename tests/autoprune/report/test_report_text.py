@@ -5,7 +5,7 @@ import re
 import pytest
 
 from autoprune.plugin import Front, FrontPoint, Measured, StudyOutcome
-from autoprune.report import markdown, number, verdict
+from autoprune.report import markdown, named_member, number, verdict
 
 
 @pytest.fixture
@@ -74,6 +74,38 @@ def test_verdict_takes_a_measured_ratio_before_dividing(study, ended):
     front = outcome.front.model_copy(update={"points": (FrontPoint(trial=trial),)})
     said = verdict(study, outcome.model_copy(update={"front": front}))
     assert said == "Trial 20 keeps 97.8 % of the dense model's accuracy at 70.0 % of its latency (validation split)."
+
+
+def test_verdict_says_on_how_many_test_samples_it_rests(synthetic, study):
+    outcome = synthetic.made_again(synthetic.outcome(study, synthetic.trials(20)))
+    assert verdict(study, outcome).endswith(" (1,000 of 10,000 test samples).")
+    named = named_member(study, outcome).trial.number
+    on_all = synthetic.whole(outcome, named)
+    kept = named_member(study, on_all).whole_test["accuracy"].value / outcome.dense_whole_test["accuracy"].value
+    said = verdict(study, on_all)
+    assert said.startswith(f"Trial {named} keeps {100 * kept:.1f} % of the dense model's accuracy at")
+    assert said.endswith(" (test split).")
+
+
+def test_report_tells_what_was_made_again_and_on_which_samples_it_was_tested(synthetic, study):
+    plain = synthetic.outcome(study, synthetic.trials(20))
+    text = markdown(study, plain)
+    assert ", searched |" not in text
+    assert "whole test" not in text
+    outcome = synthetic.made_again(plain)
+    outcome = synthetic.whole(outcome, number := named_member(study, outcome).trial.number)
+    text = markdown(study, outcome)
+    assert "| accuracy | accuracy, searched | accuracy, test | accuracy, whole test |" in text
+    assert "made again by the final version of their strategy, such as a larger repair" in text
+    assert "*Test* is of 1,000 of 10,000 test samples, the same for every model" in text
+    (row,) = re.findall(rf"^\| {number} \|.*", text, flags=re.MULTILINE)
+    (point,) = [p for p in outcome.front.points if p.trial.number == number]
+    values = [point.trial.metrics, point.searched, point.test, point.whole_test]
+    assert [cell.split(" %")[0] for cell in row.split(" | ")[1:5]] == [
+        f"{100 * v['accuracy'].value:.1f}" for v in values
+    ]
+    (dense,) = re.findall(r"^\| 0 \(dense\) \|.*", text, flags=re.MULTILINE)
+    assert dense.split(" | ")[2] == "-", "it is what it was"
 
 
 def test_verdict_without_a_dense_model(study, ended):

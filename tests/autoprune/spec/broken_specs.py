@@ -137,6 +137,16 @@ BROKEN = [
     ),
     Broken("odd-device", f"{GOOD}device: gpu\n", [(14, 1, "device: must be auto, cpu, cuda or cuda:0")]),
     Broken(
+        "final-samples",
+        _with(13, "search: {final: {samples: most}}"),
+        [(13, 18, "search.final.samples: write auto, all or a number of samples")],
+    ),
+    Broken(
+        "final-samples-none",
+        _with(13, "search: {final: {samples: 0}}"),
+        [(13, 18, "search.final.samples: write auto, all or a number of samples")],
+    ),
+    Broken(
         "trial-timeout-alone",
         _with(13, "search: {trial_timeout: 5m}"),
         [(13, 10, "search.trial_timeout: needs search.workers: 2 or more")],

@@ -27,13 +27,13 @@ def _no_report(monkeypatch):
 def resume(synthetic):
     """Go on with a study in a new session: a fresh tracker, and what the first one knew is gone."""
 
-    def go_on(study, results, *, known):
+    def go_on(study, results, *, known, outcome=None):
         tracker = _MlflowTracker()
         study = study.model_copy(update={"finished": results[:known]})
         facts = tracker.autoprune_study_started(study)
         for result in results[known:]:
             tracker.autoprune_trial_finished(study, result)
-        outcome = synthetic.outcome(study, results)
+        outcome = outcome or synthetic.outcome(study, results)
         tracker.autoprune_study_finished(study, outcome)
         return outcome, facts
 
@@ -233,3 +233,37 @@ def test_a_default_database_is_found_again_from_another_folder(
     assert_complete(study, uri, outcome)
     assert not list(Path.cwd().iterdir())
     assert json.loads((study.folder / "mlflow.json").read_text())["tracking_uri"] == uri
+
+
+@pytest.mark.slow
+def test_a_model_that_was_made_again_takes_the_others_place(synthetic, run_study, resume, stored, uri, tmp_path):
+    """A session was interrupted before that, and MLflow has the models of the search."""
+    study = synthetic.study(tmp_path / "study", uri=uri, trials=6)
+    results = []
+    for result in synthetic.trials(6):
+        folder = study.folder / "models" / str(result.number)
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(b"searched")
+        results.append(result.model_copy(update={"model": folder}))
+    run_study(study, tuple(results), interrupted=True)
+    for folder in (study.folder / "models").iterdir():
+        (folder / "weights.safetensors").write_bytes(b"made again")
+    again = synthetic.made_again(synthetic.outcome(study, tuple(results)))
+    resume(study, tuple(results), known=6, outcome=again)
+    found = stored(study, uri)
+    for point in again.front.points:
+        run = found.trials[point.trial.number]
+        with quietly():
+            kept = found.client.download_artifacts(run.info.run_id, "model/weights.safetensors")
+        metrics, note = run.data.metrics, run.data.tags["mlflow.note.content"]
+        assert Path(kept).read_bytes() == (b"made again" if point.searched else b"searched")
+        assert metrics["objective/accuracy"] == (point.searched or point.trial.metrics)["accuracy"].value
+        assert metrics["test/accuracy"] == point.test["accuracy"].value
+        assert ("whole_test/accuracy" in metrics) == bool(point.whole_test)
+        assert "`test/…` is of 1,000 of 10,000 test samples." in note
+        if point.searched:
+            assert metrics["refined/accuracy"] == point.trial.metrics["accuracy"].value
+            assert "Made again by its strategy's final version, such as a larger repair" in note
+        else:
+            assert "refined/accuracy" not in metrics
+            assert "Made again" not in note

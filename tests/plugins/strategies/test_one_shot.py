@@ -17,9 +17,23 @@ from autoprune.plugin import Candidate, Data, PruneContext, Recovery, Split, Str
 from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 from autoprune_recoveries.fine_tune import FineTune
 from autoprune_recoveries.nothing import NoRecovery
+from autoprune_recoveries.repair import Repair
+from autoprune_strategies.iterative import Iterative
 from autoprune_strategies.one_shot import OneShot
 
 Cutting = Callable[[int], Candidate]
+
+
+def test_the_final_version_has_the_final_versions_of_its_recoveries() -> None:
+    assert OneShot().final() == OneShot()
+    plain = OneShot(recover=(BatchNormRecalibration(), FineTune(lr=0.1)))
+    assert plain.final() == plain
+    several = OneShot(recover=(Repair(rows=99_999, damping=0.5), FineTune(lr=0.1)))
+    larger = Repair(samples=1024, rows=99_999, damping=0.5)
+    assert several.final() == OneShot(recover=(larger, FineTune(lr=0.1)))
+    assert several.final().final() == several.final()
+    rounds = Iterative(rounds=2, recover=(NoRecovery(),), finish=(Repair(),))
+    assert rounds.final() == Iterative(rounds=2, recover=(NoRecovery(),), finish=(Repair(samples=1024, rows=16_000),))
 
 
 def test_the_host_finds_them() -> None:
