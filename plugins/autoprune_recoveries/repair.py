@@ -35,10 +35,7 @@ class Repair(Recovery):
     samples: int = Field(default=256, ge=8, description="Train samples whose activations are fitted; no labels.")
     rows: int = Field(default=8000, ge=64, description="Positions of a layer's outputs that its fit uses, at most.")
     damping: float = Field(
-        default=1e-2,
-        gt=0,
-        description="Least pull towards the cut weights, relative to the inputs' mean variance. Ten and a hundred times "
-        "as much are tried, too; what is best on held-out rows is taken.",
+        default=1e-3, gt=0, description="Pull towards the cut weights, relative to the inputs' mean variance."
     )
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
