@@ -6,7 +6,9 @@ reads, O outputs of a group.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,14 +41,17 @@ class Moments:
     @classmethod
     def of(cls, x: Tensor, t: Tensor) -> Moments:
         """Of rows x (g, R, F) and targets t (g, R, O); products are summed in float32, blocks of them in float64."""
+        import torch
+
         gram = x.new_zeros((x.shape[0], x.shape[2], x.shape[2])).double()
         cross = x.new_zeros((x.shape[0], x.shape[2], t.shape[2])).double()
         for first in range(0, x.shape[1], _BLOCK):
             some, wanted = x[:, first : first + _BLOCK].float(), t[:, first : first + _BLOCK].float()
             gram += some.mT @ some
             cross += some.mT @ wanted
-        squares = t.double().square().sum(1)
-        return cls(x.shape[1], x.double().sum(1), t.double().sum(1), gram, cross, squares)
+        wide = torch.float64
+        squares = t.square().sum(1, dtype=wide)
+        return cls(x.shape[1], x.sum(1, dtype=wide), t.sum(1, dtype=wide), gram, cross, squares)
 
     def __add__(self, other: Moments) -> Moments:
         """Those of both."""
@@ -57,6 +62,17 @@ class Moments:
             self.gram + other.gram,
             self.cross + other.cross,
             self.squares + other.squares,
+        )
+
+    def less(self, bias: Tensor) -> Moments:
+        """Those of targets less constants, (g, O)."""
+        return Moments(
+            self.count,
+            self.inputs,
+            self.targets - self.count * bias,
+            self.gram,
+            self.cross - self.inputs.unsqueeze(2) * bias.unsqueeze(1),
+            self.squares - 2 * bias * self.targets + self.count * bias.square(),
         )
 
     @property
@@ -84,13 +100,15 @@ class Moments:
 class Rows:
     """Rows to fit weights to, and to tell how far weights are from them.
 
-    A fit holds two matrices of min(R, F)² float64 numbers for each group, and a copy of the rows.
+    A fit holds three matrices of min(R, F)² float64 numbers for each group, and a copy of the rows.
     """
 
     x: Tensor
     """(g, R, F), float32."""
     t: Tensor
     """(g, R, O), float32."""
+    parts: tuple[Rows, ...] = ()
+    """Those that it consists of, if their sums of products are to be used again."""
 
     def __getitem__(self, some: slice) -> Rows:
         """Those rows."""
@@ -104,43 +122,70 @@ class Rows:
     @property
     def square(self) -> Tensor:
         """Mean square of the targets, summed over outputs, of shape ()."""
-        return self.t.double().square().mean(1).sum()
+        import torch
+
+        return self.t.square().mean(1, dtype=torch.float64).sum()
 
     def bias(self, weight: Tensor) -> Tensor:
         """The best constant for weights (g, O, F), (g, O)."""
-        return self.t.double().mean(1) - (weight @ self.x.double().mean(1).unsqueeze(2)).squeeze(2)
+        x, t = self._means
+        return t - (weight @ x.unsqueeze(2)).squeeze(2)
 
     def error(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Mean squared error of weights (g, O, F) and constants (g, O), summed over outputs, of shape ()."""
+        import torch
+
         left = self.t - self.x @ weight.to(self.x.dtype).mT - bias.to(self.x.dtype).unsqueeze(1)
-        return left.double().square().mean(1).sum()
+        return left.square_().mean(1, dtype=torch.float64).sum()
 
-    def ridge(
-        self, near: Tensor, bias: Tensor, *, damping: float, centre: bool, support: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Weights as `ridge` gives them, and constants.
+    def ridges(
+        self,
+        near: Tensor,
+        bias: Tensor,
+        *,
+        dampings: Sequence[float],
+        centre: bool,
+        support: Tensor | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Weights as `ridge` gives them, and constants, for one damping after the other.
 
-        With fewer rows than features the same solution is found among combinations of the rows, which takes a matrix
+        With fewer rows than features the same solutions are found among combinations of the rows, which takes a matrix
         of R² instead of F² numbers.
 
         Args:
             near: The given weights, (g, O, F), float64.
             bias: The given constants, (g, O), float64.
-            damping: As for `ridge`.
+            dampings: As for `ridge`.
             centre: Whether constants are fitted; the given ones stay otherwise.
             support: As for `ridge`.
         """
-        x, t = self.x, self.t
+        if support is None and self.x.shape[1] < self.x.shape[2]:
+            found = _of_rows(*self._from(bias, centre=centre), near, dampings)
+        else:
+            sums = self._sums if centre else self._sums.less(bias)
+            found = (ridge(sums, near, damping=each, centre=centre, support=support) for each in dampings)
+        for weight in found:
+            yield weight, self.bias(weight) if centre else bias
+
+    @cached_property
+    def _means(self) -> tuple[Tensor, Tensor]:
+        import torch
+
+        return self.x.mean(1, dtype=torch.float64), self.t.mean(1, dtype=torch.float64)
+
+    @cached_property
+    def _sums(self) -> Moments:
+        return (
+            sum((part._sums for part in self.parts[1:]), self.parts[0]._sums)
+            if self.parts
+            else Moments.of(self.x, self.t)
+        )
+
+    def _from(self, bias: Tensor, *, centre: bool) -> tuple[Tensor, Tensor]:
+        """Inputs and targets from their means, or targets from given constants."""
         if centre:
-            x = x - x.mean(1, keepdim=True)
-            t = t - t.mean(1, keepdim=True)
-        else:
-            t = t - bias.to(t.dtype).unsqueeze(1)
-        if support is None and x.shape[1] < x.shape[2]:
-            weight = _of_rows(x, t, near, damping)
-        else:
-            weight = ridge(Moments.of(x, t), near, damping=damping, centre=False, support=support)
-        return weight, self.bias(weight) if centre else bias
+            return self.x - self.x.mean(1, keepdim=True), self.t - self.t.mean(1, keepdim=True)
+        return self.x, self.t - bias.to(self.t.dtype).unsqueeze(1)
 
 
 def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, support: Tensor | None = None) -> Tensor:
@@ -170,16 +215,17 @@ def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, suppo
     return near + torch.cholesky_solve((right - near @ damped).mT, factor).mT
 
 
-def _of_rows(x: Tensor, t: Tensor, near: Tensor, damping: float) -> Tensor:
-    """The same by way of the rows, W = W₀ + (T - X W₀ᵀ)ᵀ (X Xᵀ + R λ I)⁻¹ X: Rᵀ's and Fᵀ's kernels are one."""
+def _of_rows(x: Tensor, t: Tensor, near: Tensor, dampings: Sequence[float]) -> Iterator[Tensor]:
+    """The same by way of the rows: W = W₀ + (T - X W₀ᵀ)ᵀ (X Xᵀ + R λ I)⁻¹ X."""
     import torch
 
     kernel = (x @ x.mT).double()
     scale = (kernel.diagonal(dim1=1, dim2=2).sum(1) / x.shape[2]).clamp_min(torch.finfo(torch.float32).tiny)
-    kernel.diagonal(dim1=1, dim2=2).add_((damping * scale).unsqueeze(1))
-    factor = torch.linalg.cholesky(kernel)
-    left = t.double() - x.double() @ near.mT
-    return near + torch.cholesky_solve(left, factor).mT @ x.double()
+    x = x.double()
+    left = t.double() - x @ near.mT
+    for damping in dampings:
+        damped = kernel + (damping * scale)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        yield near + torch.cholesky_solve(left, torch.linalg.cholesky(damped)).mT @ x
 
 
 def _on_support(damped: Tensor, right: Tensor, near: Tensor, support: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _HELD_OUT = 5
 """One row in so many, those of the first samples, decides whether a fit is kept."""
+_PULLS = (1, 10, 100)
+"""Times the damping: what is best on held-out rows is taken."""
 _FAITHFUL = 1e-9
 """Squared error, relative to the outputs' variance, of a layer that no cut has reached; in float32."""
 _FLAT = 1e-3
@@ -100,20 +103,29 @@ class Fit(Following):
         """Weights and constants that are better on held-out rows than the given ones; None if there are none."""
         held = rows.x.shape[1] // _HELD_OUT
         fitting, testing = rows[held:], rows[:held]
-        before = testing.error(near, bias)
-        if before <= _FAITHFUL * testing.spread + rounding**2 * testing.square:
+        best: float | None = None
+        least = float(testing.error(near, bias))
+        enough = _FAITHFUL * float(testing.spread) + rounding**2 * float(testing.square)
+        if not enough < least < math.inf:
             return None
-
-        def fit(some: Rows) -> tuple[Tensor, Tensor]:
-            return some.ridge(near, bias, damping=self._damping, centre=centre, support=mask)
-
-        ways_out = {"cut": before, "fit": testing.error(*fit(fitting))}
-        if centre:
-            ways_out["shift"] = testing.error(near, fitting.bias(near))
-        best = min(ways_out, key=lambda way: float(ways_out[way]))
-        if best == "cut":
+        if centre and (error := float(testing.error(near, fitting.bias(near)))) < least:
+            best, least = 0.0, error  # the cut weights, and a constant
+        dampings = [self._damping * times for times in _PULLS]
+        previous = math.inf
+        for damping, fit in zip(
+            dampings, fitting.ridges(near, bias, dampings=dampings, centre=centre, support=mask), strict=True
+        ):
+            if (error := float(testing.error(*fit))) < least:
+                best, least = damping, error
+            if error >= previous:
+                break  # it has a single minimum
+            previous = error
+        if best is None:
             return None
-        weight, constant = fit(rows) if best == "fit" else (near, rows.bias(near))
+        if not best:
+            return near, rows.bias(near)
+        whole = Rows(rows.x, rows.t, (testing, fitting))
+        weight, constant = next(whole.ridges(near, bias, dampings=[best], centre=centre, support=mask))
         return (weight, constant) if bool(weight.isfinite().all()) else None
 
     def _norm_behind(self, way: Way) -> Any:

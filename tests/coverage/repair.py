@@ -44,7 +44,7 @@ def main() -> None:
     """Run the cases, one after the other, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.coverage.repair", description="What repair gives back.")
     parser.add_argument("--only", default="", help="cases whose name contains one of these, separated by commas")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one case")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one case")
     parser.add_argument("--output", type=Path, default=Path("docs/measured/repair_coverage.md"))
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
