@@ -19,7 +19,7 @@ from torch import nn
 
 import autoprune
 from autoprune.plugin import FrontPoint, Measured
-from autoprune.study.front import measure_front
+from autoprune.study.front import Finals, measure_front
 from autoprune.toolkit.packages import optional
 from tests.fresh import returned
 from tests.search_spaces import by_hand
@@ -110,7 +110,7 @@ def test_the_front_is_above_the_uniform_ladder(search, name):
     trials, front = result.outcome.trials, result.front
     assert {trial.state for trial in trials} <= {"complete", "rejected"}, [trial.reason for trial in trials]
     ladder = [trial for trial in trials if trial.origin in ("dense", "ladder")]
-    uniform = measure_front(ladder, front.objectives, {}, costs=result.study.costs)
+    uniform = measure_front(ladder, front.objectives, Finals(), costs=result.study.costs)
     assert len(ladder) == 6
     assert uniform.reference == front.reference
     assert front.hypervolume > uniform.hypervolume
