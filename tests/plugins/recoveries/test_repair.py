@@ -221,6 +221,38 @@ def test_weights_of_code_are_fitted_and_those_with_two_uses_are_not():
     assert error(bench, pruned.network) < 0.7 * before
 
 
+class Reader(nn.Module):
+    """A recurrent layer and a head on its last state."""
+
+    def __init__(self, kind: type[nn.RNNBase], layers: int, *, bidirectional: bool, batch_first: bool) -> None:
+        super().__init__()
+        self.rnn = kind(6, 8, layers, bidirectional=bidirectional, batch_first=batch_first)
+        self.head, self.batch_first = nn.Linear(16 if bidirectional else 8, 4), batch_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(x if self.batch_first else x.transpose(0, 1))
+        return self.head(y[:, -1] if self.batch_first else y[-1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("layers", "bidirectional", "batch_first"), [(1, False, True), (2, True, False)])
+def test_recurrent_layers_take_over_what_equal_units_remembered(kind, layers, bidirectional, batch_first):
+    """Units 4 to 7 are units 0 to 3 again."""
+    torch.manual_seed(0)
+    network = Reader(kind, layers, bidirectional=bidirectional, batch_first=batch_first).eval()
+    with torch.no_grad():
+        for parameter in network.rnn.parameters():
+            gates = parameter.view(-1, 8, *parameter.shape[1:])
+            gates[:, 4:] = gates[:, :4]
+    bench = Bench(network, data((7, 6), 4))
+    (group,) = bench.structure.groups
+    pruned = bench.pruned({group.name: 4})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-8), pruned)
+    assert before > 1e-3
+    assert error(bench, pruned.network) < 1e-5 * before
+
+
 def test_where_nothing_can_be_fitted_the_norms_are_recalibrated():
     torch.manual_seed(0)
 
