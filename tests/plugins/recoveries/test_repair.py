@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -142,6 +143,67 @@ def test_an_exported_graph_is_repaired_as_its_modules_are(bench):
     fresh.recover(Repair(), modules)
     for name, tensor in modules.network.state_dict().items():
         torch.testing.assert_close(graph.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["modules", "graph"])
+def test_the_blocks_behind_make_up_for_one_that_is_left_out(form):
+    torch.manual_seed(0)
+    network = Net()
+    network.blocks.extend([Block(8), Block(8)])
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(32, 3, 8, 8))
+    bench = Bench(network.eval(), data((3, 8, 8), 4))
+    bench.structure = discover(network, bench.examples(), ["blocks"], form="graph" if form == "graph" else "modules")
+    (group,) = bench.structure.groups
+    kept = {group.name: torch.tensor([unit for unit, layer in enumerate(group.layers) if layer != "blocks.1"])}
+    pruned = Pruned(bench.structure.cut(network, kept).eval(), kept)
+    before, first = error(bench, copy.deepcopy(pruned.network)), network.blocks[0].second.weight
+    bench.recover(Repair(), pruned)
+    assert torch.equal(pruned.network.get_parameter("blocks.0.second.weight"), first)
+    assert not torch.equal(pruned.network.get_parameter("blocks.2.second.weight"), network.blocks[2].second.weight)
+    assert error(bench, pruned.network) < 0.5 * before
+
+
+class Half(nn.Module):
+    """A net whose numbers are bfloat16."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.bfloat16()).float()
+
+
+def test_a_network_in_bfloat16_is_repaired_and_stays_one(bench):
+    network = Half(copy.deepcopy(bench.network))
+    low = Bench(network, bench.data)
+    whole = low.pruned({})
+    bench.recover(Repair(), bench.pruned({}))
+    low.recover(Repair(), whole)
+    assert all(torch.equal(a, b) for a, b in zip(whole.network.parameters(), network.parameters(), strict=True))
+    pruned = low.pruned(low.uniform(0.4))
+    before = error(low, copy.deepcopy(pruned.network))
+    low.recover(Repair(), pruned)
+    assert {parameter.dtype for parameter in pruned.network.parameters()} == {torch.bfloat16}
+    assert error(low, pruned.network) < 0.5 * before
+
+
+def test_under_autocast_sums_are_as_exact_as_without(bench):
+    class Autocast(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.network(x).float()
+
+    plain, low = (bench.pruned(bench.uniform(0.4)) for _ in range(2))
+    bench.recover(Repair(), plain)
+    Repair().recover(low, dataclasses.replace(bench.prune_context(), predictor=Autocast, cache={}))
+    assert error(bench, low.network) < 1.1 * error(bench, plain.network)
 
 
 class Encoder(nn.Module):
