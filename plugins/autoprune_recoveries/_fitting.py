@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoprune.toolkit.layers import design, places, put, support_matrix, weight_matrix
 from autoprune.toolkit.least_squares import Rows
 from autoprune_recoveries._products import Call, parameter_of
+from autoprune_recoveries._recurrent import Roll, mend
 from autoprune_recoveries._reference import Following, shortcut_rows
 
 if TYPE_CHECKING:
@@ -70,6 +72,21 @@ class Fit(Following):
             kept = kept[call.first : call.first + call.product.outputs]
             with torch.autocast(call.inputs.device.type, enabled=False):
                 self._mend(call, layer, kept)
+
+    def rolls(self, roll: Roll) -> None:
+        """Fit a recurrent layer."""
+        import torch
+
+        dense, kept = self._reference.recurrent.get(roll.layer), self._kept.get(roll.layer)
+        if dense is None or kept is None or not len(kept):
+            return
+        cell = roll.cells[0]
+        rounding = float(torch.finfo(roll.inputs.dtype).eps)
+        better = partial(self._better, centre=len(cell.params) > 2, mask=None, rounding=rounding)
+        masked = any(name.startswith(f"{roll.layer}.") for name in self._masked)
+        if not masked and len(kept) == roll.directions * cell.params[1].shape[1]:
+            with torch.autocast(roll.inputs.device.type, enabled=False):
+                mend(roll, dense, kept, better)
 
     def _mend(self, call: Call, layer: Layer, kept: Tensor) -> None:
         import torch

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.overrides import TorchFunctionMode
 
 from autoprune.toolkit.layers import Product
+from autoprune_recoveries._recurrent import RECURRENT, Roll
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,6 +57,11 @@ class Watch(TorchFunctionMode):
         """
         super().__init__()
         self._weights = _weights(network)
+        self._recurrent = {
+            id(module._parameters["weight_ih_l0"]): name
+            for name, module in network.named_modules()
+            if "weight_ih_l0" in module._parameters
+        }
         self._network = network
 
     def before(self, call: Call) -> None:
@@ -78,6 +84,9 @@ class Watch(TorchFunctionMode):
             turn: Dimensions of the outputs, as `after` gives them, in the order that they have here; None if the same.
         """
 
+    def rolls(self, roll: Roll) -> None:
+        """A recurrent layer is about to run; its weights may be changed."""
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -86,6 +95,8 @@ class Watch(TorchFunctionMode):
         name = called(func)
         if name == _ATTENTION:
             return self._attention(func, args, kwargs)
+        if name in RECURRENT and (roll := self._roll(name, func, args)) is not None:
+            self.rolls(roll)
         call = self._call(name, args, kwargs) if name in _ARGUMENTS else None
         if call is None:
             return func(*args, **kwargs)
@@ -94,6 +105,11 @@ class Watch(TorchFunctionMode):
         self.after(call, lambda: result)
         self.gave(call, result, None)
         return result
+
+    def _roll(self, name: str, func: Callable[..., Any], args: tuple[Any, ...]) -> Roll | None:
+        weights = args[2] if len(args) > 2 else ()
+        layer = self._recurrent.get(id(weights[0])) if isinstance(weights, list | tuple) and weights else None
+        return None if layer is None else Roll.of(layer, name, func, args)
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         given = {**dict(zip(_ARGUMENTS[name], args, strict=False)), **kwargs}

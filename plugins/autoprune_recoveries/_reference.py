@@ -12,6 +12,7 @@ from autoprune import StructureError
 from autoprune.toolkit.layers import positions, rows_of
 from autoprune_recoveries._dataflow import NORMS, Found, Tap, Way, ways
 from autoprune_recoveries._products import Call, Watch, called
+from autoprune_recoveries._recurrent import Known, Roll, known
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,6 +57,8 @@ class Reference:
     inputs: Inputs
     layers: Mapping[str, Layer]
     """In the order of execution."""
+    recurrent: Mapping[str, list[Known]]
+    """Recurrent layers that run once."""
 
     @classmethod
     def of(cls, ctx: PruneContext, samples: int, rows: int) -> Reference:
@@ -74,12 +77,13 @@ class Reference:
         record = _Record(network, found, len(inputs) / len(few), rows)
         with torch.no_grad(), record:
             inputs.feed(predictor)
-        return cls(inputs, {name: record.layers[name] for name in found if name in record.layers})
+        layers = {name: record.layers[name] for name in found if name in record.layers}
+        return cls(inputs, layers, {name: each for name, each in record.recurrent.items() if each})
 
     def kept(self, ctx: PruneContext, pruned: Pruned) -> dict[str, Tensor]:
         """Layer to its outputs that stayed, (O,); layers whose outputs no cut counts are left out."""
         found = {}
-        for name in self.layers:
+        for name in (*self.layers, *self.recurrent):
             with suppress(StructureError):
                 found[name] = ctx.rows(pruned, name).to(ctx.device)
         return found
@@ -238,10 +242,17 @@ class _Record(Following):
             for name, each in found.items()
         }
         self._shortcuts: dict[str, Tensor | None] = {}
+        self.recurrent: dict[str, list[Known] | None] = {}
+        self._rows = rows
 
     def shortcut(self, layer: str, value: Tensor) -> None:
         """Keep its rows."""
         self._shortcuts[layer] = shortcut_rows(self._planned[layer], value)
+
+    def rolls(self, roll: Roll) -> None:
+        """Keep what is known of a recurrent layer, if it runs once."""
+        again = roll.layer in self.recurrent
+        self.recurrent[roll.layer] = None if again else known(roll, self._rows)
 
     def after(self, call: Call, outputs: Callable[[], Tensor]) -> None:
         """Keep the rows of a layer."""

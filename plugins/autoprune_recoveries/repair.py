@@ -21,8 +21,9 @@ class Repair(Recovery):
     stream has lost so far is taken into the target, so that block output plus shortcut equals the dense one's. A
     constant goes into the layer's bias or the batch norm behind it. No labels, no gradients, one forward pass of each
     network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is not taken.
-    Exported graphs and ``nn.MultiheadAttention`` are fitted, too. Recurrent layers and weights that are used several
-    times stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
+    Exported graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states
+    before a step were the dense ones. Weights that are used several times, and recurrent layers with a projection or
+    packed sequences, stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
     ``bn-recalibration`` does it.
 
     Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
@@ -49,7 +50,7 @@ class Repair(Recovery):
         from autoprune_recoveries._reference import Reference
 
         reference = ctx.memo((self.name, self.samples, self.rows), lambda: Reference.of(ctx, self.samples, self.rows))
-        if not reference.layers:
+        if not reference.layers and not reference.recurrent:
             BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
             return
         masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -71,21 +72,26 @@ def error(bench: Bench, network: nn.Module) -> float:
     return float((made - dense).square().mean() / dense.var(0).mean())
 
 
-def test_units_that_others_stand_for_are_given_back_exactly():
-    """Of equal units the readers of those that stay take over what the others said."""
+def equal_units() -> Bench:
+    """A net whose units 6 to 11 are units 0 to 5 again."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 5))
     with torch.no_grad():
         network[0].weight[6:] = network[0].weight[:6]
         network[0].bias[6:] = network[0].bias[:6]
-    bench = Bench(network, data((10,), 5))
+    return Bench(network, data((10,), 5))
+
+
+def test_units_that_others_stand_for_are_given_back_exactly():
+    """Of equal units the readers of those that stay take over what the others said."""
+    bench = equal_units()
     (group,) = bench.structure.groups
     pruned = bench.pruned({group.name: 6})
     before = error(bench, copy.deepcopy(pruned.network))
     bench.recover(Repair(damping=1e-9), pruned)
     assert before > 0.1
     assert error(bench, pruned.network) < 1e-6
-    torch.testing.assert_close(pruned.network[0].weight, network[0].weight[:6])
+    torch.testing.assert_close(pruned.network[0].weight, bench.network[0].weight[:6])
 
 
 def test_a_residual_net_answers_more_like_the_dense_one(bench):
@@ -142,6 +148,68 @@ def test_an_exported_graph_is_repaired_as_its_modules_are(bench):
     fresh.recover(Repair(), modules)
     for name, tensor in modules.network.state_dict().items():
         torch.testing.assert_close(graph.network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["modules", "graph"])
+def test_the_blocks_behind_make_up_for_one_that_is_left_out(form):
+    torch.manual_seed(0)
+    network = Net()
+    network.blocks.extend([Block(8), Block(8)])
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.randn(32, 3, 8, 8))
+    bench = Bench(network.eval(), data((3, 8, 8), 4))
+    bench.structure = discover(network, bench.examples(), ["blocks"], form="graph" if form == "graph" else "modules")
+    (group,) = bench.structure.groups
+    kept = {group.name: torch.tensor([unit for unit, layer in enumerate(group.layers) if layer != "blocks.1"])}
+    pruned = Pruned(bench.structure.cut(network, kept).eval(), kept)
+    before, first = error(bench, copy.deepcopy(pruned.network)), network.blocks[0].second.weight
+    bench.recover(Repair(), pruned)
+    assert torch.equal(pruned.network.get_parameter("blocks.0.second.weight"), first)
+    assert not torch.equal(pruned.network.get_parameter("blocks.2.second.weight"), network.blocks[2].second.weight)
+    assert error(bench, pruned.network) < 0.5 * before
+
+
+class Half(nn.Module):
+    """A net whose numbers are bfloat16."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.bfloat16()).float()
+
+
+def test_a_network_in_bfloat16_is_repaired_and_stays_one(bench):
+    network = Half(copy.deepcopy(bench.network))
+    low = Bench(network, bench.data)
+    whole = low.pruned({})
+    bench.recover(Repair(), bench.pruned({}))
+    low.recover(Repair(), whole)
+    assert all(torch.equal(a, b) for a, b in zip(whole.network.parameters(), network.parameters(), strict=True))
+    pruned = low.pruned(low.uniform(0.4))
+    before = error(low, copy.deepcopy(pruned.network))
+    low.recover(Repair(), pruned)
+    assert {parameter.dtype for parameter in pruned.network.parameters()} == {torch.bfloat16}
+    assert error(low, pruned.network) < 0.5 * before
+
+
+def test_under_autocast_sums_are_as_exact_as_without():
+    class Autocast(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.network(x).float()
+
+    bench = equal_units()
+    pruned = bench.pruned({bench.structure.groups[0].name: 6})
+    before = error(bench, copy.deepcopy(pruned.network))
+    Repair(damping=1e-5).recover(pruned, dataclasses.replace(bench.prune_context(), predictor=Autocast))
+    assert error(bench, pruned.network) < 2e-5 * before
 
 
 class Encoder(nn.Module):
@@ -219,6 +287,38 @@ def test_weights_of_code_are_fitted_and_those_with_two_uses_are_not():
     assert torch.equal(pruned.network.embedding.weight, bench.network.embedding.weight)
     assert not torch.equal(pruned.network.down.mixing, down)
     assert error(bench, pruned.network) < 0.7 * before
+
+
+class Reader(nn.Module):
+    """A recurrent layer and a head on its last state."""
+
+    def __init__(self, kind: type[nn.RNNBase], layers: int, *, bidirectional: bool, batch_first: bool) -> None:
+        super().__init__()
+        self.rnn = kind(6, 8, layers, bidirectional=bidirectional, batch_first=batch_first)
+        self.head, self.batch_first = nn.Linear(16 if bidirectional else 8, 4), batch_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(x if self.batch_first else x.transpose(0, 1))
+        return self.head(y[:, -1] if self.batch_first else y[-1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("layers", "bidirectional", "batch_first"), [(1, False, True), (2, True, False)])
+def test_recurrent_layers_take_over_what_equal_units_remembered(kind, layers, bidirectional, batch_first):
+    """Units 4 to 7 are units 0 to 3 again."""
+    torch.manual_seed(0)
+    network = Reader(kind, layers, bidirectional=bidirectional, batch_first=batch_first).eval()
+    with torch.no_grad():
+        for parameter in network.rnn.parameters():
+            gates = parameter.view(-1, 8, *parameter.shape[1:])
+            gates[:, 4:] = gates[:, :4]
+    bench = Bench(network, data((7, 6), 4))
+    (group,) = bench.structure.groups
+    pruned = bench.pruned({group.name: 4})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-8), pruned)
+    assert before > 1e-3
+    assert error(bench, pruned.network) < 1e-5 * before
 
 
 def test_where_nothing_can_be_fitted_the_norms_are_recalibrated():
