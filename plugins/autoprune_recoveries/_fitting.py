@@ -81,7 +81,7 @@ class Fit(Following):
         if dense is None or kept is None or not len(kept):
             return
         cell = roll.cells[0]
-        rounding = float(torch.finfo(roll.inputs.dtype).eps)
+        rounding = _rounding(roll.inputs)
         better = partial(self._better, centre=len(cell.params) > 2, mask=None, rounding=rounding)
         masked = any(name.startswith(f"{roll.layer}.") for name in self._masked)
         if not masked and len(kept) == roll.directions * cell.params[1].shape[1]:
@@ -89,8 +89,6 @@ class Fit(Following):
                 mend(roll, dense, kept, better)
 
     def _mend(self, call: Call, layer: Layer, kept: Tensor) -> None:
-        import torch
-
         product, near = call.product, weight_matrix(call.product)
         norm, own = self._norm_behind(layer.way), self._own_bias(call)
         lost = self._lost(call.layer, layer, kept, norm)
@@ -103,7 +101,7 @@ class Fit(Following):
             bias = product.bias.double().reshape(bias.shape)
         mask = support_matrix(product, product.weight != 0) if call.parameter in self._masked else None
         rows = Rows(x, targets.transpose(0, 1))
-        rounding = float(torch.finfo(layer.outputs.dtype).eps)
+        rounding = _rounding(layer.outputs)
         better = self._better(rows, near, bias, centre=own or norm is not None, mask=mask, rounding=rounding)
         if better is None:
             return
@@ -173,6 +171,14 @@ class Fit(Following):
             gain = gain * scale
         flat = gain.abs() <= _FLAT * gain.abs().max()
         return (lost / gain.masked_fill(flat, 1)).masked_fill(flat, 0)
+
+
+def _rounding(outputs: Tensor) -> float:
+    """Relative error of a layer's outputs; GPUs multiply float32 in TF32, unless that is forbidden."""
+    import torch
+
+    short = outputs.is_cuda and outputs.dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    return 2.0**-10 if short else float(torch.finfo(outputs.dtype).eps)
 
 
 def _as_it_was(call: Call, layer: Layer, kept: Tensor) -> bool:

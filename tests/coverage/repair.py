@@ -45,16 +45,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.coverage.repair", description="What repair gives back.")
     parser.add_argument("--only", default="", help="cases whose name contains one of these, separated by commas")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one case")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
     parser.add_argument("--output", type=Path, default=Path("docs/measured/repair_coverage.md"))
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     _CONTEXT.set_forkserver_preload(["tests.coverage.preload"])
+    log = options.output.with_suffix(".jsonl")
+    rows: dict[str, Row] = {}
+    if options.resume and log.exists():
+        rows = {row["key"]: row for row in map(json.loads, log.read_text(encoding="utf-8").splitlines())}
     keys = [case.key for case in cases() if any(part in case.key for part in options.only.split(","))]
-    rows = []
-    for key in keys:
-        rows.append(_process(key, options.limit))
-        print(json.dumps(rows[-1]), flush=True)
-    options.output.write_text(page(rows), encoding="utf-8")
+    with log.open("a" if options.resume else "w", encoding="utf-8") as file:
+        for key in keys:
+            if key not in rows:
+                rows[key] = _process(key, options.limit)
+                print(json.dumps(rows[key]), file=file, flush=True)
+                print(line(rows[key]), flush=True)
+    options.output.write_text(page([rows[key] for key in keys]), encoding="utf-8")
 
 
 def _process(key: str, limit: float) -> Row:
@@ -216,16 +223,17 @@ def page(rows: list[Row]) -> str:
         "| architecture | groups | as cut | recalibrated | repaired | repair |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for row in rows:
-        if row in good:
-            told = f"{row['recalibrated'] / row['cut']:.3f} | {row['repaired'] / row['cut']:.3f}"
-            graph = ", as a graph" if row["form"] == "graph" else ""
-            lines.append(
-                f"| {row['key']}{graph} | {row['groups']} | {row['cut']:.3g} | {told} | {row['repaired_s']:.1f} s |"
-            )
-        else:
-            lines.append(f"| {row['key']} | | {row.get('error', 'the cut changes nothing')} | | | |")
+    lines += [line(row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def line(row: Row) -> str:
+    """The line of a case."""
+    if "error" in row or not row["cut"]:
+        return f"| {row['key']} | | {row.get('error', 'the cut changes nothing')} | | | |"
+    told = f"{row['recalibrated'] / row['cut']:.3f} | {row['repaired'] / row['cut']:.3f}"
+    graph = ", as a graph" if row["form"] == "graph" else ""
+    return f"| {row['key']}{graph} | {row['groups']} | {row['cut']:.3g} | {told} | {row['repaired_s']:.1f} s |"
 
 
 if __name__ == "__main__":
