@@ -207,7 +207,7 @@ def test_it_fails_the_trial_with_its_line(fault: str, searching: Searching) -> N
 
 @pytest.mark.slow
 def test_what_is_nan_fails_its_own_trial_alone(searching: Searching) -> None:
-    whole = searching(output="whole").outcome.trials
+    whole = searching({"strategy": {"use": "one-shot"}}, output="whole").outcome.trials
     result = searching({"strategy": {"use": "meddling", "fault": "nan", "beyond": 0.6}})
     assert [trial.state for trial in result.outcome.trials] == ["complete", "complete", "complete", "failed"]
     assert result.outcome.trials[3].reason == "evaluator loss: the model's outputs are NaN"

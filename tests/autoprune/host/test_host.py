@@ -347,7 +347,7 @@ class TestLookUp:
     def test_components_of_a_kind_in_order(self) -> None:
         host = toy_host()
         assert list(host.components(Scorer)) == ["l1", "l2", "taylor"]
-        assert list(host.components(Recovery)) == ["bn-recalibration", "fine-tune", "none"]
+        assert list(host.components(Recovery)) == ["bn-recalibration", "fine-tune", "none", "repair"]
         assert list(host.components(Evaluator)) == ["accuracy", "fgsm", "latency", "macs", "pgd"]
         assert list(host.components(ExactEvaluator)) == []
 

@@ -107,6 +107,13 @@ class BatchNormRecalibration(Recovery):
         """Nothing."""
 
 
+class Repair(Recovery):
+    name = "repair"
+
+    def recover(self, pruned: Any, ctx: Any) -> None:
+        """Nothing."""
+
+
 class FineTune(Recovery):
     name = "fine-tune"
     epochs: float = Field(default=1.0, gt=0)
@@ -212,7 +219,7 @@ class Tpe(_Toy, Sampler):
 
 COMPONENTS = (
     *(Classification, Regression, DigitsCnn, Factory, Digits, Parquet, LowRank, Onnx, Csv, Local),
-    *(L1, L2, Taylor, OneShot, NoRecovery, BatchNormRecalibration, FineTune),
+    *(L1, L2, Taylor, OneShot, NoRecovery, BatchNormRecalibration, Repair, FineTune),
     *(Accuracy, Latency, Macs, Fgsm, Pgd, Nsga2, Sensitivity, Tpe),
 )
 

@@ -104,7 +104,7 @@ def test_defaults_are_the_documented_ones() -> None:
     )
     dumped = spec.model_dump()
     assert dumped["scorer"] == [{"use": "l1"}, {"use": "l2", "weights": "fan-out"}, {"use": "taylor"}]
-    assert dumped["strategy"] == {"use": "one-shot"}
+    assert dumped["strategy"] == {"use": "one-shot", "recover": {"use": "repair"}}
     assert dumped["task"] == {"use": "classification"}
     assert dumped["search"]["executor"] == {"use": "local"}
     assert [dumped[key] for key in ("plugins", "transforms", "exporters", "observers")] == [[], [], [], []]
