@@ -90,7 +90,13 @@ def search(folders, tmp_path_factory):
     def of(name: str) -> Searched:
         returned(run_script, name)
         study = tmp_path_factory.mktemp(name) / "study"
-        overrides = (f"search.trials={TRIALS}", "tracking.enabled=false", "device=cpu", f"output={study}")
+        overrides = (
+            f"search.trials={TRIALS}",
+            "tracking.enabled=false",
+            "device=cpu",
+            "search.final.samples=all",
+            f"output={study}",
+        )
         spec = autoprune.load_spec(EXAMPLES / f"{name}.yaml", overrides=overrides)
         return Searched(name, folders / name, autoprune.search(spec, progress=False))
 

@@ -32,7 +32,7 @@ output: study
 """
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")  # what runs in other folders afterwards does not know it
 def _installed_toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The toy as a distribution with an entry point, for this process and those that it starts."""
     site = tmp_path_factory.mktemp("site")

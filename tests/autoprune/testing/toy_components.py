@@ -286,6 +286,17 @@ class Peeks(ToyStrategy):
         return super().prune(candidate, ctx)
 
 
+@check(StrategyConformance, what_a_probe_asks_changes_the_cut_layers_alone="the dense network was changed: linear.bias")
+class ProbesAsItCuts(ToyStrategy):
+    """Takes what a probe cut for its own."""
+
+    name = "probes-as-it-cuts"
+
+    def recover_alone(self, pruned, ctx):
+        pruned.network.linear.bias.data += 1
+        return True
+
+
 # Recoveries
 
 
@@ -304,6 +315,17 @@ class ToyRecovery(Recovery):
         (gradient,) = torch.autograd.grad(loss, weight)
         weight.data -= 0.1 * gradient
         network.eval()
+
+
+@check(RecoveryConformance, what_a_probe_asks_changes_the_cut_layers_alone="the dense network was changed: linear.bias")
+class RecoversAll(ToyRecovery):
+    """Takes what a probe cut for its own."""
+
+    name = "recovers-all"
+
+    def recover_alone(self, pruned, ctx):
+        pruned.network.linear.bias.data += 1
+        return True
 
 
 @check(RecoveryConformance, recovers_in_place="left in train mode")
