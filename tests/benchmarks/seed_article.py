@@ -2,9 +2,10 @@
 
     AUTOPRUNE_DATA=/path/to/folder python -m tests.benchmarks.seed_article
 
-Per level a search, the choice of one model and its fine-tuning; then all are measured on the test images. Every step
-leaves a file in ``--results`` and is skipped where that is there. The table goes to ``--output``. Run it with
-``OMP_NUM_THREADS=1`` on a machine that does nothing else; the data is that of the example spec.
+Per level a search, whose candidates are repaired without training, the choice of one model and its fine-tuning; then
+all are measured on the test images. Beside it one search without any training, for all levels. Every step leaves a file
+in ``--results`` and is skipped where that is there. The table goes to ``--output``. Run it with ``OMP_NUM_THREADS=1``
+on a machine that does nothing else; the data is that of the example spec.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ ARTICLE = {
 EPOCHS = {20: 0.5, 40: 0.75, 60: 1.5, 80: 2.5, 90: 6.0, 95: 12.0}
 """Small nets take less time per epoch, and need more of them."""
 RATE = {20: 0.01, 40: 0.02, 60: 0.02, 80: 0.05, 90: 0.05, 95: 0.05}
-RECOVERY = {90: 0.1, 95: 0.1}
-"""Epochs that every candidate of a search is fine-tuned for, where recalibrated ones are next to guessing."""
+BEFORE = {20: 2.01, 40: 4.11, 60: 5.23, 80: 6.93, 90: 10.21, 95: 12.40}
+"""Points of accuracy that were lost with recalibrated candidates (at 90 and 95 % fine-tuned ones), as much training."""
 BUDGET_S = 30 * 60
 SEED = 0
 TRIALS = 16
+UNTRAINED_TRIALS = 60
 TIME = {20: 0.88, 40: 0.82, 60: 0.72, 80: 0.62, 90: 0.55, 95: 0.50}
 """Largest share of the dense model's time, measured in every trial."""
 FEWEST = 0.85
@@ -105,7 +107,6 @@ class Bench:
         bounds += f'latency_ratio: "<= {time:.4f}"'
         return self._spec(
             *([f"model={{use: exported, path: {self._tuned(before)}}}"] if before else []),
-            f"strategy={{use: one-shot, recover: {_recovery(level)}}}",
             f"name=level-{level}",
             f"output={self._study(level)}",
             f"constraints={{{bounds}}}",
@@ -116,6 +117,7 @@ class Bench:
             f"data.path={self._training_data()}",
             "data.test=256",
             "search_space={use: channels, form: graph, ratio: {low: 0.0, high: 0.95}}",
+            "strategy={use: one-shot, recover: {use: repair}}",
             "evaluators=[{use: params}, {use: latency, batch_size: 64, seconds: 4}, {use: accuracy, samples: 1000}]",
             "objectives={accuracy: maximize, latency_ratio: minimize}",
             f"search.trials={TRIALS}",
@@ -157,8 +159,39 @@ class Bench:
             **states,
             "wall_s": time.perf_counter() - start,
             "cpu_s": time.process_time() - cpu,
-            "recovery_s": sum(trial.durations_s.get("recover", 0.0) for trial in result.outcome.trials),
         }
+
+    def untrained(self) -> dict[str, Any]:
+        """One search from the dense model, accuracy against parameters: per level the best one that is small enough."""
+        folder = self.results / "search-untrained"
+        shutil.rmtree(folder, ignore_errors=True)
+        cpu = time.process_time()
+        result = autoprune.search(
+            self._spec(
+                "name=untrained",
+                f"output={folder}",
+                "evaluators=[{use: params}, {use: accuracy, samples: 1000}]",
+                "objectives={accuracy: maximize, params: minimize}",
+                "constraints={}",
+                f"search.trials={UNTRAINED_TRIALS}",
+            )
+        )
+        if result.outcome.interrupted:
+            raise KeyboardInterrupt
+        found: dict[str, Any] = {"cpu_s": time.process_time() - cpu}
+        dense = self.problem.structure.costs().params
+        trials = [point.trial for point in result.front.points]
+        for level in ARTICLE:
+            small = [t for t in trials if t.metrics["params"].value <= dense * (100 - level) / 100]
+            if small:
+                chosen = max(small, key=lambda trial: trial.metrics["accuracy"].value)
+                network = autoprune.load_pruned(folder / "models" / str(chosen.number))
+                found[str(level)] = {"params": chosen.metrics["params"].value, "accuracy": self._accuracy(network)}
+        return found
+
+    def repaired(self, level: int) -> dict[str, Any]:
+        """The chosen model as it is before its fine-tuning, on the test images."""
+        return self._accuracy(self._load(level, self.step(f"chosen-{level}")["trial"]))
 
     def choose(self, level: int) -> dict[str, Any]:
         """The model to fine-tune: the best one on validation. All are within the level's bounds."""
@@ -173,7 +206,7 @@ class Bench:
         }
 
     def tune(self, level: int) -> dict[str, Any]:
-        """Fine-tune in bfloat16, which is about twice as fast here; the weights stay in float32."""
+        """Fine-tune, in bfloat16 where the machine has units for it; the weights stay in float32."""
         problem = self.problem
         network = self._load(level, self.step(f"chosen-{level}")["trial"])
         context = problem.contexts.pruning(
@@ -182,7 +215,7 @@ class Bench:
         network.to(memory_format=torch.channels_last)
         start, cpu = time.perf_counter(), time.process_time()
         # Without its cache: autocast would go on using the weights of the first step.
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(), cache_enabled=False):
             FineTune(epochs=EPOCHS[level], lr=RATE[level]).recover(Pruned(network), context)
         found = {"wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
         inputs, _ = problem.data.validation.fetch(torch.arange(2))
@@ -195,10 +228,14 @@ class Bench:
         """Accuracy on all test images and latency, in float32; of the dense model for level 0."""
         problem = self.problem
         network = autoprune.load_program(self._tuned(level)) if level else problem.network
-        accuracy = Accuracy().evaluate(problem.predictor(network), self._context("test"))["accuracy"]
-        return {"accuracy": accuracy.model_dump(), **self._latency(network, Latency(seconds=15.0))}
+        return {"accuracy": self._accuracy(network), **self._latency(network, Latency(seconds=15.0))}
 
     # What they share.
+
+    def _accuracy(self, network: nn.Module) -> dict[str, Any]:
+        """On all test images, in float32."""
+        found = Accuracy().evaluate(self.problem.predictor(network), self._context("test"))
+        return found["accuracy"].model_dump()
 
     def _latency(self, network: nn.Module, timing: Latency) -> dict[str, Any]:
         """The evaluator's metrics, and the dense model's milliseconds."""
@@ -235,11 +272,9 @@ class Bench:
         return self.results / f"tuned-{level}.pt2"
 
 
-def _recovery(level: int) -> str:
-    """What a level's candidates get before they are measured, as a spec says it."""
-    if level in RECOVERY:
-        return f"{{use: fine-tune, epochs: {RECOVERY[level]}, lr: {RATE[level]}}}"
-    return "{use: bn-recalibration, samples: 512}"
+def has_bfloat16() -> bool:
+    """Whether the machine has units for bfloat16, without which it is slower than float32."""
+    return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
 
 
 def dense_facts(problem: Problem) -> dict[str, Any]:
@@ -255,6 +290,8 @@ def conditions() -> dict[str, str]:
         "cpu": f"{len(names)} × {names[0].partition(': ')[2]}",
         "threads": str(torch.get_num_threads()),
         "load": f"{os.getloadavg()[0]:.1f}",
+        "units": "with bfloat16 units" if has_bfloat16() else "without bfloat16 units",
+        "training": "bfloat16 (autocast, channels last), weights in float32" if has_bfloat16() else "float32",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, optuna {version('optuna')}",
     }
 
@@ -267,20 +304,21 @@ def report(step: Callable[[str], Any], note: str) -> str:
         note: On this run.
     """
     dense = step("measured-0")["accuracy"]
+    untrained = step("untrained")
     verdicts, details, missed, short = [], [], [], []
     spent = searched = 0.0
     for level, (accuracy, ms) in ARTICLE.items():
         search, chosen, tuned, found = (step(f"{name}-{level}") for name in ("search", "chosen", "tuned", "measured"))
         ours, ratio = found["accuracy"], found["latency_ratio"]
         spent, searched = spent + tuned["cpu_s"], searched + search["cpu_s"]
-        if level in RECOVERY:
-            spent += search["recovery_s"]
         drops = ARTICLE_DENSE[0] - accuracy, 100 * (dense["value"] - ours["value"])
         savings = 100 * (1 - ms / ARTICLE_DENSE[1]), 100 * (1 - ratio["value"])
         if search["trials"] < TRIALS:
             short.append(f" The search at {level} % was cut off after {search['trials']} trials.")
         if drops[1] >= drops[0]:
             missed.append(f"the accuracy drop at {level} % by {drops[1] - drops[0]:.2f} points")
+        if drops[1] >= BEFORE[level]:
+            missed.append(f"the drop at {level} % with recalibration by {drops[1] - BEFORE[level]:.2f} points")
         if savings[1] <= savings[0]:
             missed.append(f"the time saving at {level} % by {savings[0] - savings[1]:.1f} points")
         left = [100 * tuned[key] / step("dense")[key] for key in ("params", "macs")]
@@ -288,7 +326,10 @@ def report(step: Callable[[str], Any], note: str) -> str:
             [
                 f"{level} %",
                 f"{drops[0]:.2f}",
-                _bold(f"{drops[1]:.2f}", drops[1] < drops[0]),
+                f"{BEFORE[level]:.2f}",
+                _bold(f"{drops[1]:.2f}", drops[1] < min(drops[0], BEFORE[level])),
+                _drop(dense, step(f"repaired-{level}")),
+                _drop(dense, untrained[str(level)]["accuracy"]) if str(level) in untrained else "none so small",
                 f"{savings[0]:.1f}",
                 _bold(f"{savings[1]:.1f}", savings[1] > savings[0]),
                 f"{tuned['params']:,} ({left[0]:.1f} %)",
@@ -320,9 +361,8 @@ def report(step: Callable[[str], Any], note: str) -> str:
         searched=searched / 60,
         trials=TRIALS,
         short="".join(short),
-        recovered="; ".join(
-            f"at {level} % they are fine-tuned for {epochs:g} epochs" for level, epochs in RECOVERY.items()
-        ),
+        untrained=UNTRAINED_TRIALS,
+        untrained_min=untrained["cpu_s"] / 60,
         fewest=100 * FEWEST,
         times=" / ".join(f"{100 * share:.0f}" for share in TIME.values()),
         verdict="Missed: " + "; ".join(missed) + "." if missed else "Ours is better at every level, in both.",
@@ -333,7 +373,8 @@ def report(step: Callable[[str], Any], note: str) -> str:
 
 
 VERDICTS = (
-    "parameters cut", "accuracy drop, article (points)", "ours", "time saving, article (%)", "ours", "parameters left",
+    "parameters cut", "accuracy drop, article (points)", "ours, recalibrated candidates", "ours, repaired",
+    "the same before fine-tuning", "no training at any level", "time saving, article (%)", "ours", "parameters left",
     "MACs left", "units kept per group",
 )  # fmt: skip
 DETAILS = (
@@ -346,30 +387,35 @@ An article prunes ResNet-v1 on CIFAR-10 ({dense_article} dense) and loses much a
 table again, for the ResNet-20 of `search_spaces/examples/cifar10_resnet20.yaml`; test accuracy of our dense model:
 {dense}. {verdict}
 
-Made by `AUTOPRUNE_DATA=… OMP_NUM_THREADS=1 python -m tests.benchmarks.seed_article` on {cpu}, {threads} thread;
-{versions}; seed {seed}. Other jobs ran beside it: load average {load} at the end.
+Made by `AUTOPRUNE_DATA=… OMP_NUM_THREADS=1 python -m tests.benchmarks.seed_article` on {cpu} {units},
+{threads} thread; {versions}; seed {seed}. Other jobs ran beside it: load average {load} at the end.
 
 {note}{verdicts}
 
-Bold: better than the article's. Drops and savings are against each one's own dense model. Groups, with their units in
-the dense model: {groups}.
+Bold: better than the article's, and than our own with recalibrated candidates and as much training. Drops and savings
+are against each one's own dense model. *Before fine-tuning* is the chosen model as it was repaired; what it was cut
+from has had the training of the levels before. *No training at any level*: cut from the dense model and repaired, see
+below. Groups, with their units in the dense model: {groups}.
 
 ## How it was made, and what it took
 
 {details}
 
 - **A chain**: each level begins with the fine-tuned model of the level before, the first one with the dense model.
-- **Search**: {trials} trials per level ({searched:.1f} minutes of one core in all), default sampler and scorer; of
-  candidates, batch norms are recalibrated on 512 images ({recovered});
+- **Search**: {trials} trials per level ({searched:.1f} minutes of one core in all), default sampler and scorer;
+  candidates are repaired: least squares to the model that they are cut from, without labels or training;
   validation accuracy (1,000 images) against time, which is measured for four seconds in every trial and at most
   {times} % of the dense model's; a candidate has {fewest:.0f} to 100 % of the parameters that the level allows.
   The pruned models are exported graphs, where the channels that shortcuts pad with zeros can go, too.{short}
 - **Choice**: the best validation accuracy on the front.
-- **Fine-tuning**: {spent:.1f} minutes of one core for all six levels together, that of candidates included (budget:
-  {budget} minutes). `fine-tune`
-  with its defaults (SGD, Nesterov momentum, cosine schedule, batches of 128, no augmentation); forward and backward
-  in bfloat16 (autocast, channels last), weights in float32. The number of epochs per level is fixed: small nets are
-  cheap. A level's model has had the epochs of the levels before it, too; the dense model gets none.
+- **No training**: one search from the dense model, accuracy against parameters, {untrained} trials
+  ({untrained_min:.1f} minutes of one core), candidates repaired; per level the best validation accuracy among the
+  members of the front that are small enough.
+- **Fine-tuning**: {spent:.1f} minutes of one core for all six levels together (budget: {budget} minutes). `fine-tune`
+  with its defaults (SGD, Nesterov momentum, cosine schedule, batches of 128, no augmentation), forward and backward
+  in {training}. The number of epochs per level is fixed, the same as with recalibrated candidates, of which those at 90
+  and 95 % were fine-tuned, too, for a tenth of an epoch each; now none is. A level's model has had the epochs of the
+  levels before it, too; the dense model gets none.
 - **Measurement**: all 10,000 test images, in float32 (Wilson's interval). Time: batches of 64 in float32, pruned and
   dense model in turn for 15 s or more, medians with quartiles. The ratio survives a busy machine; the milliseconds do
   not.
@@ -382,6 +428,10 @@ the dense model: {groups}.
 
 def _bold(text: str, better: bool) -> str:
     return f"**{text}**" if better else text
+
+
+def _drop(dense: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    return f"{100 * (dense['value'] - found['value']):.2f}"
 
 
 def _interval(metric: Mapping[str, Any]) -> str:
@@ -413,7 +463,8 @@ def main() -> None:
     torch.set_num_threads(1)
     options.results.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.results.resolve())
-    steps = {"search": bench.search, "chosen": bench.choose, "tuned": bench.tune}
+    bench.step("untrained", bench.untrained)
+    steps = {"search": bench.search, "chosen": bench.choose, "repaired": bench.repaired, "tuned": bench.tune}
     for level in ARTICLE:
         for name, make in steps.items():
             bench.step(f"{name}-{level}", make, level)

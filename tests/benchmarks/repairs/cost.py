@@ -30,10 +30,9 @@ RECOVERIES: Mapping[str, Recovery] = {
     "recalibration": BatchNormRecalibration(samples=512, batch_size=BATCH),
     "repair": Repair(),
 }
-LARGE = Repair(samples=1024, rows=40_000)
 USUAL = {"width": 32, "depth": 8, "rows": 8000}
 GROWTH = {"width": (16, 32, 64, 128), "depth": (4, 8, 16, 32), "rows": (2000, 8000, 32_000)}
-PARTS = ("dense", "recalibration", "repair", "large")
+PARTS = ("dense", "recalibration", "repair", "final")
 """Processes whose memory is compared: one evaluates the dense model, the others recover a candidate."""
 
 
@@ -136,7 +135,7 @@ def _part(network: str, part: str) -> dict[str, float]:
                 inputs.feed(predictor)
     else:
         ctx = setting.context(0)
-        recovery = LARGE if part == "large" else RECOVERIES[part]
+        recovery = Repair().final() if part == "final" else RECOVERIES[part]
         for _ in range(2):
             recovery.recover(setting.pruned(setting.cut(LEVELS[0])), ctx)
     return {"loaded": loaded / 2**20, "peak": held("VmHWM") / 2**20}

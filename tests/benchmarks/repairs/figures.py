@@ -35,6 +35,7 @@ _LINES = {
     "affine-norms": ("#0072B2", "-"),
     "low-rank": ("#009E73", "-"),
     "repair": ("#D55E00", "--"),
+    "repair-final": ("#E69F00", "-"),
     "repair-large": ("#D55E00", "-"),
 }
 

@@ -82,6 +82,7 @@ METHODS = {
     ),
     "low-rank": Method("BALF-like (low rank instead)", _factorized, cuts=False),
     "repair": Method("**ours**, 256 / 8,000", partial(_recovered, recoveries=(Repair(),))),
+    "repair-final": Method("**ours**, as the front gets it", partial(_recovered, recoveries=(Repair().final(),))),
     "repair-large": Method(
         "**ours**, 1,024 / 40,000", partial(_recovered, recoveries=(Repair(samples=1024, rows=40_000),))
     ),

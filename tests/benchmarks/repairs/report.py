@@ -181,7 +181,7 @@ def _costs(costs: Mapping[str, Any], networks: Sequence[str]) -> list[str]:
             rows.append([NETWORKS[network], f"{found['dense']['loaded']:.0f}", f"{peaks[0]:.0f}", *over])
     if rows:
         head = ("network", "model and data loaded", f"dense evaluated in batches of {cost.BATCH}",
-                "recalibration", "`repair`, 256 / 8,000", "`repair`, 1,024 / 40,000")  # fmt: skip
+                "recalibration", "`repair`", "`repair`, as the front gets it")  # fmt: skip
         parts.append(
             "Peak of a process (resident set, MiB; over that of the one that evaluates the dense model). Aimed at: 1.5 "
             f"at most.\n\n{_table(head, rows)}"
