@@ -38,7 +38,7 @@ DENSE = {
     "sst2_llama": ("LlamaForCausalLM", ""),
 }
 """What makes the dense network of each example, and its weights, in a file or the whole folder."""
-TRIALS = 16
+TRIALS = 12
 
 
 @dataclass(frozen=True)
