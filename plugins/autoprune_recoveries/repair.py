@@ -27,8 +27,8 @@ class Repair(Recovery):
     ``bn-recalibration`` does it.
 
     Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
-    being fitted 2^25 numbers of its inputs and less than 2 GB of its sums. Wide and deep networks are fitted on fewer
-    rows, large inputs on fewer samples, to stay within.
+    being fitted 2^25 numbers of its inputs, less than 2 GB of its sums and a few copies of its weights in float64. Wide
+    and deep networks are fitted on fewer rows, large inputs on fewer samples, to stay within.
     """
 
     name = "repair"
