@@ -55,7 +55,7 @@ def write_report(results: Path, *, output: Path, note: str = "") -> None:
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".svg").write_text(figure(drawn, DENSE), encoding="utf-8")
-    costs = {name: _read(results / f"{name}.json") for name in _cost_files(shown)}
+    costs = {name: _read(results / f"{name}.json") for name in _cost_files(list(NETWORKS))}
     environments = [run["environment"] for runs in stored.values() for run in runs]
     environments += [found["environment"] for found in costs.values() if found]
     parts = [
@@ -65,7 +65,7 @@ def write_report(results: Path, *, output: Path, note: str = "") -> None:
         _CAPTION.format(scorer=_scorer(SHOWN)),
         *(_section(network, stored, macs) for network in shown),
         "## What a candidate's repair costs",
-        *_costs(costs, shown),
+        *_costs(costs, list(NETWORKS)),
     ]
     output.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
