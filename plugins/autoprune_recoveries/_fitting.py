@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HELD_OUT = 5
 """One row in so many, those of the first samples, decides whether a fit is kept."""
-_PULLS = (1, 10, 100)
+_PULLS = (1, 10)
 """Times the damping: what is best on held-out rows is taken."""
 _FAITHFUL = 1e-9
 """Squared error, relative to the outputs' variance, of a layer that no cut has reached; in float32."""

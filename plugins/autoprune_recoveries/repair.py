@@ -38,8 +38,8 @@ class Repair(Recovery):
     damping: float = Field(
         default=1e-2,
         gt=0,
-        description="Least pull towards the cut weights, relative to the inputs' mean variance; ten and a hundred "
-        "times as much are tried, too, and what is best on held-out rows is taken.",
+        description="Least pull towards the cut weights, relative to the inputs' mean variance; ten times as much "
+        "is tried, too, and what is better on held-out rows is taken.",
     )
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
