@@ -88,7 +88,7 @@ def test_a_live_timm_model_is_searched_tuned_saved_and_loaded(tmp_path: Path, mo
 
     assert run.shown("result.best(")["text/plain"].startswith("FrontPoint(trial=")
     before, after = ast.literal_eval(run.shown("fit(pruned")["text/plain"])
-    assert after >= before
+    assert before > 0.5, "repaired, not trained"
     assert after > 0.9
     same, share = ast.literal_eval(run.shown("autoprune.save_pruned(")["text/plain"])
     assert same is True, "what was saved predicts as it did"
