@@ -126,6 +126,18 @@ class Split:
         inputs, targets = self.read(index)
         return Inputs.of(inputs), targets
 
+    def part(self, rows: Tensor) -> Split:
+        """Those samples alone, in that order.
+
+        Args:
+            rows: Their indices, int64 of shape (M,).
+        """
+
+        def of(read: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+            return lambda index: read(rows[index])
+
+        return Split(len(rows), of(self.read), None if self.read_targets is None else of(self.read_targets))
+
     def batches(
         self,
         size: int,

@@ -156,9 +156,9 @@ class Final(_Section):
 
     samples: Annotated[Literal["auto", "all"] | Annotated[int, Field(ge=1)], BeforeValidator(_samples)] = Field(
         default="auto",
-        description="Of the test split, the same for the dense model and every member: all, so many, or (auto) so many"
-        " that the end takes about a quarter of the whole time, but 1,000 at least; then the dense model and the member"
-        " that the report names are measured on all of them, too.",
+        description="Of the test split, the same for the dense model and every member: all, so many, or (auto) as many"
+        " as a third of the trials' time allows once the members were made again, but 1,000 at least; then the dense"
+        " model and the member that the report names are measured on all of them, too.",
     )
 
 

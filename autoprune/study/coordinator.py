@@ -207,7 +207,7 @@ class Session:
 
     def _finish(self, info: StudyInfo, result: TrialResult) -> None:
         self._study.tell(result)
-        for fallen in self._settled.union(self._add(result)) - self._settled:
+        for fallen in set(self._add(result)) - self._settled:
             shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
         if result.origin == "dense" and (doubt := noise(result, self._problem.metrics)):
             log.warning(doubt)

@@ -45,11 +45,14 @@ def faulty_sample(task: Task, data: Data, outputs: Any) -> str | None:
         return None if split.read_targets is not None else task.faulty(targets, outputs)
 
     for name in _SPLITS:
-        split, end = data.split(name), time.monotonic() + _SECONDS
+        split = data.split(name)
         samples = torch.arange(len(split))
-        if reason := _first(partial(of_targets, split), samples):
-            return f"{name} {reason}"
-        for index in samples.split(_AT_ONCE):  # type: ignore[no-untyped-call]
+        parts: list[Tensor] = samples.split(_AT_ONCE)  # type: ignore[no-untyped-call]
+        for index in parts if split.read_targets is not None else ():  # in parts, as masks may be large
+            if reason := _first(partial(of_targets, split), index):
+                return f"{name} {reason}"
+        end = time.monotonic() + _SECONDS
+        for index in parts:
             if reason := _first(partial(of_all, split), index):
                 return f"{name} {reason}"
             if time.monotonic() > end:

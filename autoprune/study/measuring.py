@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autoprune.plugin import Costs, Evaluator, ExactEvaluator, Measured, Split, SplitName
 from autoprune.study.checks import checked_metrics
@@ -104,15 +104,4 @@ class Measuring:
 
 def part_of(split: Split, samples: int) -> Split:
     """So many samples of a split, or all where it has no more: always the same, at random, as it may be in an order."""
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
-    read_targets = split.read_targets
-
-    def targets(index: Tensor) -> Any:
-        assert read_targets is not None  # noqa: S101  asked below
-        return read_targets(chosen[index])
-
-    return Split(
-        length=len(chosen),
-        read=lambda index: split.read(chosen[index]),
-        read_targets=None if read_targets is None else targets,
-    )
+    return split.part(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples])

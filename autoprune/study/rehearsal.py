@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from autoprune.errors import AutopruneError, Mistake
 from autoprune.plugin import (
@@ -47,7 +48,7 @@ def rehearse(problem: Problem) -> list[Mistake]:
 
 def _few(data: Data) -> Data:
     def first(split: Split) -> Split:
-        return Split(min(_SAMPLES, len(split)), split.read)
+        return split.part(torch.arange(min(_SAMPLES, len(split))))
 
     return replace(data, train=first(data.train), validation=first(data.validation), test=first(data.test))
 

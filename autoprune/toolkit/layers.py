@@ -241,8 +241,7 @@ def _patches(
 
     spatial = inputs.shape[2:]
     flat = inputs.movedim(1, -1).reshape(-1, inputs.shape[1])  # a place's channels lie together
-    rest, place = index, torch.zeros_like(index)
-    corner = []
+    rest, corner = index, []
     for size in reversed(sizes):
         corner.append(rest % size)
         rest = rest // size

@@ -76,7 +76,7 @@ def three_loaded(
     orders = {named[name]: _order(source, whole[named[name]]) for name, source in found.items()}
     if missing := missing_of(whole, validation=validation, test=test):
         orders |= carved(random_order(len(whole["train"])), missing)
-    splits = {name: _part(whole.get(name, whole["train"]), order) for name, order in orders.items()}
+    splits = {name: whole.get(name, whole["train"]).part(order) for name, order in orders.items()}
     for name in ("validation", "test"):
         _check_repeats(splits[name], name if name in whole else f"{name}, carved from train,")
     return splits
@@ -266,11 +266,3 @@ def _order(source: Any, split: Split) -> Tensor:
     import torch
 
     return torch.arange(len(split)) if source is split else random_order(len(split))
-
-
-def _part(split: Split, rows: Tensor) -> Split:
-
-    def of(read: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-        return lambda index: read(rows[index])
-
-    return Split(len(rows), of(split.fetch), None if split.read_targets is None else of(split.read_targets))

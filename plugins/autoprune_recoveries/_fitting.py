@@ -118,30 +118,23 @@ class Fit(Following):
         """Weights and constants that are better on held-out rows than the given ones; None if there are none."""
         held = rows.x.shape[1] // _HELD_OUT
         fitting, testing = rows[held:], rows[:held]
-        best: float | None = None
         least = float(testing.error(near, bias))
         enough = _FAITHFUL * float(testing.spread) + rounding**2 * float(testing.square)
         if not enough < least < math.inf:
             return None
+        shift, pull = False, 0.0
         if centre and (error := float(testing.error(near, fitting.bias(near)))) < least:
-            best, least = 0.0, error  # the cut weights, and a constant
+            shift, least = True, error
         dampings = [self._damping * times for times in _PULLS]
-        previous = math.inf
-        for damping, fit in zip(
-            dampings, fitting.ridges(near, bias, dampings=dampings, centre=centre, support=mask), strict=True
-        ):
+        fits = fitting.ridges(near, bias, dampings=dampings, centre=centre, support=mask)
+        for damping, fit in zip(dampings, fits, strict=True):
             if (error := float(testing.error(*fit))) < least:
-                best, least = damping, error
-            if error >= previous:
-                break  # it has a single minimum
-            previous = error
-        if best is None:
-            return None
-        if not best:
-            return near, rows.bias(near)
-        whole = Rows(rows.x, rows.t, (testing, fitting))
-        weight, constant = next(whole.ridges(near, bias, dampings=[best], centre=centre, support=mask))
-        return (weight, constant) if bool(weight.isfinite().all()) else None
+                pull, least = damping, error
+        if pull:
+            whole = Rows(rows.x, rows.t, (testing, fitting))
+            weight, constant = next(whole.ridges(near, bias, dampings=[pull], centre=centre, support=mask))
+            return (weight, constant) if bool(weight.isfinite().all()) else None
+        return (near, rows.bias(near)) if shift else None
 
     def _norm_behind(self, way: Way) -> Any:
         norm = self._modules.get(way.norm or "\0")

@@ -11,6 +11,7 @@ from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 
 if TYPE_CHECKING:
     from autoprune.plugin import Data, PruneContext, Pruned
+    from autoprune_recoveries._reference import Reference
 
 
 class Repair(Recovery):
@@ -47,9 +48,8 @@ class Repair(Recovery):
         import torch
 
         from autoprune_recoveries._fitting import Fit
-        from autoprune_recoveries._reference import Reference
 
-        reference = ctx.memo((self.name, self.samples, self.rows), lambda: Reference.of(ctx, self.samples, self.rows))
+        reference = self._reference(ctx)
         if not reference.layers and not reference.recurrent:
             BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
             return
@@ -61,11 +61,8 @@ class Repair(Recovery):
     def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
         """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""
         from autoprune_recoveries._alone import Alone
-        from autoprune_recoveries._reference import Reference
 
-        key = (self.name, self.samples, self.rows)
-        reference = ctx.memo(key, lambda: Reference.of(ctx, self.samples, self.rows))
-        alone = ctx.memo((*key, "alone"), lambda: Alone.of(ctx, reference))
+        alone = ctx.memo((*self._key, "alone"), lambda: Alone.of(ctx, self._reference(ctx)))
         (cut,) = pruned.kept
         group = next(group for group in ctx.groups if group.name == cut)
         return alone.fit(pruned.network, group, pruned.kept[cut], damping=self.damping)
@@ -79,3 +76,12 @@ class Repair(Recovery):
         if len(data.train) < 8:
             return f"a fit takes 8 train samples or more; there are {len(data.train)}"
         return None
+
+    @property
+    def _key(self) -> tuple[str, int, int]:
+        return self.name, self.samples, self.rows
+
+    def _reference(self, ctx: PruneContext) -> Reference:
+        from autoprune_recoveries._reference import Reference
+
+        return ctx.memo(self._key, lambda: Reference.of(ctx, self.samples, self.rows))

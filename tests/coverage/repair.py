@@ -50,6 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     _CONTEXT.set_forkserver_preload(["tests.coverage.preload"])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     log = options.output.with_suffix(".jsonl")
     rows: dict[str, Row] = {}
     if options.resume and log.exists():

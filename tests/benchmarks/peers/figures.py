@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from tests.benchmarks.drawn import svg
 
 from .course import Runs
 from .methods import Method
 from .tasks import Task
 
-_STYLE = {
-    "svg.hashsalt": "autoprune",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-}
 # Okabe and Ito's colours; lines of one colour differ in their dashes.
 _LINES = {
     "ours": ("#D55E00", "--"),
@@ -56,12 +44,8 @@ def figure(
     """
     columns = min(3, max(1, len(tasks)))
     rows = max(1, math.ceil(len(tasks) / columns))
-    buffer = io.StringIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        drawn = Figure(figsize=(4.2 * columns, 3.2 * rows + 0.6), layout="constrained")
+
+    def draw(drawn: Figure) -> None:
         handles = {}
         for place, task in enumerate(tasks):
             axis = drawn.add_subplot(rows, columns, place + 1)
@@ -88,9 +72,8 @@ def figure(
         titles = [method.title for method in methods if method.title in handles]
         lines = [handles[title] for title in titles]
         drawn.legend(lines, titles, loc="outside lower center", ncols=columns + (columns > 1), fontsize=8)
-        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "autoprune"})
-    # A tenth of a point is exact enough for a path.
-    return re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), buffer.getvalue())
+
+    return svg(draw, size=(4.2 * columns, 3.2 * rows + 0.6))
 
 
 def _telling(curves: NDArray[np.float64]) -> list[int]:

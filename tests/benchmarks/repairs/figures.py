@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-import matplotlib
 from matplotlib.figure import Figure
+
+from tests.benchmarks.drawn import svg
 
 from .bench import NETWORKS
 from .methods import METHODS
 
-_STYLE = {
-    "svg.hashsalt": "autoprune",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-}
 # Okabe and Ito's colours; lines of one colour differ in their dashes.
 _LINES = {
     "none": ("#A6A6A6", ":"),
@@ -47,12 +35,8 @@ def figure(found: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], d
         found: Network to method to multiply-accumulates to the accuracies of all seeds.
         dense: Network to the accuracy of the dense model.
     """
-    buffer = io.StringIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        drawn = Figure(figsize=(4.2 * len(found), 4.4), layout="constrained")
+
+    def draw(drawn: Figure) -> None:
         handles = {}
         for place, (network, methods) in enumerate(found.items()):
             axis = drawn.add_subplot(1, len(found), place + 1)
@@ -72,6 +56,5 @@ def figure(found: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], d
             axis.set_xlabel("multiply-accumulates left")
             axis.set_ylabel("test accuracy, no training")
         drawn.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=8)
-        drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "autoprune"})
-    # A tenth of a point is exact enough for a path.
-    return re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), buffer.getvalue())
+
+    return svg(draw, size=(4.2 * len(found), 4.4))

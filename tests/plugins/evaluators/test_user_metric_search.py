@@ -51,6 +51,7 @@ search: {sampler: {use: random}, trials: 4, ladder: 2, workers: 2}
 tracking: {enabled: false}
 device: cpu
 output: study
+strategy: {use: one-shot}
 """
 
 
@@ -71,8 +72,7 @@ def test_a_function_beside_the_spec_is_an_objective_also_in_workers(spec: Path) 
     """The rehearsal's eight samples are too few for one of the metrics, which all samples are not."""
     result = autoprune.search(spec)
     done = [trial for trial in result.trials.itertuples() if trial.state == "complete"]
-    assert len(done) >= 3
-    assert "failed" not in set(result.trials.state)
+    assert len(done) == 4
     source = PluginHost()(DataSource, "digits")()
     data = source.load(SourceContext(folder=spec.parent, cache=spec.parent, seed=0))
     assert result.front.points

@@ -17,6 +17,8 @@ from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 from autoprune_recoveries.repair import Repair
 from autoprune_tasks.embedding import Embedding
 
+from .noise import data, error
+
 
 class Block(nn.Module):
     """A convolution, its norm, and the input beside them."""
@@ -52,25 +54,6 @@ def bench() -> Bench:
         for _ in range(20):
             network(torch.randn(32, 3, 8, 8))  # its norms have seen something
     return Bench(network.eval(), data((3, 8, 8), 4))
-
-
-def data(shape: tuple[int, ...], classes: int) -> Data:
-    random = torch.Generator().manual_seed(0)
-
-    def split(count: int) -> Split:
-        return Split.of_tensors(
-            torch.randn(count, *shape, generator=random), torch.randint(classes, (count,), generator=random)
-        )
-
-    return Data(split(256), split(64), split(64), classes)
-
-
-def error(bench: Bench, network: nn.Module) -> float:
-    """Of the outputs, relative to the dense network's variance, on other samples."""
-    inputs = bench.data.test.fetch(torch.arange(64))[0].first
-    with torch.no_grad():
-        dense, made = bench.network(inputs), network(inputs)
-    return float((made - dense).square().mean() / dense.var(0).mean())
 
 
 def equal_units() -> Bench:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.plugin import Data, Group, Pruned, Split
+from autoprune.plugin import Group, Pruned
 from autoprune.testing import Bench
 from autoprune_recoveries.repair import Repair
+
+from .noise import data, error
 
 
 class Net(nn.Module):
@@ -32,17 +34,6 @@ class Net(nn.Module):
         return self.head(self.norm2(self.groups(x)).relu().mean((2, 3)))
 
 
-def data(*shape: int) -> Data:
-    random = torch.Generator().manual_seed(0)
-
-    def split(count: int) -> Split:
-        return Split.of_tensors(
-            torch.randn(count, *shape, generator=random), torch.randint(4, (count,), generator=random)
-        )
-
-    return Data(split(256), split(64), split(64), 4)
-
-
 @pytest.fixture
 def bench() -> Bench:
     torch.manual_seed(0)
@@ -50,7 +41,7 @@ def bench() -> Bench:
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(32, 3, 8, 8))  # its norms have seen something
-    return Bench(network.eval(), data(3, 8, 8))
+    return Bench(network.eval(), data((3, 8, 8), 4))
 
 
 def alone(bench: Bench, group: str, units: int) -> tuple[nn.Module, nn.Module, bool]:
@@ -58,14 +49,6 @@ def alone(bench: Bench, group: str, units: int) -> tuple[nn.Module, nn.Module, b
     kept = {group: bench.pruned({group: units}).kept[group]}
     repaired, done = bench.recover_alone(Repair(), group, units)
     return bench.structure.cut(bench.network, kept).eval(), repaired.network, done
-
-
-def error(bench: Bench, network: nn.Module) -> float:
-    """Of the outputs, relative to the dense network's variance, on other samples."""
-    inputs = bench.data.test.fetch(torch.arange(64))[0].first
-    with torch.no_grad():
-        dense = bench.network(inputs)
-        return float((network(inputs) - dense).square().mean() / dense.var(0).mean())
 
 
 @pytest.mark.parametrize(("group", "units"), [("stem", 2), ("stem", 5), ("one", 3), ("one", 6)])
@@ -79,7 +62,7 @@ def test_it_is_ridge_regression_of_the_dense_outputs():
     """Against NumPy, of a net whose every position is a row."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 5)).eval()
-    bench = Bench(network, data(6))
+    bench = Bench(network, data((6,), 4))
     (group,) = bench.structure.groups
     _, after, done = alone(bench, group.name, 4)
     assert done
@@ -100,7 +83,7 @@ def test_it_is_ridge_regression_of_the_dense_outputs():
 
 def test_weights_that_are_masked_stay_so():
     torch.manual_seed(0)
-    bench = Bench(nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 5)).eval(), data(6))
+    bench = Bench(nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 5)).eval(), data((6,), 4))
     mask = torch.rand(5, 9, generator=torch.Generator().manual_seed(1)) < 0.5
     masked = copy.deepcopy(bench.network)
     with torch.no_grad():
@@ -123,7 +106,7 @@ def test_nothing_is_done_where_nothing_reads_the_group_as_a_layer_does():
             return self.first(x).relu() @ self.last
 
     torch.manual_seed(0)
-    bench = Bench(Product().eval(), data(6))
+    bench = Bench(Product().eval(), data((6,), 4))
     (group,) = bench.structure.groups
     before, after, done = alone(bench, group.name, 4)
     assert not done
