@@ -7,21 +7,18 @@ over the dense network's run serve every group, every scorer and every ratio.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from autoprune.toolkit.layers import design, put, repairable, support_matrix, weight_matrix
+from autoprune.toolkit.layers import Product, design, put, repairable, support_matrix, weight_matrix
 from autoprune.toolkit.least_squares import Moments, ridge
+from autoprune_recoveries._products import Call, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor, nn
 
     from autoprune.plugin import Group, PruneContext
-    from autoprune_recoveries._reference import Reference
+    from autoprune_recoveries._reference import Layer, Reference
 
 _BYTES = 2**29
 """What all sums of products may take; layers that read most are left out first."""
@@ -42,28 +39,27 @@ class Alone:
         """Of the dense network, at the positions that repaired layers are fitted at."""
         import torch
 
-        modules = dict(ctx.dense.named_modules())
+        modules = repairable(ctx.dense)
         readers = {part.parameter for group in ctx.groups for part in group.slices if part.role == "input"}
         readers |= {group.masked for group in ctx.groups if group.masked}
-        wanted = [name for name in reference.layers if f"{name}.weight" in readers]
+        wanted = [
+            name
+            for name, layer in reference.layers.items()
+            if f"{name}.weight" in readers
+            and name in modules
+            and layer.outputs.shape[1] == Product.of(modules[name]).outputs  # code may multiply by some rows alone
+        ]
         wanted.sort(key=lambda name: _bytes(modules[name]))
-        taken, room = [], _BYTES
+        taken, room = set(), _BYTES
         for name in wanted:
             room -= _bytes(modules[name])
             if room >= 0:
-                taken.append(name)
-        moments: dict[str, Moments] = {}
-
-        def see(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-            layer = reference.layers[name]
-            x = design(module, args[0], layer.index).float()
-            groups = len(x)
-            moments[name] = Moments.of(x, layer.outputs.float().reshape(len(layer.index), groups, -1).transpose(0, 1))
-
-        with torch.no_grad(), _watching({name: modules[name] for name in taken}, see):
+                taken.add(name)
+        sums = _Sums(ctx.dense, {name: reference.layers[name] for name in taken})
+        with torch.no_grad(), sums:
             reference.inputs.feed(ctx.predictor(ctx.dense))
-        biased = {n for n in moments if modules[n].bias is not None or reference.layers[n].way.norm}
-        return cls(moments, frozenset(biased), ctx.dense)
+        biased = {n for n in sums.moments if modules[n].bias is not None or reference.layers[n].way.norm}
+        return cls(sums.moments, frozenset(biased), ctx.dense)
 
     def fit(self, network: nn.Module, group: Group, kept: Tensor, *, damping: float) -> bool:
         """Fit the layers that read a group to the dense outputs that stay.
@@ -106,14 +102,20 @@ class Alone:
         return [name for name in self.moments if f"{name}.weight" in weights]
 
 
-@contextmanager
-def _watching(modules: Mapping[str, nn.Module], see: Any) -> Iterator[None]:
-    hooks = [module.register_forward_pre_hook(partial(see, name)) for name, module in modules.items()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+class _Sums(Watch):
+    """Adds up products of what layers read and what they are known to put out."""
+
+    def __init__(self, network: nn.Module, layers: Mapping[str, Layer]) -> None:
+        super().__init__(network)
+        self._layers = layers
+        self.moments: dict[str, Moments] = {}
+
+    def before(self, call: Call) -> None:
+        layer = self._layers.get(call.layer)
+        if layer is not None and not call.first:
+            x = design(call.product, call.inputs, layer.index).float()
+            targets = layer.outputs.float().reshape(len(layer.index), len(x), -1).transpose(0, 1)
+            self.moments[call.layer] = Moments.of(x, targets)
 
 
 def _bytes(module: Any) -> int:

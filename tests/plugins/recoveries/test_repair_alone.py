@@ -111,3 +111,22 @@ def test_nothing_is_done_where_nothing_reads_the_group_as_a_layer_does():
     before, after, done = alone(bench, group.name, 4)
     assert not done
     assert error(bench, after) == error(bench, before)
+
+
+class Own(nn.Module):
+    """A linear layer of one's own, and one that is called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.weight = nn.Linear(6, 9), nn.Parameter(torch.randn(8, 9))
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(input=nn.functional.linear(self.first(x).relu(), self.weight).relu())
+
+
+def test_layers_of_ones_own_and_keywords_are_no_hindrance():
+    torch.manual_seed(0)
+    bench = Bench(nn.Sequential(Own(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4)).eval(), data((6,), 4))
+    done = {group.name: alone(bench, group.name, 2)[2] for group in bench.structure.groups}
+    assert set(done.values()) >= {True}, done
