@@ -6,9 +6,7 @@ reads, O outputs of a group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,18 +38,12 @@ class Moments:
 
     @classmethod
     def of(cls, x: Tensor, t: Tensor) -> Moments:
-        """Of rows x (g, R, F) and targets t (g, R, O); products are summed in float32, blocks of them in float64."""
+        """Of rows x (g, R, F) and targets t (g, R, O), float32."""
         import torch
 
-        gram = x.new_zeros((x.shape[0], x.shape[2], x.shape[2])).double()
-        cross = x.new_zeros((x.shape[0], x.shape[2], t.shape[2])).double()
-        for first in range(0, x.shape[1], _BLOCK):
-            some, wanted = x[:, first : first + _BLOCK].float(), t[:, first : first + _BLOCK].float()
-            gram += some.mT @ some
-            cross += some.mT @ wanted
         wide = torch.float64
-        squares = t.square().sum(1, dtype=wide)
-        return cls(x.shape[1], x.sum(1, dtype=wide), t.sum(1, dtype=wide), gram, cross, squares)
+        sums = x.sum(1, dtype=wide), t.sum(1, dtype=wide), _products(x, x), _products(x, t)
+        return cls(x.shape[1], *sums, t.square().sum(1, dtype=wide))
 
     def __add__(self, other: Moments) -> Moments:
         """Those of both."""
@@ -97,22 +89,43 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows to fit weights to, and to tell how far weights are from them.
+class Rectified:
+    """What a ReLU takes of a layer in the network that it is fitted to.
 
-    A fit holds three matrices of min(R, F)² float64 numbers for each group, and a copy of the rows.
+    Where that gives 0, whatever it makes 0 is as good. What comes out of a ReLU is what Zhang et al., "Accelerating
+    Very Deep Convolutional Networks for Classification and Detection", arXiv:1505.06798, fit, too.
     """
+
+    taken: Tensor
+    """(g, R, O)."""
+    gain: Tensor
+    """What the layer's outputs are multiplied with on the way there, (g, 1, O); 0 where that is hardly anything."""
+
+    def __getitem__(self, some: slice) -> Rectified:
+        """Those rows."""
+        return Rectified(self.taken[:, some], self.gain)
+
+    def targets(self, targets: Tensor, told: Tensor) -> Tensor:
+        """Targets, (g, R, O), of which those are moved to what is told that are as good there."""
+        flat = self.gain == 0
+        over = (self.taken + self.gain * (told - targets)).relu() / self.gain.masked_fill(flat, 1)
+        return targets.where((self.taken > 0) | flat, told - over)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to fit weights to, and to tell how far weights are from them."""
 
     x: Tensor
     """(g, R, F), float32."""
     t: Tensor
     """(g, R, O), float32."""
-    parts: tuple[Rows, ...] = ()
-    """Those that it consists of, if their sums of products are to be used again."""
+    rectified: Rectified | None = None
+    """If nothing but a ReLU reads what comes of the outputs."""
 
     def __getitem__(self, some: slice) -> Rows:
         """Those rows."""
-        return Rows(self.x[:, some], self.t[:, some])
+        return Rows(self.x[:, some], self.t[:, some], self.rectified and self.rectified[some])
 
     @property
     def spread(self) -> Tensor:
@@ -128,64 +141,88 @@ class Rows:
 
     def bias(self, weight: Tensor) -> Tensor:
         """The best constant for weights (g, O, F), (g, O)."""
-        x, t = self._means
+        x, t = self.x.mean(1).double(), self.t.mean(1).double()
         return t - (weight @ x.unsqueeze(2)).squeeze(2)
+
+    def told(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """What weights (g, O, F) and constants (g, O) make of the rows, (g, R, O)."""
+        import torch
+
+        return torch.baddbmm(bias.to(self.x.dtype).unsqueeze(1), self.x, weight.to(self.x.dtype).mT)
+
+    def targets(self, told: Tensor) -> Tensor:
+        """The nearest of those that are as good as the rows' own, (g, R, O)."""
+        return self.t if self.rectified is None else self.rectified.targets(self.t, told)
 
     def error(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Mean squared error of weights (g, O, F) and constants (g, O), summed over outputs, of shape ()."""
         import torch
 
-        left = self.t - self.x @ weight.to(self.x.dtype).mT - bias.to(self.x.dtype).unsqueeze(1)
-        return left.square_().mean(1, dtype=torch.float64).sum()
+        told = self.told(weight, bias)
+        return (self.targets(told) - told).square_().mean(1, dtype=torch.float64).sum()
 
-    def ridges(
+
+class Fitting:
+    """Fits of weights to the same inputs, towards several targets.
+
+    The solutions are those of `ridge`; with fewer rows than features they are found among combinations of the rows,
+    which takes a matrix of R² instead of F² numbers. Two such matrices are held in float64 for each group, and a copy
+    of the inputs.
+    """
+
+    def __init__(
         self,
+        x: Tensor,
         near: Tensor,
         bias: Tensor,
         *,
-        dampings: Sequence[float],
+        damping: float,
         centre: bool,
         support: Tensor | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Weights as `ridge` gives them, and constants, for one damping after the other.
-
-        With fewer rows than features the same solutions are found among combinations of the rows, which takes a matrix
-        of R² instead of F² numbers.
+    ) -> None:
+        """Prepare.
 
         Args:
+            x: The inputs, (g, R, F), float32.
             near: The given weights, (g, O, F), float64.
             bias: The given constants, (g, O), float64.
-            dampings: As for `ridge`.
+            damping: As for `ridge`.
             centre: Whether constants are fitted; the given ones stay otherwise.
             support: As for `ridge`.
         """
-        if support is None and self.x.shape[1] < self.x.shape[2]:
-            found = _of_rows(*self._from(bias, centre=centre), near, dampings)
-        else:
-            sums = self._sums if centre else self._sums.less(bias)
-            found = (ridge(sums, near, damping=each, centre=centre, support=support) for each in dampings)
-        for weight in found:
-            yield weight, self.bias(weight) if centre else bias
-
-    @cached_property
-    def _means(self) -> tuple[Tensor, Tensor]:
         import torch
 
-        return self.x.mean(1, dtype=torch.float64), self.t.mean(1, dtype=torch.float64)
+        self._origin = x.mean(1, keepdim=True) if centre else x.new_zeros(1, 1, 1)
+        self._x = x - self._origin if centre else x
+        self._near, self._bias, self._centre, self._support = near, bias, centre, support
+        self._by_rows = support is None and x.shape[1] < x.shape[2]
+        damped = (self._x @ self._x.mT).double() if self._by_rows else _products(self._x, self._x)
+        share = damped.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) / x.shape[2]
+        self._pull = damping * share.clamp_min(torch.finfo(torch.float32).tiny)
+        damped.diagonal(dim1=1, dim2=2).add_(self._pull)
+        self._solvable = torch.linalg.cholesky(damped) if support is None else damped
 
-    @cached_property
-    def _sums(self) -> Moments:
-        return (
-            sum((part._sums for part in self.parts[1:]), self.parts[0]._sums)
-            if self.parts
-            else Moments.of(self.x, self.t)
-        )
+    def towards(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (g, O, F) and constants (g, O) for targets (g, R, O)."""
+        middle = targets.mean(1, keepdim=True) if self._centre else self._bias.to(targets.dtype).unsqueeze(1)
+        weight = self._solve(targets - middle)
+        if not self._centre:
+            return weight, self._bias
+        return weight, (middle.double() - self._origin.double() @ weight.mT).squeeze(1)
 
-    def _from(self, bias: Tensor, *, centre: bool) -> tuple[Tensor, Tensor]:
-        """Inputs and targets from their means, or targets from given constants."""
-        if centre:
-            return self.x - self.x.mean(1, keepdim=True), self.t - self.t.mean(1, keepdim=True)
-        return self.x, self.t - bias.to(self.t.dtype).unsqueeze(1)
+    def _solve(self, t: Tensor) -> Tensor:
+        import torch
+
+        near, x = self._near, self._x
+        if self._support is not None:
+            right = _products(x, t).mT + self._pull.unsqueeze(2) * near
+            return _on_support(self._solvable, right, near, self._support)
+        # What is missing from the given weights, so that no digit is lost where they fit already.
+        missing = t - x @ near.to(x.dtype).mT
+        if self._by_rows:
+            share = torch.cholesky_solve(missing.double(), self._solvable)
+            return near + share.to(x.dtype).mT @ x
+        return near + torch.cholesky_solve(_products(x, missing), self._solvable).mT
 
 
 def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, support: Tensor | None = None) -> Tensor:
@@ -215,17 +252,12 @@ def ridge(moments: Moments, near: Tensor, *, damping: float, centre: bool, suppo
     return near + torch.cholesky_solve((right - near @ damped).mT, factor).mT
 
 
-def _of_rows(x: Tensor, t: Tensor, near: Tensor, dampings: Sequence[float]) -> Iterator[Tensor]:
-    """The same by way of the rows: W = W₀ + (T - X W₀ᵀ)ᵀ (X Xᵀ + R λ I)⁻¹ X."""
-    import torch
-
-    kernel = (x @ x.mT).double()
-    scale = (kernel.diagonal(dim1=1, dim2=2).sum(1) / x.shape[2]).clamp_min(torch.finfo(torch.float32).tiny)
-    x = x.double()
-    left = t.double() - x @ near.mT
-    for damping in dampings:
-        damped = kernel + (damping * scale)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        yield near + torch.cholesky_solve(left, torch.linalg.cholesky(damped)).mT @ x
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """Σ x yᵀ over rows, (g, F, O): in float32, blocks of them in float64."""
+    total = (x[:, :_BLOCK].mT @ y[:, :_BLOCK]).double()
+    for first in range(_BLOCK, x.shape[1], _BLOCK):
+        total += x[:, first : first + _BLOCK].mT @ y[:, first : first + _BLOCK]
+    return total
 
 
 def _on_support(damped: Tensor, right: Tensor, near: Tensor, support: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ADDITIONS = {"add", "__add__", "__radd__", "__iadd__", "add_"}
 _PRODUCTS = {"mul", "__mul__", "__rmul__", "__imul__", "mul_", "multiply"}
+_RELU = {"relu", "relu_"}
 _SAME = {"dropout", "contiguous", "clone", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "to"}
 NORMS = {"batch_norm", "layer_norm", "group_norm", "rms_norm"}
 
@@ -40,6 +41,8 @@ class Way:
     """Their dimensions in the order that they have where something is added; None if that is the same."""
     shortcut: Tap | None = None
     """What is added, and is there before the product is computed."""
+    rectified: bool = False
+    """Whether nothing but a ReLU reads what comes of all that."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class _Flow(Watch):
         self._added: dict[str, Way] = {}
         self._norm: dict[str, str] = {}
         self._uses: dict[int, int] = {}
+        self._readers: dict[tuple[str, Way], set[str]] = {}
+        """Functions that read what has come of a layer's outputs by then."""
         self._reads: dict[str, int] = {}
         """How many functions read what a layer put out."""
         named = [*network.named_parameters(), *network.named_buffers()]
@@ -121,7 +126,10 @@ class _Flow(Watch):
             if self._uses.get(weight) == 1 and layer in self._sizes:
                 norm = self._norm.get(layer) if self._reads.get(layer) == 1 else None
                 way = self._added.get(layer, Way(norm))
-                found[layer] = Found(way if way.norm == norm else Way(norm), *self._sizes[layer])
+                way = way if way.norm == norm else Way(norm)
+                readers = self._readers.get((layer, way), set())
+                rectified = bool(readers) and readers <= _RELU
+                found[layer] = Found(replace(way, rectified=rectified), *self._sizes[layer])
         return {layer: found[layer] for layer in sorted(found, key=self._ran.__getitem__)}
 
     # Products.
@@ -148,8 +156,7 @@ class _Flow(Watch):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = called(func)
-        if name in _ADDITIONS and len(args) == 2:
-            self._note_sum(*args)
+        added = self._note_sum(*args) if name in _ADDITIONS and len(args) == 2 else None
         given = list(_tensors((args, kwargs)))
         made = [(tensor, self._made[id(tensor)]) for tensor in given if self._made_by(tensor)]
         owner = self._names.get(id(given[1]), "").rpartition(".")[0] if name in NORMS and len(given) > 1 else ""
@@ -161,10 +168,14 @@ class _Flow(Watch):
         for tensor in given:
             self._uses[id(tensor)] = self._uses.get(id(tensor), 0) + 1
         for _, (layer, way, _) in made:
+            if name not in _SAME:
+                self._readers.setdefault((layer, way), set()).add(name)
             self._reads[layer] += name not in _SAME and way == Way(turn=way.turn)
         if owner:
             self._note(Tap(owner, given=True), result)
-        if made and _is_one(result):
+        if added is not None:
+            self._keep(result, *added)
+        elif made and _is_one(result):
             self._follow(name, made[0], given, args, result, owner)
         return result
 
@@ -201,16 +212,18 @@ class _Flow(Watch):
         made = self._made.get(id(tensor))
         return made is not None and made[2].shows(tensor)
 
-    def _note_sum(self, one: Any, other: Any) -> None:
-        """If one is a layer's outputs: what is added, if that was there before the layer ran."""
+    def _note_sum(self, one: Any, other: Any) -> tuple[str, Way] | None:
+        """If one is a layer's outputs: that layer, and with what is added, if that was there before the layer ran."""
         if not _is_one(one) or not _is_one(other) or one.shape != other.shape:
-            return
+            return None
         for branch, shortcut in ((one, other), (other, one)):
             if self._made_by(branch):
                 layer, way, _ = self._made[id(branch)]
                 tap = self._latest(shortcut, before=self._ran[layer])
-                if tap is not None:
-                    self._added.setdefault(layer, replace(way, shortcut=tap))
+                if tap is not None and layer not in self._added:
+                    self._added[layer] = replace(way, shortcut=tap)
+                    return layer, self._added[layer]
+        return None
 
     def _latest(self, tensor: Tensor, before: int) -> Tap | None:
         """Where it was seen last, the same object with the same values."""

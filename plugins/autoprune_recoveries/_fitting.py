@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoprune.toolkit.layers import design, places, put, support_matrix, weight_matrix
-from autoprune.toolkit.least_squares import Rows
+from autoprune.toolkit.least_squares import Fitting, Rectified, Rows
 from autoprune_recoveries._products import Call, parameter_of
 from autoprune_recoveries._recurrent import Roll, mend
 from autoprune_recoveries._reference import Following, shortcut_rows
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from autoprune_recoveries._dataflow import Way
     from autoprune_recoveries._reference import Layer, Reference
 
-_HELD_OUT = 5
+_HELD_OUT = 20
 """One row in so many, those of the first samples, decides whether a fit is kept."""
-_PULLS = (1, 10)
-"""Times the damping: what is best on held-out rows is taken."""
 _FAITHFUL = 1e-9
 """Squared error, relative to the outputs' variance, of a layer that no cut has reached; in float32."""
 _FLAT = 1e-3
@@ -91,16 +89,21 @@ class Fit(Following):
     def _mend(self, call: Call, layer: Layer, kept: Tensor) -> None:
         product, near = call.product, weight_matrix(call.product)
         norm, own = self._norm_behind(layer.way), self._own_bias(call)
-        lost = self._lost(call.layer, layer, kept, norm)
+        now = self._shortcuts.pop(call.layer, None)
         if not _as_it_was(call, layer, kept):
             return
-        x = design(product, call.inputs, layer.index).float()
-        targets = (layer.outputs[:, kept].float() + lost).reshape(len(layer.index), len(near), -1)
+        gain, groups = self._gain(layer.way, norm, len(kept)), len(near)
+        outputs = layer.outputs[:, kept].float()
+        targets = _apart(outputs + _lost(layer, kept, now, gain), groups)
+        rectified = None
+        if layer.way.rectified and gain is not None and (layer.way.shortcut is None) == (layer.shortcut is None):
+            taken = _taken(layer, kept, norm, gain, outputs)
+            rectified = Rectified(_apart(taken, groups), _apart(gain.unsqueeze(0), groups))
         bias = near.new_zeros(near.shape[:2])
         if product.bias is not None:
             bias = product.bias.double().reshape(bias.shape)
         mask = support_matrix(product, product.weight != 0) if call.parameter in self._masked else None
-        rows = Rows(x, targets.transpose(0, 1))
+        rows = Rows(design(product, call.inputs, layer.index).float(), targets, rectified)
         rounding = _rounding(layer.outputs)
         better = self._better(rows, near, bias, centre=own or norm is not None, mask=mask, rounding=rounding)
         if better is None:
@@ -116,25 +119,29 @@ class Fit(Following):
         self, rows: Rows, near: Tensor, bias: Tensor, *, centre: bool, mask: Tensor | None, rounding: float
     ) -> tuple[Tensor, Tensor] | None:
         """Weights and constants that are better on held-out rows than the given ones; None if there are none."""
-        held = rows.x.shape[1] // _HELD_OUT
-        fitting, testing = rows[held:], rows[:held]
+        held = max(1, rows.x.shape[1] // _HELD_OUT)
+        some, testing = rows[held:], rows[:held]
         least = float(testing.error(near, bias))
         enough = _FAITHFUL * float(testing.spread) + rounding**2 * float(testing.square)
         if not enough < least < math.inf:
             return None
-        shift, pull = False, 0.0
-        if centre and (error := float(testing.error(near, fitting.bias(near)))) < least:
-            shift, least = True, error
-        dampings = [self._damping * times for times in _PULLS]
-        fits = fitting.ridges(near, bias, dampings=dampings, centre=centre, support=mask)
-        for damping, fit in zip(dampings, fits, strict=True):
-            if (error := float(testing.error(*fit))) < least:
-                pull, least = damping, error
-        if pull:
-            whole = Rows(rows.x, rows.t, (testing, fitting))
-            weight, constant = next(whole.ridges(near, bias, dampings=[pull], centre=centre, support=mask))
-            return (weight, constant) if bool(weight.isfinite().all()) else None
-        return (near, rows.bias(near)) if shift else None
+        best: tuple[Tensor, Tensor] | None = None
+
+        def consider(weight: Tensor, constant: Tensor) -> bool:
+            nonlocal best, least
+            error = float(testing.error(weight, constant))
+            if error < least:  # which NaN is not
+                best, least = (weight, constant), error
+                return True
+            return False
+
+        if centre:
+            consider(near, some.bias(near))
+        fitting = Fitting(some.x, near, bias, damping=self._damping, centre=centre, support=mask)
+        fit = fitting.towards(some.t)
+        if consider(*fit) and rows.rectified is not None:
+            consider(*fitting.towards(some.targets(some.told(*fit))))
+        return best
 
     def _norm_behind(self, way: Way) -> Any:
         norm = self._modules.get(way.norm or "\0")
@@ -147,23 +154,44 @@ class Fit(Following):
         bias = parameter_of(call.product.bias)
         return any(bias is each for each in self._modules[call.layer]._parameters.values())
 
-    def _lost(self, name: str, layer: Layer, kept: Tensor, norm: Any) -> Tensor | float:
-        """What the shortcut has lost, in units of the layer's outputs; 0 where that cannot be told."""
-        now, way = self._shortcuts.pop(name, None), layer.way
-        if now is None or layer.shortcut is None or now.shape[1] != len(kept) or (way.norm and norm is None):
-            return 0.0
-        lost = layer.shortcut[:, kept].float() - now.float()
-        gain = lost.new_ones(len(kept))
+    def _gain(self, way: Way, norm: Any, outputs: int) -> Tensor | None:
+        """What an output is multiplied with before something is added, (O,); None where that cannot be told."""
+        import torch
+
+        if way.norm and (norm is None or len(norm.running_var) != outputs):
+            return None
+        gain = torch.ones(outputs, device=next(iter(self._parameters.values())).device)
         if norm is not None:
             gain = gain * (norm.running_var + norm.eps).rsqrt()
             gain = gain if norm.weight is None else gain * norm.weight
         if way.scale is not None:
             scale = self._parameters[way.scale].flatten().to(gain.dtype)
-            if len(scale) not in (1, len(gain)):
-                return 0.0
+            if len(scale) not in (1, outputs):
+                return None
             gain = gain * scale
-        flat = gain.abs() <= _FLAT * gain.abs().max()
-        return (lost / gain.masked_fill(flat, 1)).masked_fill(flat, 0)
+        return gain.masked_fill(gain.abs() <= _FLAT * gain.abs().max(), 0)
+
+
+def _lost(layer: Layer, kept: Tensor, now: Tensor | None, gain: Tensor | None) -> Tensor | float:
+    """What the shortcut has lost, in units of the layer's outputs; 0 where that cannot be told."""
+    if now is None or layer.shortcut is None or gain is None or now.shape[1] != len(kept):
+        return 0.0
+    flat = gain == 0
+    return ((layer.shortcut[:, kept].float() - now.float()) / gain.masked_fill(flat, 1)).masked_fill(flat, 0)
+
+
+def _taken(layer: Layer, kept: Tensor, norm: Any, gain: Tensor, outputs: Tensor) -> Tensor:
+    """What the dense network's ReLU takes, (R, O)."""
+    taken = outputs * gain
+    if norm is not None:
+        taken = taken - norm.running_mean * gain
+        taken = taken if norm.bias is None else taken + norm.bias
+    return taken if layer.shortcut is None else taken + layer.shortcut[:, kept].float()
+
+
+def _apart(values: Tensor, groups: int) -> Tensor:
+    """(R, g·O) to (g, R, O)."""
+    return values.reshape(len(values), groups, -1).transpose(0, 1)
 
 
 def _rounding(outputs: Tensor) -> float:

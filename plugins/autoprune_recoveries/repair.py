@@ -20,12 +20,13 @@ class Repair(Recovery):
     In the order of execution every convolution and linear layer gets the ridge solution that maps its own inputs, those
     of the pruned and already repaired network, to what the dense layer put out for the same samples. What a residual
     stream has lost so far is taken into the target, so that block output plus shortcut equals the dense one's. A
-    constant goes into the layer's bias or the batch norm behind it. No labels, no gradients, one forward pass of each
-    network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is not taken.
-    Exported graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states
-    before a step were the dense ones. Weights that are used several times, and recurrent layers with a projection or
-    packed sequences, stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
-    ``bn-recalibration`` does it.
+    constant goes into the layer's bias or the batch norm behind it. Where nothing but a ReLU reads the outputs,
+    whatever it makes zero is as good as what it made zero in the dense network. No labels, no gradients, one forward
+    pass of each network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is
+    not taken. Exported graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if
+    the states before a step were the dense ones. Weights that are used several times, and recurrent layers with a
+    projection or packed sequences, stay as they were cut. A network with no other layers gets its batch norms'
+    statistics anew, as ``bn-recalibration`` does it.
 
     Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
     being fitted 2^25 numbers of its inputs, less than 2 GB of its sums and a few copies of its weights in float64. Wide
@@ -37,10 +38,7 @@ class Repair(Recovery):
     samples: int = Field(default=256, ge=8, description="Train samples whose activations are fitted; no labels.")
     rows: int = Field(default=8000, ge=64, description="Positions of a layer's outputs that its fit uses, at most.")
     damping: float = Field(
-        default=1e-2,
-        gt=0,
-        description="Least pull towards the cut weights, relative to the inputs' mean variance; ten times as much "
-        "is tried, too, and what is better on held-out rows is taken.",
+        default=0.1, gt=0, description="Pull towards the cut weights, relative to the inputs' mean variance."
     )
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
@@ -68,8 +66,10 @@ class Repair(Recovery):
         return alone.fit(pruned.network, group, pruned.kept[cut], damping=self.damping)
 
     def final(self) -> Self:
-        """At least 1,024 samples and 16,000 rows, for the front's members."""
-        return self.model_copy(update={"samples": max(self.samples, 1024), "rows": max(self.rows, 16_000)})
+        """At least 1,024 samples and 16,000 rows, for the front's members; they are pulled as much, all together."""
+        samples, rows = max(self.samples, 1024), max(self.rows, 16_000)
+        damping = self.damping * self.samples / samples
+        return self.model_copy(update={"samples": samples, "rows": rows, "damping": damping})
 
     def refuses(self, data: Data) -> str | None:
         """Why nothing can be fitted on that data; None when it can."""

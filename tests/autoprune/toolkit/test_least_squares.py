@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoprune.toolkit.least_squares import Moments, Rows, ridge
+from autoprune.toolkit.least_squares import Fitting, Moments, Rectified, Rows, ridge
 
 
 def rows(groups: int = 2, count: int = 300, features: int = 7, outputs: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,9 +46,9 @@ def test_a_fit_to_rows_is_the_same_with_few_of_them(centre, count):
     random = torch.Generator().manual_seed(1)
     near = torch.randn(2, 5, 7, generator=random, dtype=torch.float64)
     bias = torch.randn(2, 5, generator=random, dtype=torch.float64)
-    whole = Rows(x, t)
-    whole = Rows(x, t, (whole[:2], whole[2:]))
-    *_, (weight, constant) = whole.ridges(near, bias, dampings=(1.0, 0.01), centre=centre)
+    fitting = Fitting(x, near, bias, damping=0.01, centre=centre)
+    fitting.towards(t + 1)
+    weight, constant = fitting.towards(t)
     for g in range(2):
         wanted = t[g].double() if centre else t[g].double() - bias[g]
         expected = brute_force(x[g].numpy(), wanted.numpy(), near[g].numpy(), 0.01, centre=centre)
@@ -57,6 +57,19 @@ def test_a_fit_to_rows_is_the_same_with_few_of_them(centre, count):
     torch.testing.assert_close(constant, left.mean(1) if centre else bias, rtol=1e-4, atol=1e-4)
     off = float((left - constant.unsqueeze(1)).square().sum() / count)
     assert float(Rows(x, t).error(weight, constant)) == pytest.approx(off, rel=1e-3, abs=1e-6)
+
+
+def test_behind_a_relu_what_it_makes_zero_is_right_where_zero_is():
+    x, t = rows()
+    random = torch.Generator().manual_seed(3)
+    weight = torch.randn(2, 5, 7, generator=random, dtype=torch.float64)
+    bias = torch.randn(2, 5, generator=random, dtype=torch.float64)
+    gain, shift = torch.randn(2, 1, 5, generator=random), torch.randn(2, 1, 5, generator=random)
+    some = Rows(x, t, Rectified(t * gain + shift, gain))
+    told = x.double() @ weight.mT + bias.unsqueeze(1)
+    off = (told - t).where(t * gain + shift > 0, (told * gain + shift).relu() / gain)
+    assert float(some.error(weight, bias)) == pytest.approx(float(off.square().sum() / x.shape[1]), rel=1e-4)
+    assert float(some.error(weight, bias)) < 0.9 * float(Rows(x, t).error(weight, bias))
 
 
 def test_the_constant_and_the_error_are_those_of_the_rows():
@@ -78,13 +91,23 @@ def test_a_column_that_is_always_zero_keeps_its_weight():
     torch.testing.assert_close(found[..., 3], near[..., 3])
 
 
+def of_sums(x, t, near, support, *, centre):
+    return ridge(Moments.of(x, t), near, damping=0.01, centre=centre, support=support)
+
+
+def of_rows(x, t, near, support, *, centre):
+    bias = torch.zeros(near.shape[:2], dtype=torch.float64)
+    return Fitting(x, near, bias, damping=0.01, centre=centre, support=support).towards(t)[0]
+
+
+@pytest.mark.parametrize("fit", [of_sums, of_rows])
 @pytest.mark.parametrize("centre", [True, False])
-def test_a_fit_on_a_support_is_least_squares_in_its_entries(centre):
+def test_a_fit_on_a_support_is_least_squares_in_its_entries(centre, fit):
     x, t = rows()
     random = torch.Generator().manual_seed(2)
     support = torch.rand(2, 5, 7, generator=random) < 0.6
     near = torch.randn(2, 5, 7, generator=random, dtype=torch.float64) * support
-    found = ridge(Moments.of(x, t), near, damping=0.01, centre=centre, support=support)
+    found = fit(x, t, near, support, centre=centre)
     assert not found[~support].any()
     for g in range(2):
         one, two = x[g].double().numpy(), t[g].double().numpy()

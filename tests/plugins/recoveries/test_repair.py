@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -354,6 +355,42 @@ def test_norms_and_shortcuts_are_seen():
     inputs = Inputs.of(torch.randn(2, 3, 8, 8))
     found = {name: layer.way for name, layer in ways(network, lambda: inputs.feed(network)).items()}
     assert list(found) == ["stem", "blocks.0.first", "blocks.0.second", "blocks.1.first", "blocks.1.second", "head"]
-    assert found["blocks.1.first"] == Way(norm="blocks.1.norm1")
-    assert found["blocks.1.second"] == Way("blocks.1.norm2", shortcut=Tap("blocks.1.first", given=False))
+    assert found["blocks.1.first"] == Way(norm="blocks.1.norm1", rectified=True)
+    assert found["blocks.1.second"] == Way(
+        "blocks.1.norm2", shortcut=Tap("blocks.1.first", given=False), rectified=True
+    )
     assert found["head"] == Way()
+
+
+def test_a_relu_counts_where_nothing_else_reads_a_sum():
+    class PreActivated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = (nn.Linear(8, 8) for _ in range(3))
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + self.first(x)
+            z = y + self.second(self.norm(y).relu())
+            return self.third(z.relu())
+
+    network = PreActivated()
+    found = ways(network, lambda: network(torch.randn(3, 8)))
+    assert [found[name].way.rectified for name in ("first", "second", "third")] == [False, True, False]
+
+
+def test_rectified_outputs_are_nearer_than_those_of_least_squares():
+    """Of the layer before a ReLU, by numpy's best linear fit to what the dense one gives."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3))
+    bench = Bench(network, data((10,), 3))
+    pruned = bench.pruned({bench.structure.groups[0].name: 6})
+    bench.recover(Repair(damping=1e-7), pruned)
+    inputs = bench.data.train.fetch(torch.arange(256))[0].first
+    with torch.no_grad():
+        dense = network[:3](inputs)
+        read = torch.cat([pruned.network[:2](inputs), torch.ones(256, 1)], 1)
+        plain = read @ torch.from_numpy(np.linalg.lstsq(read.numpy(), dense.numpy(), rcond=None)[0])
+        ours = pruned.network[:3](inputs)
+    assert (ours.relu() - dense.relu()).square().mean() < 0.98 * (plain.relu() - dense.relu()).square().mean()
+    assert (ours - dense).square().mean() > (plain - dense).square().mean()

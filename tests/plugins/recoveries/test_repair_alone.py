@@ -73,7 +73,7 @@ def test_it_is_ridge_regression_of_the_dense_outputs():
         wanted = network[2](network[1](network[0](inputs))).double().numpy()
     x, near = hidden[:, kept], network[2].weight.detach().double().numpy()[:, kept]
     centred, t = x - x.mean(0), wanted - wanted.mean(0)
-    damped = 1e-2 * np.trace(centred.T @ centred / 256) / len(kept)
+    damped = Repair().damping * np.trace(centred.T @ centred / 256) / len(kept)
     rows = np.concatenate([centred / 16, np.sqrt(damped) * np.eye(len(kept))])
     right = np.concatenate([t / 16, np.sqrt(damped) * near.T])
     weight = np.linalg.lstsq(rows, right, rcond=None)[0].T
