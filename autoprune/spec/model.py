@@ -152,13 +152,14 @@ def _samples(value: object) -> object:
 
 
 class Final(_Section):
-    """How the front is measured once the trials are done."""
+    """How the front is made again and measured once the trials are done."""
 
     samples: Annotated[Literal["auto", "all"] | Annotated[int, Field(ge=1)], BeforeValidator(_samples)] = Field(
         default="auto",
         description="Of the test split, the same for the dense model and every member: all, so many, or (auto) as many"
-        " as a third of the trials' time allows once the members were made again, but 1,000 at least; then the dense"
-        " model and the member that the report names are measured on all of them, too.",
+        " as a third of the trials' time allows once members were made again, but 1,000 at least; then the dense model"
+        " and the member that the report names are measured on all of them, too. With auto, making members again by"
+        " their strategy's final version takes half of that time at most, but five are made again at least.",
     )
 
 

@@ -6,7 +6,7 @@ What is recorded in the study is done; what is not is done again, so a session m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,16 @@ from autoprune.study.models import model_folder, put_in_place, tidy
 from autoprune.study.naming import numbered
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
+from autoprune.study.spacing import spaced
 from autoprune.study.storage import Study
 from autoprune.study.stored import study_outcome
 
 _SHARE = 1 / 3
 """Of the seconds of the trials, what the end may take: then it is a quarter of the whole."""
+_REFINING = 1 / 6
+"""Of the seconds of the trials, what making members again may take of that."""
+_SOME = 5
+"""Members that are made again at least."""
 _LEAST = 1000
 """Samples of the test split on which the front is measured at least."""
 
@@ -80,13 +85,26 @@ class Ending:
         # What has been measured on the test split stays what it was then.
         asked = [job for r in new if r.number not in finals.tests and (job := self._refining(r)) is not None]
         if asked or finals.settled:
-            refined = {job.proposal.number for job in asked}
-            for result in new:
-                if result.number not in refined:
-                    self._study.settle(result.number, None)
+            self._pass_over({result.number for result in new} - {job.proposal.number for job in asked})
         before = {result.number: result for result in new}
-        jobs: list[Asked] = [(job, partial(self._settle, before[job.proposal.number])) for job in asked]
-        self._do("refining the front", jobs)
+        made: list[TrialResult] = []
+
+        def make(jobs: Sequence[Refine]) -> None:
+            def take(was: TrialResult, result: TrialResult) -> None:
+                made.append(result)
+                self._settle(was, result)
+
+            self._do("refining the front", [(job, partial(take, before[job.proposal.number])) for job in jobs])
+
+        if self._problem.spec.search.final.samples == "auto" and len(asked) > _SOME:
+            asked = self._spread(asked, results, before)
+            make(asked[:_SOME])
+            each = _seconds(made) / len(made)
+            more = round_down(_REFINING * _seconds(results) / each) if each else len(asked)
+            self._pass_over(job.proposal.number for job in asked[max(more, _SOME) :])
+            make(asked[_SOME:more])
+        else:
+            make(asked)
         if self._worse:
             log.warning(
                 "%d of the front's %d members came out worse by the final version of their strategy and stay as the"
@@ -98,6 +116,22 @@ class Ending:
         finals = self._study.finals
         made_again = [number for number, made in finals.settled.items() if made is not None]
         tidy(self._folder.path, kept=finals.kept(results, objectives), made_again=made_again)
+
+    def _pass_over(self, numbers: Iterable[int]) -> None:
+        """Have members stay as the search made them."""
+        for number in sorted(numbers):
+            self._study.settle(number, None)
+
+    def _spread(
+        self, jobs: Sequence[Refine], results: Sequence[TrialResult], members: Mapping[int, TrialResult]
+    ) -> list[Refine]:
+        """That of the best compromise first, then from all of the front."""
+        outcome = study_outcome(self._folder, self._info, results, self._study.finals, interrupted=False)
+        named = named_member(self._info, outcome)
+        numbers = [job.proposal.number for job in jobs]
+        first = numbers.index(named.trial.number) if named and named.trial.number in numbers else 0
+        points = [losses(members[number].metrics, self._info.objectives) for number in numbers]
+        return [jobs[index] for index in spaced(points, first)]
 
     def _refining(self, result: TrialResult) -> Refine | None:
         """The job that makes a member again; None where its strategy has no other final version."""
@@ -219,8 +253,7 @@ def affordable(total: int, *, members: int, spare_s: float, growing_s: float, fi
     """On how many samples of a split the dense model and the front can be measured in some time.
 
     Whole where that is enough for all. Else the dense model and one member are measured on all samples, too, and what
-    is left goes to the others: a round number of samples (1, 2 or 5 and zeros), so that a clock that differs a little
-    decides the same, and 1,000 at least.
+    is left goes to the others: a round number of samples, and 1,000 at least.
 
     Args:
         total: Samples of the split.
@@ -234,8 +267,15 @@ def affordable(total: int, *, members: int, spare_s: float, growing_s: float, fi
         return total
     left = spare_s - 2 * once - (1 + members) * fixed_s
     samples = max(_LEAST, total * left / ((1 + members) * growing_s) if growing_s else 0.0)
-    power = int(10 ** math.floor(math.log10(samples)))
-    return min(total, max(power * lead for lead in (1, 2, 5) if power * lead <= samples))
+    return min(total, round_down(samples))
+
+
+def round_down(number: float) -> int:
+    """To 1, 2 or 5 and zeros, so that a clock that differs a little decides the same; 0 below 1."""
+    if number < 1:
+        return 0
+    power = int(10 ** math.floor(math.log10(number)))
+    return max(power * lead for lead in (1, 2, 5) if power * lead <= number)
 
 
 def _seconds(results: Sequence[TrialResult]) -> float:

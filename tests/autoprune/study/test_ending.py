@@ -7,6 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy_plugin
 from toy_driver import run_killed
@@ -14,10 +15,12 @@ from toy_driver import run_killed
 from autoprune.plugin import dominates, hookimpl, losses
 from autoprune.structure import load_pruned
 from autoprune.study import ending, pareto_front, read_study, resume, search
-from autoprune.study.ending import affordable
+from autoprune.study.ending import affordable, round_down
+from autoprune.study.spacing import spaced
 from tests.fresh import started
 
 BETTER, WORSE = "noise: 0.3, final_noise: 0.0", "noise: 0.0, final_noise: 0.5"
+SLIGHTLY = "noise: 0.01, final_noise: 0.0"
 
 
 @pytest.fixture
@@ -114,6 +117,55 @@ def test_more_trials_have_new_members_made_again_alone(refining, host, tmp_path)
         assert value_of(point.trial.model, "validation") == pytest.approx(
             point.trial.metrics["distance"].value, rel=1e-4, abs=1e-6
         )
+
+
+@pytest.fixture
+def in_a_hurry(monkeypatch):
+    """There is no time to make more than two members again."""
+    monkeypatch.setattr(ending, "_SOME", 2)
+    monkeypatch.setattr(ending, "_REFINING", 0.0)
+
+
+@pytest.mark.usefixtures("in_a_hurry")
+def test_where_time_is_short_the_best_and_the_farthest_from_it_are_made_again(refining, host, tmp_path):
+    result = search(refining("search.trials=24", "search.ladder=12", noise=SLIGHTLY), host=host)
+    searched = pareto_front(result.outcome.trials, result.front.objectives)
+    assert len(searched) > 4
+    assert len(lines(tmp_path / "log")) == 2
+    before = lines(tmp_path / "log")
+    again = {point.trial.number for point in result.front.points if point.searched}
+    pruned = [t for t in searched if t.origin != "dense"]
+    rows = np.array([losses(t.metrics, result.front.objectives) for t in pruned])
+    rows = (rows - rows.min(0)) / np.ptp(rows, axis=0)
+    (one, other) = (next(n for n, t in enumerate(pruned) if t.number == number) for number in sorted(again))
+    far = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    assert far[one, other] in (far[one].max(), far[other].max())
+    assert resume(tmp_path / "study", host=host).outcome == result.outcome
+    assert lines(tmp_path / "log") == before
+
+
+@pytest.mark.usefixtures("in_a_hurry")
+def test_all_are_made_again_where_all_is_asked_for(refining, host, tmp_path):
+    result = search(
+        refining("search.trials=24", "search.ladder=12", "search.final.samples=all", noise=SLIGHTLY), host=host
+    )
+    searched = pareto_front(result.outcome.trials, result.front.objectives)
+    assert len(lines(tmp_path / "log")) == sum(t.origin != "dense" for t in searched) > 2
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_spaced_points_leave_no_point_farther_from_them_than_they_are_from_each_other(number):
+    points = np.random.default_rng(0).normal(size=(30, 3)) * [1, 100, 0.01]
+    order = spaced(points.tolist(), first=7)
+    assert sorted(order) == list(range(30))
+    assert order[0] == 7
+    scaled = points / np.ptp(points, axis=0)
+    far = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
+    chosen, rest = order[: number + 1], order[number + 1 :]
+    apart = min(far[i, j] for i in chosen for j in chosen if i != j)
+    assert max(far[i, chosen].min() for i in rest) <= apart + 1e-12
+    assert spaced([]) == []
+    assert spaced([[1.0, 2.0], [1.0, 2.0]]) == [0, 1]
 
 
 def test_what_comes_out_worse_stays_as_it_was(refining, host, tmp_path, caplog):
@@ -294,6 +346,11 @@ def test_as_many_samples_as_there_is_time_for(spare, growing, fixed, samples):
 
 def test_never_more_samples_than_there_are():
     assert affordable(872, members=20, spare_s=0.0, growing_s=1.0, fixed_s=0.0) == 872
+
+
+def test_numbers_are_rounded_down_to_one_two_five():
+    numbers = [-3, 0, 0.9, 1, 1.9, 2, 4.9, 5, 9.9, 10, 49, 50, 999, 1000]
+    assert [round_down(n) for n in numbers] == [0, 0, 0, 1, 1, 2, 2, 5, 5, 10, 20, 50, 500, 1000]
 
 
 # What is told
