@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from autoprune_recoveries._reference import Reference
 
 
+_FEW = 256
+"""Samples with which the pull is what the option says."""
+
+
 class Repair(Recovery):
     """Fits each layer of the pruned network to the dense network's outputs, in closed form.
 
@@ -38,7 +42,10 @@ class Repair(Recovery):
     samples: int = Field(default=256, ge=8, description="Train samples whose activations are fitted; no labels.")
     rows: int = Field(default=8000, ge=64, description="Positions of a layer's outputs that its fit uses, at most.")
     damping: float = Field(
-        default=0.1, gt=0, description="Pull towards the cut weights, relative to the inputs' mean variance."
+        default=0.1,
+        gt=0,
+        description="Pull towards the cut weights, relative to the inputs' mean variance, with 256 samples or fewer; "
+        "with more it is weaker by as much.",
     )
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
@@ -52,7 +59,7 @@ class Repair(Recovery):
             BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
             return
         masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}
-        fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self.damping)
+        fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self._damping(reference))
         with torch.no_grad(), fit:
             reference.inputs.feed(ctx.predictor(pruned.network))
 
@@ -60,22 +67,24 @@ class Repair(Recovery):
         """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""
         from autoprune_recoveries._alone import Alone
 
-        alone = ctx.memo((*self._key, "alone"), lambda: Alone.of(ctx, self._reference(ctx)))
+        reference = self._reference(ctx)
+        alone = ctx.memo((*self._key, "alone"), lambda: Alone.of(ctx, reference))
         (cut,) = pruned.kept
         group = next(group for group in ctx.groups if group.name == cut)
-        return alone.fit(pruned.network, group, pruned.kept[cut], damping=self.damping)
+        return alone.fit(pruned.network, group, pruned.kept[cut], damping=self._damping(reference))
 
     def final(self) -> Self:
-        """At least 1,024 samples and 16,000 rows, for the front's members; they are pulled as much, all together."""
-        samples, rows = max(self.samples, 1024), max(self.rows, 16_000)
-        damping = self.damping * self.samples / samples
-        return self.model_copy(update={"samples": samples, "rows": rows, "damping": damping})
+        """At least 1,024 samples and 16,000 rows, for the front's members."""
+        return self.model_copy(update={"samples": max(self.samples, 1024), "rows": max(self.rows, 16_000)})
 
     def refuses(self, data: Data) -> str | None:
         """Why nothing can be fitted on that data; None when it can."""
         if len(data.train) < 8:
             return f"a fit takes 8 train samples or more; there are {len(data.train)}"
         return None
+
+    def _damping(self, reference: Reference) -> float:
+        return self.damping * min(1.0, _FEW / len(reference.inputs))
 
     @property
     def _key(self) -> tuple[str, int, int]:
