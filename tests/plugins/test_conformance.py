@@ -157,6 +157,7 @@ class TestTasks(TaskConformance):
         return fitting(component.name)[1]
 
 
+@pytest.mark.slow
 class TestEvaluators(EvaluatorConformance):
     @pytest.fixture(**every(Evaluator))
     def component(self, request):
@@ -171,6 +172,7 @@ class TestEvaluators(EvaluatorConformance):
         return Bench(data=replace(data, **splits), task=HOST(Task, "regression")())
 
 
+@pytest.mark.slow
 class TestSamplers(SamplerConformance):
     @pytest.fixture(**every(Sampler))
     def component(self, request):
@@ -195,6 +197,7 @@ class TestExporters(ExporterConformance):
         return request.param
 
 
+@pytest.mark.slow
 class TestModelSources(ModelSourceConformance):
     @pytest.fixture(**every(ModelSource))
     def component(self, request):
@@ -232,6 +235,7 @@ class TestModelSources(ModelSourceConformance):
         return toy_data()
 
 
+@pytest.mark.slow
 class TestDataSources(DataSourceConformance):
     @pytest.fixture(**every(DataSource))
     def component(self, request):

@@ -221,6 +221,7 @@ def test_doctor_names_a_broken_plugin_with_code_3(autoprune, install, tmp_path, 
     assert any("FAULT" in line and "plugin weeds" in line and "nobody_has" in line for line in answer.out.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:///broken.db"], ids=["server", "database"])
 def test_doctor_says_when_the_tracking_store_is_out_of_reach(uri: str, autoprune, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

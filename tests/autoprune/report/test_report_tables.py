@@ -119,6 +119,7 @@ def test_an_empty_study_still_has_a_report(synthetic, study, tmp_path):
     assert (tmp_path / "front.csv").read_text() == ""
 
 
+@pytest.mark.slow
 def test_what_the_search_had_measured_is_beside_what_it_is_now(synthetic, study, outcome):
     assert not any(column.startswith(("searched_", "whole_test_")) for column in front_table(outcome)[0])
     again = synthetic.made_again(outcome)

@@ -64,6 +64,7 @@ def test_of_channels_it_is_exact():
     assert frozenset(("one", "stage.0.into")) not in met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularities", [("blocks",), ("channels", "blocks")])
 @pytest.mark.parametrize("gone", [1, 2])
 def test_of_blocks_it_is_the_mean_over_which_ones_go(granularities, gone):

@@ -43,6 +43,7 @@ def test_roles_tell_rows_columns_and_vectors() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "layer", "reason"),
     [

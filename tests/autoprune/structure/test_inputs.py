@@ -70,6 +70,7 @@ def found(request: pytest.FixtureRequest) -> tuple[nn.Module, Structure, str]:
     return net, discover(net, WAYS[way][1](batch(2)), form=form), way
 
 
+@pytest.mark.slow
 def test_cuts_equal_masked_networks(found: tuple[nn.Module, Structure, str]) -> None:
     net, structure, way = found
     assert {group.name: group.units for group in structure.groups} == {"embedding": 8, "hidden": 12}

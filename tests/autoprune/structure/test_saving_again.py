@@ -181,6 +181,7 @@ def parametrized(network: nn.Module) -> nn.Module:
     return nn.utils.parametrizations.weight_norm(network[4]) and network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

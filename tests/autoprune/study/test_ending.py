@@ -126,6 +126,7 @@ def in_a_hurry(monkeypatch):
     monkeypatch.setattr(ending, "_REFINING", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_a_hurry")
 def test_where_time_is_short_the_best_and_the_farthest_from_it_are_made_again(refining, host, tmp_path):
     result = search(refining("search.trials=24", "search.ladder=12", noise=SLIGHTLY), host=host)
@@ -144,6 +145,7 @@ def test_where_time_is_short_the_best_and_the_farthest_from_it_are_made_again(re
     assert lines(tmp_path / "log") == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_a_hurry")
 def test_all_are_made_again_where_all_is_asked_for(refining, host, tmp_path):
     result = search(
@@ -269,6 +271,7 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_done_twice(
 # On how many samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "samples"), [("auto", 16), ("all", 16), (12, 12), (99, 16)])
 def test_the_front_is_measured_on_as_many_samples_as_asked(spec, host, asked, samples):
     outcome = search(spec("search.trials=3", f"search.final.samples={asked}"), host=host).outcome

@@ -114,6 +114,7 @@ def test_its_plot_is_a_figure_that_a_cell_shows(result: SearchResult) -> None:
     assert len(image.getcolors(100_000) or ()) > 10, "something is drawn"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "labels"),
     [
@@ -133,6 +134,7 @@ def test_it_plots_the_metrics_that_are_asked_for(
     assert numbers
 
 
+@pytest.mark.slow
 def test_three_objectives_are_three_panels(tmp_path: Path) -> None:
     assert len(made(tmp_path, objectives=3).plot().axes) == 3
 

@@ -273,6 +273,7 @@ def test_the_fronts_models_are_exported_once_each(spec, host, tmp_path):
     assert len(exports(tmp_path)) == count + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "told"),
     [

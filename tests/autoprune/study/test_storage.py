@@ -251,6 +251,7 @@ def test_a_trial_waits_for_the_disk_once_when_it_is_told(constrained, tmp_path, 
     assert synced[-1] == (tmp_path / "journal").stat().st_size, "after all that is written"
 
 
+@pytest.mark.slow
 def test_a_name_that_is_taken_is_refused(sqlite, tmp_path):
     open_study(sqlite, tmp_path / "journal", new=True).close()
     with pytest.raises(StudyError, match="the storage has a study called 'study' already"):

@@ -22,6 +22,7 @@ def validation():
         return mlflow.utils.validation
 
 
+@pytest.mark.slow
 @given(name=names, prefix=st.sampled_from(["ratio", "objective", ""]))
 def test_mlflow_takes_every_key(validation, name, prefix):
     made = key(prefix, name)

@@ -83,6 +83,7 @@ def test_a_server_that_stays_away(synthetic, run_study, tmp_path, warnings):
     assert "secret" not in first + last
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_one_short_wait(synthetic, tracker, tmp_path, warnings, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what the user sets holds
     calls = []
@@ -134,6 +135,7 @@ def test_a_bad_uri_is_told_once_and_stops_nothing(synthetic, tracker, tmp_path, 
     assert re.search(said, warnings()[0])
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_told(synthetic, tracker, uri, tmp_path, warnings):
     from mlflow import MlflowClient
 

@@ -93,6 +93,7 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
     assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "front_table.json", "type": "table"}]
 
 
+@pytest.mark.slow
 def test_the_front_is_right_after_every_trial(synthetic, tracker, stored, uri, tmp_path):
     study = synthetic.study(tmp_path / "study", uri=uri, trials=8)
     results = tuple(reversed(synthetic.trials(8)))
@@ -140,6 +141,7 @@ def test_the_parents_status_says_how_the_study_ended(
     assert stored(study, uri).parent.info.status == status
 
 
+@pytest.mark.slow
 def test_facts_of_a_database_say_how_to_look(synthetic, tracker, uri, tmp_path):
     facts = tracker.autoprune_study_started(synthetic.study(tmp_path / "study", uri=uri))
     assert set(facts) == {"run_id", "experiment_id", "tracking_uri", "hint"}

@@ -114,6 +114,7 @@ def test_one_that_dies_between_jobs_costs_nothing(workers):
     assert sorted(line.split()[0] for line in run(two, "a", "b")) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_one_that_overruns_is_replaced_unless_its_job_is_not_limited(workers):
     two = workers(timeout_s=0.5)
     started = time.monotonic()

@@ -145,6 +145,7 @@ def exported(bench: Bench) -> Bench:
     return bench
 
 
+@pytest.mark.slow
 def test_an_exported_graph_is_repaired_as_its_modules_are(bench):
     cut_units = bench.uniform(0.4)
     modules = bench.pruned(cut_units)

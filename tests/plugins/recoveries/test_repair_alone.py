@@ -51,6 +51,7 @@ def alone(bench: Bench, group: str, units: int) -> tuple[nn.Module, nn.Module, b
     return bench.structure.cut(bench.network, kept).eval(), repaired.network, done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "units"), [("stem", 2), ("stem", 5), ("one", 3), ("one", 6)])
 def test_the_outputs_are_nearer(bench, group, units):
     before, after, done = alone(bench, group, units)

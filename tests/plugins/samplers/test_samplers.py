@@ -185,6 +185,7 @@ def test_every_number_of_objectives_works_or_is_refused(sampler, objectives, tmp
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Nsga2(), Nsga3(), Tpe(), Gp(), Random(), SensitivitySampler()], ids=named)
 def test_the_seed_decides(sampler, tmp_path):
     runs = [explore(sampler, tmp_path / f"{i}", trials=4, seed=seed)[0] for i, seed in enumerate([1, 1, 2])]

@@ -154,6 +154,7 @@ class Convolutions(nn.Module):
         return self.head(self.second(self.first(x).relu()).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("groups", "transposed"), [(1, False), (2, False), (1, True), (2, True)])
 def test_channels_of_a_convolution(groups: int, transposed: bool) -> None:
     net, inputs = seeded(lambda: Convolutions(groups, transposed=transposed)), correlated(16, 2, 6, 6)
@@ -328,6 +329,7 @@ def test_what_does_not_fit_into_memory_together_takes_more_passes(
         WHOLE.score(groups["conv2"], dataclasses.replace(ctx, cache={}))
 
 
+@pytest.mark.slow
 def test_readers_that_are_not_called_do_not_count() -> None:
     """nn.MultiheadAttention computes with its projection's weight itself; the feed-forward layer is called."""
     torch.manual_seed(0)

@@ -248,6 +248,7 @@ def test_taylor_ranks_a_network_whose_parameters_are_frozen(
     assert torch.equal(free, Taylor(batches=1).score(groups["conv1"], dataclasses.replace(ctx, cache={})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)
 def test_groups_written_by_hand_are_those_that_discovery_finds(
     scorer: Scorer, group: Group, net: nn.Module, ctx: ScoreContext, data: Data

@@ -91,6 +91,7 @@ def rows_of(split):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["datasets", "parquet", "shards", "csv", "jsonl", "json"])
 def test_sentences_are_what_the_tokenizer_makes_of_them(ctx, write, tokenizer_folder, form, offline):
     tables = write(form)

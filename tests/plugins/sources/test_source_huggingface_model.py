@@ -50,6 +50,7 @@ def logits(network):
         return network.eval()(input_ids=IDS).logits
 
 
+@pytest.mark.slow
 def test_opens_what_transformers_saved_by_its_own_class(ctx, saved):
     network = HuggingFace(path="bert").load(None, ctx)
     assert type(network) is transformers.BertForSequenceClassification
@@ -96,6 +97,7 @@ def test_generation_goes_by_the_folder_s_own_settings(ctx):
     assert source.load(None, ctx).generation_config.max_new_tokens == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "told"),
     [

@@ -42,6 +42,7 @@ def test_makes_a_model_by_its_name(ctx, source, package, model, head):
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "package", "model", "head"), SOURCES)
 def test_takes_its_weights_from_a_file(ctx, source, package, model, head):
     trained = source(model=model).build(replace(ctx, seed=5)).state_dict()

@@ -54,6 +54,7 @@ def test_weights_become_zero_and_stay_so(strategy: Strategy, benches: dict[tuple
         assert torch.equal(weight.flatten() != 0, pruned.kept[group.name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
 @pytest.mark.parametrize("kind", [("channels", "weights"), ("2:4",)], ids="+".join)
 def test_granularities_mix(strategy: Strategy, kind: tuple[str, ...], benches: dict[tuple[str, ...], Bench]) -> None:

@@ -107,6 +107,7 @@ def measured(bench: Bench, network: nn.Module) -> tuple[float, float]:
     return tuple(float(mean(task, values, outputs, targets)) for values in each)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS, ids=named)
 def test_trainings_lower_what_they_minimise(task: Task) -> None:
     bench = bench_of(task)
@@ -118,6 +119,7 @@ def test_trainings_lower_what_they_minimise(task: Task) -> None:
         assert measured(bench, pruned.network)[which] < before[which]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RIGHT, ids=named)
 def test_taylor_ranks_by_the_loss_of_what_counts(task: Task) -> None:
     """Of one batch: the gradient of the mean over all that counts, of the whole batch, times the weights that read."""
@@ -139,6 +141,7 @@ def test_taylor_ranks_by_the_loss_of_what_counts(task: Task) -> None:
     assert found["conv"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RIGHT, ids=named)
 def test_attacks_find_what_counts_and_no_more(task: Task) -> None:
     bench = bench_of(task)
