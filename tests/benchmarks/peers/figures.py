@@ -19,6 +19,7 @@ from .tasks import Task
 _LINES = {
     "ours": ("#D55E00", "--"),
     "ours-best": ("#D55E00", "-"),
+    "ours-recalibrated": ("#D55E00", ":"),
     "random": ("#000000", "--"),
     "uniform": ("#A6A6A6", "-"),
     "hand-nsga2": ("#0072B2", "-"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprune import StructureError
 from autoprune.plugin import (
     Cost,
     Costs,
@@ -29,6 +31,8 @@ from autoprune.study.seeding import derive, seeded
 from .tasks import Setting
 
 CPU = torch.device("cpu")
+_PROBES = 9
+"""Weights of an output by which it is known; two of different outputs may be equal."""
 
 
 def counted(network: nn.Module, example: Inputs) -> Costs:
@@ -84,11 +88,11 @@ class Measure:
             groups=(),
             dense=self._setting.network,
             build=_not_here,
-            start=_not_here,
+            start=lambda: Pruned(copy.deepcopy(self._setting.network)),
             score=_not_here,
             select=_not_here,
             cut=_not_here,
-            rows=_not_here,
+            rows=lambda pruned, layer: stayed(self._setting.network, pruned.network, layer),
             once=_not_here,
             predictor=self._predictor,
         )
@@ -120,6 +124,23 @@ class Measure:
                 metrics = checked_metrics(used.evaluate(predictor, context), used, setting.data)
             measured |= {name: metric.value for name, metric in metrics.items()}
         return {name: measured[name] for name in setting.task.objectives}
+
+
+def stayed(dense: nn.Module, cut: nn.Module, layer: str) -> Tensor:
+    """Which of a layer's outputs another tool has left, (O,): those whose weights are found in the dense network.
+
+    Raises:
+        StructureError: It has no weights of its own, or they are not all found.
+    """
+    before, now = (getattr(dict(network.named_modules())[layer], "weight", None) for network in (dense, cut))
+    if before is None or now is None:
+        raise StructureError(f"{layer} has no weight")
+    values, order = before.detach().flatten().sort()
+    probes = now.detach().flatten(1)[:, :_PROBES].contiguous()
+    places = torch.searchsorted(values, probes).clamp_max(len(values) - 1)
+    if not torch.equal(values[places], probes):
+        raise StructureError(f"{layer} has weights that the dense network has not")
+    return (order[places] // before[0].numel()).mode(1).values
 
 
 def _whole(evaluator: Evaluator) -> Evaluator:

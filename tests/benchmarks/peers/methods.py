@@ -35,6 +35,9 @@ class Method:
     seeded: bool = True
     """Whether seeds make a difference: otherwise it runs once."""
 
+    judged: bool = True
+    """Whether it has to meet targets, if it is ours."""
+
     @property
     def missing(self) -> bool:
         """Whether this interpreter lacks what it needs."""
@@ -47,6 +50,7 @@ METHODS = {
     for method in (
         Method("ours", "ours, L1", engine.ours, "ours"),
         Method("ours-best", "ours, as it comes", engine.best, "ours"),
+        Method("ours-recalibrated", "ours, norms recalibrated", engine.recalibrated, "ours", judged=False),
         Method("random", "random search, our engine", engine.random, "random"),
         Method("uniform", "uniform ladder, our engine", engine.uniform, "ladder", seeded=False),
         Method("hand-nsga2", "Torch-Pruning + Optuna NSGA-II", torch_pruning.hand(torch_pruning.nsga2), "hand", _TP),

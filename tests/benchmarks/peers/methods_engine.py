@@ -12,7 +12,7 @@ from autoprune.spec.model import Search, Spec
 from autoprune.study import search
 
 from .record import Recorder
-from .tasks import Setting
+from .tasks import RECALIBRATE, Setting
 
 
 class _Watch:
@@ -28,15 +28,15 @@ class _Watch:
             self._recorder.add(None, reason=result.reason)
             return
         metrics = {name: result.metrics[name].value for name in self._setting.task.objectives}
-        folder = result.model  # only of members of the front, as long as they are
-        opened = None if folder is None else lambda: load_pruned(folder, dense=self._setting.network)
-        self._recorder.add(metrics, network=opened)
+        self._recorder.add(metrics)
 
 
 DEFAULT_SCORER: Mapping[str, Any] = Spec.model_fields["scorer"].default
 
 
-def run(setting: Setting, recorder: Recorder, workspace: Path, *, scorer: Any = None, **options: Any) -> str:
+def run(
+    setting: Setting, recorder: Recorder, workspace: Path, *, scorer: Any = None, recover: Any = None, **options: Any
+) -> str:
     """A search with those search options; all others are the defaults.
 
     Args:
@@ -44,16 +44,21 @@ def run(setting: Setting, recorder: Recorder, workspace: Path, *, scorer: Any = 
         recorder: Gets the trials.
         workspace: For the study's folder.
         scorer: In place of the task's.
+        recover: In place of the task's recovery.
         options: Of the spec's ``search`` section.
     """
     chosen = Search.model_validate(setting.spec.search.model_dump() | options)
     own = {"search": chosen, "scorer": scorer or setting.spec.scorer, "output": str(workspace / "study")}
+    if recover is not None:
+        own["strategy"] = {"use": "one-shot", "recover": recover}
     spec = setting.spec.model_copy(update=own)
     with recorder.running():
         try:
             result = search(spec, host=setting.host, observers=[_Watch(setting, recorder)])
         except NoFeasibleTrialError as error:
             return str(error)
+    for number, folder in result.models.items():  # with one worker trials end in the order of their numbers
+        recorder.keep(number, lambda folder=folder: load_pruned(folder, dense=setting.network))
     if result.outcome.interrupted:  # a search ends in order then; a part of a run is no result
         raise KeyboardInterrupt
     return f"{len(result.study.groups)} groups; sampler {chosen.sampler['use']}"
@@ -67,6 +72,11 @@ def ours(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> 
 def best(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
     """With the spec's default scorer, too: the search as it comes."""
     return run(setting, recorder, workspace, scorer=DEFAULT_SCORER, trials=budget)
+
+
+def recalibrated(setting: Setting, recorder: Recorder, workspace: Path, budget: int) -> str:
+    """The search as it comes, but no layer is fitted: batch norms are recalibrated."""
+    return run(setting, recorder, workspace, scorer=DEFAULT_SCORER, recover=RECALIBRATE, trials=budget)
 
 
 _PLAIN = {"sampler": {"use": "random"}, "early_rejection": 0.0, "precision": "float32"}

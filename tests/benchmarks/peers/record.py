@@ -87,6 +87,10 @@ class Recorder:
             on_front = set(self._front.members)
             self._networks = {i: made for i, made in self._networks.items() if i in on_front} | {index: network}
 
+    def keep(self, index: int, network: Callable[[], nn.Module]) -> None:
+        """Say what gives the network of a point that was recorded without one."""
+        self._networks[index] = network
+
     def members(self) -> list[tuple[int, nn.Module]]:
         """The front's points and their networks, at most `MEMBERS` of them, evenly chosen along the MACs."""
         found = [index for index in self._front.members if index in self._networks]

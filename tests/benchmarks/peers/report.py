@@ -102,24 +102,26 @@ _HEAD = """\
 Made by `python -m tests.benchmarks.peers` on {cpus}, {threads} thread for every method, {jobs} run(s) at a time;
 {versions}. Seeds {seeds}; a ladder, which has no seed, runs once.
 
-Every method gets the same dense model, data, importance of channels, recovery and evaluators. The importance is L1;
-peers that rank by their own are named, and *ours, as it comes* is our search with its default scorers, of which it
-measures which one ranks a group best. A network's multiply-accumulates come from PyTorch's counter or, with ours, from
-exact arithmetic that agrees with it. Time zero: model and data are in memory, every image is decoded, and the method
-has run once on a toy net, so that imports and first calls are nobody's cost; nothing is traced. From there all counts:
-tracing, copying, scoring, profiles, recovery, evaluation, saving, the sampler. Which layers Torch-Pruning can cut is
-found by trying, before the clock starts. Our search may give a candidate up early and measure in bfloat16. All others
-measure every candidate to the end, in float32, and so is every front on the test split. Our engine, with random search
-and the ladder, too, folds the batch norms of networks above five million multiply-accumulates before it evaluates them,
-but not for the test split. What methods are measured by gets images with their channels last, which is faster; what
-FastNAS scores by itself does not.
+Every method gets the same dense model, data, importance of channels, evaluators and recovery: our `repair`, peers' cuts
+too, so that what the search adds is told apart from what the repair does; *ours, norms recalibrated* is without it. The
+importance is L1; peers that rank by their own are named, and *ours, as it comes* is our search with its default
+scorers, of which it measures which one ranks a group best. A network's multiply-accumulates come from PyTorch's counter
+or, with ours, from exact arithmetic that agrees with it. Time zero: model and data are in memory, every image is
+decoded, and the method has run once on a toy net, so that imports and first calls are nobody's cost; nothing is traced.
+From there all counts: tracing, copying, scoring, profiles, recovery, evaluation, saving, the sampler. Which layers
+Torch-Pruning can cut is found by trying, before the clock starts. Our search may give a candidate up early and measure
+in bfloat16. All others measure every candidate to the end, in float32, and so is every front on the test split. Our
+engine, with random search and the ladder, too, folds the batch norms of networks above five million
+multiply-accumulates before it evaluates them, but not for the test split. What methods are measured by gets images with
+their channels last, which is faster; what FastNAS scores by itself does not.
 
 *Candidates* are networks that were evaluated (with our engine the dense one, too); what a profile evaluates, ours or a
 peer's, is no candidate, but in the seconds and images. *Images* are samples that went forward through a network, in
 recovery and in each step of an attack too. *Hypervolume* is of accuracy × MACs left (× robust accuracy) on the
 validation split, against the task's reference point; *on test* that of at most {members} members of the front, spread
-along the MACs, measured on at most {samples} test samples (not in the time). Numbers are medians over the seeds
-[smallest – largest]."""
+along the MACs, measured on at most {samples} test samples (not in the time). What runs on our engine has members of its
+front repaired again at the end by more samples, which is in the time and in *on test*, not in *hypervolume*. Numbers
+are medians over the seeds [smallest – largest]."""
 
 
 def _targets(tasks: Sequence[Task], methods: Sequence[Method], found: Mapping[str, Found]) -> str:
@@ -129,7 +131,7 @@ def _targets(tasks: Sequence[Task], methods: Sequence[Method], found: Mapping[st
     )  # fmt: skip
     rows = []
     for task in tasks:
-        for method in (method for method in methods if method.kind == "ours"):
+        for method in (method for method in methods if method.kind == "ours" and method.judged):
             runs = found[task.name]
             ours = runs.get(method.name)
             cells = _targets_of(ours, runs, methods) if ours else ["not run"] * 4

@@ -10,21 +10,24 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from autoprune import StructureError
 from autoprune.plugin import Inputs
 from autoprune.structure import discover
 from autoprune.study.predictor import Predictor
 
+from . import methods_engine
 from . import run as runs
 from .__main__ import main
 from .course import Run, Runs, leads_from
 from .digits_deep import DeepNet
 from .figures import _telling
-from .measure import Measure, counted
+from .measure import Measure, counted, stayed
 from .methods import METHODS
 from .record import Point, Recorder, course
 from .run import execute, result_file
-from .tasks import EXAMPLES, QUICK, TASKS, budget_of, load_setting, toy_setting
+from .tasks import EXAMPLES, QUICK, RECALIBRATE, TASKS, budget_of, load_setting, toy_setting
 
 pytestmark = pytest.mark.filterwarnings("default")  # the peers' own
 
@@ -110,8 +113,9 @@ def test_images_count_for_every_method_alike(digits):
         digits.example.feed(Predictor(digits.network))
         recorder.add({"accuracy": 0.5, "macs_ratio": 0.5})
     digits.example.feed(Predictor(digits.network))
-    recalibration, validation = 512, len(digits.data.validation)
-    first = recalibration + 2 * validation
+    # The dense network, two samples twice before that, and the cut one.
+    repair, validation = 2 + 2 + 256 + 256, len(digits.data.validation)
+    first = repair + 2 * validation
     assert [p["images"] for p in recorder.points] == [first, first, first + len(digits.example)]
     assert [p["evaluated"] for p in recorder.points] == [True, False, True]
 
@@ -150,10 +154,26 @@ def test_counted_macs_are_the_exact_ones(place):
 @pytest.mark.slow
 def test_a_networks_measures_are_those_of_its_trial(digits, tmp_path):
     recorder = Recorder(DIGITS)
-    METHODS["uniform"].run(digits, recorder, tmp_path, 2)
+    methods_engine.run(digits, recorder, tmp_path, recover=RECALIBRATE, trials=3, ladder=2, **methods_engine._PLAIN)
     measure = Measure(digits)
     for index, network in recorder.members():
         assert measure(network) == pytest.approx(recorder.points[index]["metrics"], abs=1e-12)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_what_stayed_is_told_by_the_weights(number):
+    network, example = list(networks())[number]
+    network, names = network.eval(), {n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    structure = discover(network, Inputs.of(example))
+    kept = {group.name: torch.arange(group.units)[::2] for group in structure.groups}
+    small = structure.cut(network, kept)
+    for name in names:
+        assert torch.equal(stayed(network, small, name), structure.rows(kept, name))
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.1)
+    with pytest.raises(StructureError, match="weights that the dense network has not"):
+        stayed(network, small, min(names))
 
 
 def test_course():
