@@ -45,6 +45,15 @@ class ModelSource(Component):
 
     kind = "model"
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Whether `build` may run code that its options name: a module, a file.
+
+        A saved model brings its options from whoever wrote it, so `load_pruned` builds such a source only if it is told
+        ``trust=True``. Override it to say False where, whatever the options are, nothing runs but what is installed.
+        """
+        return True
+
     @abstractmethod
     def build(self, ctx: SourceContext) -> nn.Module:
         """The bare architecture with any weights. Called again, in another process, to open a saved model."""
@@ -173,6 +182,11 @@ class Transform(Component):
     """Replaces modules of the pruned, recovered network: low rank, quantisation, gates. A step of the saved model."""
 
     kind = "transform"
+
+    @property
+    def runs_named_code(self) -> bool:
+        """Whether `rebuild` may run code that its options or knobs name; as of a model source."""
+        return True
 
     def knobs(self, network: nn.Module) -> Sequence[Knob]:  # noqa: ARG002  for subclasses
         """What the search may choose, per layer of the dense network; nothing unless overridden."""

@@ -59,7 +59,8 @@ class Problem:
         # A model that was pruned before is saved as a cut of its first dense model.
         again = self.components.model.pruned_in(self.sources) is not None
         dense = None if again else self.network
-        return load_pruned(folder, dense=dense, device=self.device, host=self.host)
+        # Its recipe is what this study wrote of its spec.
+        return load_pruned(folder, dense=dense, device=self.device, trust=True, host=self.host)
 
     @cached_property
     def contexts(self) -> Contexts:

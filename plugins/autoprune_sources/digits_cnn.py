@@ -23,6 +23,11 @@ class DigitsCnn(ModelSource):
     )
     epochs: int = Field(default=20, ge=1, description="Passes over the training split.")
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: it has no such option."""
+        return False
+
     def build(self, ctx: SourceContext) -> nn.Module:
         """The net with random weights, drawn from the seed."""
         from autoprune_sources._digits_cnn import new_network

@@ -25,6 +25,11 @@ class Exported(ModelSource):
 
     path: Path = Field(description="The .pt2 file.")
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: the file is read as data."""
+        return False
+
     def build(self, ctx: SourceContext) -> nn.Module:
         """The program's network, with its weights."""
         from autoprune import load_program

@@ -49,6 +49,11 @@ class HuggingFace(ModelSource):
         description="Entries of the configuration that are to be others than in its file: {use_cache: false}.",
     )
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: the classes are those of transformers, and no code of the folder runs."""
+        return False
+
     def build(self, ctx: SourceContext) -> nn.Module:
         """The model of the configuration, with random weights of the seed."""
         import torch

@@ -15,18 +15,28 @@ if TYPE_CHECKING:
 
 
 class Pruned(ModelSource):
-    """A model of an earlier study, to be pruned on: ``{use: pruned, path: runs/digits-1/models/7}``."""
+    """A model of an earlier study, to be pruned on: ``{use: pruned, path: runs/digits-1/models/7}``.
+
+    The folder says how its dense model is built. Where that runs code, a ``factory`` or a plugin file in the folder, it
+    takes ``trust: true``, as a folder may come from anybody.
+    """
 
     name = "pruned"
 
     path: Path = Field(description="Folder of the saved model.")
+    trust: bool = Field(default=False, description="Let the code run that the folder names or brings along.")
+
+    @property
+    def runs_named_code(self) -> bool:
+        """Where the folder may name some."""
+        return self.trust
 
     def build(self, ctx: SourceContext) -> nn.Module:
         """The saved model, with its weights."""
         from autoprune import load_pruned
 
         try:
-            return load_pruned(self.pruned_in(ctx))
+            return load_pruned(self.pruned_in(ctx), trust=self.trust)
         except StructureError as error:
             raise DataError(str(error)) from error
 

@@ -34,6 +34,11 @@ class _ZooModel(ModelSource):
             DataError: The package is missing, or has no such model.
         """
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: the package knows the models, and arguments are data."""
+        return False
+
     def build(self, ctx: SourceContext) -> nn.Module:
         """The model with random weights of the seed, on the CPU."""
         import torch

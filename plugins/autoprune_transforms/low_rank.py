@@ -33,6 +33,11 @@ class LowRank(Transform):
     keep: tuple[str, ...] = Field(default=(), description="Patterns of those that stay as they are all the same.")
     low: float = Field(default=0.1, gt=0, lt=1, description="Lowest share of a layer's weights that may be chosen.")
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: it has no such option."""
+        return False
+
     def knobs(self, network: nn.Module) -> Sequence[Knob]:
         """The share of the weights that is left of each linear layer that a rank of 1 would make smaller.
 

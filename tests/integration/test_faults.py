@@ -285,7 +285,7 @@ def test_a_regression_is_searched(searching: Searching, tmp_path: Path, caplog: 
     data = made(DataSource, NUMBERS["data"]).load(None)
     inputs, targets = data.test.fetch(torch.arange(len(data.test)))
     with torch.no_grad():
-        outputs = autoprune.load_pruned(tuned.models[point.trial.number])(*inputs.args)
+        outputs = autoprune.load_pruned(tuned.models[point.trial.number], trust=True)(*inputs.args)
     assert point.test["loss"].value == pytest.approx(torch.nn.functional.mse_loss(outputs, targets).item(), rel=1e-5)
 
 
@@ -311,7 +311,7 @@ def test_what_was_trained_before_the_cut_is_in_the_saved_model(searching: Search
         groups = json.loads((result.models[trial.number] / "recipe.json").read_text())["groups"]
         first, second = groups["first"], groups["second"]
         assert len(first) < 16
-        saved = dict(autoprune.load_pruned(result.models[trial.number]).named_parameters())
+        saved = dict(autoprune.load_pruned(result.models[trial.number], trust=True).named_parameters())
         expected = {
             "first.weight": trained["first.weight"][first],
             "first.bias": trained["first.bias"][first],
@@ -331,7 +331,7 @@ def test_a_replaced_module_is_right_as_a_transform(searching: Searching) -> None
         units = 16 - round(16 * trial.achieved["first"])
         assert trial.metrics["params"].value == plain.metrics["params"].value + units
     number = max(gated.models)
-    opened = autoprune.load_pruned(gated.models[number])
+    opened = autoprune.load_pruned(gated.models[number], trust=True)
     assert type(opened.first).__name__ == "Gated"
     data = made(DataSource, SPEC["data"]).load(None)
     inputs, targets = data.test.fetch(torch.arange(len(data.test)))

@@ -131,7 +131,7 @@ def test_the_dense_metrics_are_those_by_hand(search, name):
 @pytest.mark.parametrize("name", DENSE)
 def test_the_pruned_metrics_are_those_by_hand(search, name):
     searched = search(name)
-    network = autoprune.load_pruned(searched.point.trial.model)
+    network = autoprune.load_pruned(searched.point.trial.model, trust=True)
     assert sum(p.numel() for p in network.parameters()) < sum(p.numel() for p in searched.dense.parameters())
     check(searched.point.test, searched.recount(network))
 
@@ -145,12 +145,12 @@ def test_the_pruned_language_model_generates_in_a_new_process(search):
     searched = search("sst2_llama")
     model = searched.point.trial.model
     tokenizer = optional("transformers").AutoTokenizer.from_pretrained(searched.made)
-    tokens, network = tokenizer.encode("the film is"), autoprune.load_pruned(model)
+    tokens, network = tokenizer.encode("the film is"), autoprune.load_pruned(model, trust=True)
     assert returned(generated, model, tokens) == ["LlamaForCausalLM", by_hand.continued(network, tokens, 16)]
 
 
 def generated(model: Path, tokens: list[int]) -> list[Any]:
     """The class of a saved model, and what it says next."""
-    network = autoprune.load_pruned(model)
+    network = autoprune.load_pruned(model, trust=True)
     made = network.generate(torch.tensor([tokens]), max_new_tokens=16, min_new_tokens=16, do_sample=False)
     return [type(network).__name__, made[0].tolist()]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +36,9 @@ from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.slicing import apply, keep_zero
 
 C = TypeVar("C", bound=Component)
+_MOST_SHOWN = 200
+_MOST_NESTED = 20
+_OPENING: ContextVar[tuple[Path, ...]] = ContextVar("opening", default=())
 
 
 def load_pruned(
@@ -51,12 +57,13 @@ def load_pruned(
 
     Args:
         folder: What a search saved.
-        dense: The dense model, with any weights; left as it was. Left out, the recipe's model source builds it: a
-            ``factory`` imports the module that the recipe names, from the folder that it names. An exported program
-            needs none.
+        dense: The dense model, with any weights; left as it was. Left out, the recipe's model source builds it. An
+            exported program needs none.
         device: Where the model goes.
-        trust: Let the Python files run that the folder brings along, where its model source or a transform came from
-            a single-file plugin.
+        trust: Let the code run that the recipe names or the folder brings along: the module that a ``factory`` is in,
+            a plugin's file. Only if you would run a script from the same hands. A source that runs nothing of the
+            kind (``exported``, ``huggingface``, ``timm``, ``torchvision``, …) does not ask for it, nor does a model
+            that is opened with ``dense``, unless a transform does.
         host: Knows the components; the installed plugins and those files if None.
 
     Raises:
@@ -89,16 +96,51 @@ def _of_modules(
     if dense is None:
         assert host is not None  # noqa: S101  just made
         source = _component(ModelSource.model_validate, recipe.model, host, folder)
-        dense = source.build(SourceContext(recipe.folder, folder, recipe.seed, host.objects))
+        if source.runs_named_code and not trust:
+            raise StructureError(_untrusted(folder, recipe.model, "or hand the dense model over: dense=model"))
+        with _opening(folder):
+            dense = source.build(SourceContext(recipe.folder, folder, recipe.seed, host.objects))
     network = dense if recipe.steps and isinstance(recipe.steps[0], CutStep) else apply(dense, Plan({}))
     for step in recipe.steps:
         if isinstance(step, CutStep):
             network = apply(network, step.plan(network))
         else:
             assert host is not None  # noqa: S101  there are transforms
-            network = _component(Transform.model_validate, step.transform, host, folder).rebuild(network, step.choice)
+            transform = _component(Transform.model_validate, step.transform, host, folder)
+            if transform.runs_named_code and not trust:
+                raise StructureError(_untrusted(folder, step.transform))
+            network = transform.rebuild(network, step.choice)
     _fill(network, folder)
     return network
+
+
+def _untrusted(folder: Path, reference: Mapping[str, object], otherwise: str = "") -> str:
+    what = json.dumps(reference, default=str)
+    way = f"if you trust the folder, write trust=True (in a spec trust: true){', ' if otherwise else ''}{otherwise}"
+    return f"{folder} is opened by {_short(what)}, which may run code that it names; {way}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+@contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    """While the dense model of a saved model is built, which may be a saved model again.
+
+    Raises:
+        StructureError: It is this one, or one of a chain without end.
+    """
+    opening, folder = _OPENING.get(), folder.resolve()
+    if folder in opening:
+        raise StructureError(f"{folder} is a cut of itself: its recipe leads back to it")
+    if len(opening) >= _MOST_NESTED:
+        raise StructureError(f"{folder} is a cut of a cut, {_MOST_NESTED} times over")
+    token = _OPENING.set((*opening, folder))
+    try:
+        yield
+    finally:
+        _OPENING.reset(token)
 
 
 def _component(validate: Callable[..., C], reference: dict[str, object], host: PluginHost, folder: Path) -> C:

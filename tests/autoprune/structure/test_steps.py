@@ -47,7 +47,7 @@ class Again(ModelSource):
     path: Path
 
     def build(self, ctx: SourceContext) -> nn.Module:
-        return load_pruned(self.path)
+        return load_pruned(self.path, trust=True)
 
     def load(self, data: Data, ctx: SourceContext) -> nn.Module:
         return self.build(ctx)
@@ -91,7 +91,7 @@ def test_replaced_modules_come_back_with_their_weights(host: PluginHost, tmp_pat
         host, tmp_path / "m", source, {"0": list(range(20)), "2": [0, 5, 7]},
         (thin(host), {"0": 3.0}), (thin(host, bias=False), {"4": 1.0}),
     )  # fmt: skip
-    opened = load_pruned(tmp_path / "m")
+    opened = load_pruned(tmp_path / "m", trust=True)
     assert str(opened) == str(network)
     with torch.no_grad():
         assert torch.equal(opened(X), network(X))
@@ -107,7 +107,7 @@ def test_replaced_modules_come_back_with_their_weights(host: PluginHost, tmp_pat
     dense = source.build(None)
     before = copy.deepcopy(dense.state_dict())
     with torch.no_grad():
-        assert torch.equal(load_pruned(tmp_path / "m", dense=dense)(X), network(X))
+        assert torch.equal(load_pruned(tmp_path / "m", dense=dense, trust=True)(X), network(X))
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
 
 
@@ -145,7 +145,7 @@ def test_a_model_is_pruned_again_and_again(host: PluginHost, tmp_path: Path) -> 
         network = saved(host, tmp_path / str(number), source, kept, *steps)
         source = Again(path=tmp_path / str(number))
         with torch.no_grad():
-            assert torch.equal(load_pruned(tmp_path / str(number))(X), network(X)), number
+            assert torch.equal(load_pruned(tmp_path / str(number), trust=True)(X), network(X)), number
     recipe = read_recipe(tmp_path / "4")
     assert [type(step) for step in recipe.steps] == [CutStep, TransformStep, CutStep, TransformStep]
     assert recipe.steps[0].kept["0.weight"][0] == list(range(2, 12))
@@ -158,7 +158,7 @@ def test_a_model_is_pruned_again_and_again(host: PluginHost, tmp_path: Path) -> 
         for file in sorted((tmp_path / str(number)).rglob("*.*")):
             file.unlink()
     with torch.no_grad():
-        assert torch.equal(load_pruned(tmp_path / "4")(X), network(X)), "it needs none of the models before it"
+        assert torch.equal(load_pruned(tmp_path / "4", trust=True)(X), network(X)), "it needs none of those before it"
 
 
 def test_zeros_stay_where_layers_do(host: PluginHost, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_zeros_stay_where_layers_do(host: PluginHost, tmp_path: Path) -> None:
         transforms=[(thin(host), {"2": 3.0})], plugins=[FILE, FILE],
     )  # fmt: skip
     assert read_recipe(tmp_path / "m").masks == ("0.weight", "4.weight")
-    opened = load_pruned(tmp_path / "m").train()
+    opened = load_pruned(tmp_path / "m", trust=True).train()
     zeros = {name: tensor == 0 for name, tensor in opened.named_parameters()}
     assert zeros["0.weight"].sum() == 90
     opened(X).square().mean().backward()
@@ -199,7 +199,7 @@ def test_files_of_one_name_are_kept_apart(host: PluginHost, tmp_path: Path) -> N
     )  # fmt: skip
     assert read_recipe(tmp_path / "m").plugins == ("thin.py", "thin_2.py")
     with torch.no_grad():
-        assert torch.equal(load_pruned(tmp_path / "m")(X), network(X))
+        assert torch.equal(load_pruned(tmp_path / "m", trust=True)(X), network(X))
 
 
 @pytest.mark.slow

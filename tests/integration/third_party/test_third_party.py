@@ -118,7 +118,7 @@ def threads(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 def again(before: Watched, spec: Mapping[str, Any], folder: Path, number: int) -> Watched:
     """A search that begins with a saved model of another one, with that one's data and plugin files."""
     place = Place(folder, *(before.result.study.folder / "plugins").glob("*.py"))
-    model = {"use": "pruned", "path": str(before.result.models[number])}
+    model = {"use": "pruned", "path": str(before.result.models[number]), "trust": True}
     search = {"sampler": {"use": "random"}, "trials": 3, "ladder": 2}
     return place.search({"model": model, "search": search, "evaluators": [{"use": "params"}, place.witness]} | spec)
 
@@ -182,7 +182,7 @@ def test_gates_are_learnt_and_counted(packaged: Watched) -> None:
     chosen = {number: trials[number].knobs.get("acme-gates.second", "bare") for number in packaged.kept}
     assert set(chosen.values()) == {"bare", "gated"}
     for number, choice in chosen.items():
-        network = autoprune.load_pruned(packaged.result.models[number])
+        network = autoprune.load_pruned(packaged.result.models[number], trust=True)
         params = sum(parameter.numel() for parameter in network.parameters())
         assert trials[number].metrics["params"].value == params
         assert hasattr(network.second, "gate") == (choice == "gated")
@@ -197,7 +197,7 @@ def test_recall_is_of_the_classes_that_the_data_has(packaged: Watched) -> None:
     data = acme_pruning.Pairs().load(None)
     inputs, targets = data.test.fetch(torch.arange(len(data.test)))
     for point in packaged.result.front.points:
-        network = autoprune.load_pruned(packaged.result.models[point.trial.number])
+        network = autoprune.load_pruned(packaged.result.models[point.trial.number], trust=True)
         with torch.no_grad():
             said = inputs.feed(network).argmax(1)
         pairs = list(zip(targets.tolist(), said.tolist(), strict=True))
@@ -243,7 +243,7 @@ def test_every_model_of_the_front_is_exported(packaged: Watched) -> None:
     exports = packaged.result.exports
     assert exports.keys() == packaged.result.models.keys()
     for number, written in exports.items():
-        network = autoprune.load_pruned(packaged.result.models[number])
+        network = autoprune.load_pruned(packaged.result.models[number], trust=True)
         with np.load(written["npz"].path) as arrays:
             state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         assert state.keys() == network.state_dict().keys()
@@ -255,7 +255,7 @@ def test_every_model_of_the_front_is_exported(packaged: Watched) -> None:
 
 def test_int8_layers_cost_what_they_hold(single: Watched) -> None:
     for number, folder in single.result.models.items():
-        network = autoprune.load_pruned(folder)
+        network = autoprune.load_pruned(folder, trust=True)
         held = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
         assert single.result.outcome.trials[number].metrics["size_mb"].value * 1e6 == pytest.approx(held)
         if number:
@@ -276,7 +276,7 @@ def test_the_tasks_own_metrics_are_measured(threads: Watched) -> None:
     data = acme_pruning.Pairs(labels="several").load(None)
     inputs, targets = data.test.fetch(torch.arange(len(data.test)))
     for point in threads.result.front.points:
-        network = autoprune.load_pruned(threads.result.models[point.trial.number])
+        network = autoprune.load_pruned(threads.result.models[point.trial.number], trust=True)
         with torch.no_grad():
             outputs = inputs.feed(network)
         right = ((outputs > 0) == targets.bool()).float().mean().item()
@@ -293,9 +293,9 @@ def test_a_model_with_replaced_modules_is_pruned_again(
         assert {trial.state for trial in trials} == {"complete"}, [trial.reason for trial in trials]
         assert trials[0].metrics["params"].value > trials[2].metrics["params"].value
         for number, folder in search.result.models.items():
-            network = autoprune.load_pruned(folder)
+            network = autoprune.load_pruned(folder, trust=True)
             params = sum(parameter.numel() for parameter in network.parameters())
             assert trials[number].metrics["params"].value == params
         assert any("second" in group.name for group in search.result.study.groups)
     assert read_recipe(gated_again.result.models[2]).model["use"] == "acme-net"
-    assert autoprune.load_pruned(int8_again.result.models[2]).first.weight.dtype == torch.int8
+    assert autoprune.load_pruned(int8_again.result.models[2], trust=True).first.weight.dtype == torch.int8
