@@ -31,6 +31,11 @@ class LiveModel(ModelSource):
         description="Fingerprint of its weights: a study is not resumed with others. Not looked at if left out.",
     )
 
+    @property
+    def runs_named_code(self) -> bool:
+        """Not it: a network is handed over, or there is none."""
+        return False
+
     def build(self, ctx: SourceContext) -> nn.Module:
         """A copy with weights as its layers draw them, from the seed.
 
