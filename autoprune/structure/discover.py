@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from autoprune.plugin import Inputs
 from autoprune.structure.building import Findings, Others, build
 from autoprune.structure.graph.labeler import labelled
 from autoprune.structure.graph.outputs import Counts, counting
+from autoprune.structure.graph.randomness import random_in_eval
 from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.groups.masks import mask_groups
@@ -78,7 +80,7 @@ def _collecting_later() -> Iterator[None]:
 
 def _discovered(network: nn.Module, inputs: Inputs, granularities: Sequence[str], form: Form) -> Structure:
     traced = trace(network, inputs)
-    _check_finite(network, inputs)
+    _check_outputs(network, inputs, traced)
     channels = "channels" in granularities
     findings = _findings(network, inputs, traced, form) if channels else Findings(labelled(traced, {}))
     others = Others(channels=channels)
@@ -92,14 +94,29 @@ def _discovered(network: nn.Module, inputs: Inputs, granularities: Sequence[str]
     return build(network, traced, findings, others)
 
 
-def _check_finite(network: nn.Module, inputs: Inputs) -> None:
-    with evaluating(network), torch.no_grad():
-        outputs = [leaf for leaf in pytree.tree_leaves(inputs.feed(network)) if isinstance(leaf, Tensor)]
+def _check_outputs(network: nn.Module, inputs: Inputs, traced: Traced) -> None:
+    """Refuse a network whose outputs tell nothing.
+
+    Raises:
+        StructureError: They are NaN, or others in every pass.
+    """
+    with evaluating(network), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own
+        outputs, again = (
+            [leaf for leaf in pytree.tree_leaves(inputs.feed(network)) if isinstance(leaf, Tensor)] for _ in range(2)
+        )
     if any(output.is_floating_point() and output.isnan().any() for output in outputs):
         raise StructureError(
             f"{type(network).__name__} returns NaN on the example, so that no cut of it can be verified; "
             "are its weights loaded, and its inputs normalised?"
         )
+    if not all(map(_alike, outputs, again)):
+        raise random_in_eval(network, traced.graph)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two passes gave the same, but for the order of sums."""
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-5)
 
 
 def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) -> Findings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 
 import torch
@@ -19,6 +18,7 @@ from autoprune.study.pruning import Pruning
 from autoprune.study.scoring import Scoring
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
+from autoprune.toolkit.copies import duplicate
 
 
 class Probing:
@@ -77,7 +77,7 @@ class Probing:
     @cached_property
     def _scratch(self) -> nn.Module:
         """A copy of the dense network for probers."""
-        return copy.deepcopy(self._problem.network).eval()
+        return duplicate(self._problem.network).eval()
 
     def _probed(self, samples: int) -> Batch:
         """Validation samples, on the device."""

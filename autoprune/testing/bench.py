@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -41,6 +40,7 @@ from autoprune.study.following import following
 from autoprune.study.predictor import Predictor, takes_channels_last
 from autoprune.study.seeding import seeded
 from autoprune.testing.toys import ToyScorer, toy_data, toy_network
+from autoprune.toolkit.copies import duplicate
 
 _EXAMPLES = 4
 
@@ -245,7 +245,7 @@ class Bench:
 
 def _untrained(network: nn.Module) -> nn.Module:
     """A copy with new random weights, wherever modules know how to draw them."""
-    new = copy.deepcopy(network)
+    new = duplicate(network)
     for module in new.modules():
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -77,9 +76,11 @@ class LiveModel(ModelSource):
         return network
 
     def _copied(self, ctx: SourceContext) -> nn.Module:
+        from autoprune.toolkit.copies import duplicate
+
         network = ctx.objects["model"]
         try:
-            copied: nn.Module = copy.deepcopy(network)
+            copied = duplicate(network)
         except Exception as error:  # whatever a module's own way of copying raises
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise DataError(

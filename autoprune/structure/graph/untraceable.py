@@ -10,9 +10,10 @@ import re
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import fx, nn
@@ -29,6 +30,18 @@ _BY_VALUES = (
 _OF_SIZES = (
     "makes tensors whose sizes depend on values, and a cut has to know all sizes: mask entries instead of picking"
 )
+_QUANTIZATION = Path(torch.__file__).parent / "ao" / "quantization"
+_PACKS = frozenset(("pack_padded_sequence", "pack_sequence"))
+_PACKED = (
+    "packs sequences, and the sizes of those depend on values: run the layer on the padded batch, and take each last "
+    "state by y.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, y.shape[2])); of a layer that runs backwards, "
+    "too, pack only where an attribute of the module says so, and set that after the cut"
+)
+_FAKE_QUANTIZED = (
+    "quantises by ranges that it still observes: prune the model before it is prepared for quantisation, and prepare "
+    "the pruned one"
+)
+_ONE_HOT = "makes as many classes as it sees: say how many by one_hot(…, num_classes=…)"
 
 
 @contextmanager
@@ -53,10 +66,14 @@ def untraceable(network: nn.Module, error: Exception) -> StructureError:
         error: What ``torch.export`` raised: one of dozens of types, some of them private.
     """
     cause = (str(error).strip().splitlines() or [""])[0]
-    frames = [frame for raised in _chain(error) for frame in traceback.extract_tb(raised.__traceback__)]
-    place = next(((f.filename, f.lineno or 0) for f in reversed(frames) if _of_the_model(f.filename)), None)
-    if "data-dependent" in cause or type(error).__name__.startswith("GuardOnDataDependent"):
-        what = f"its code {_told(place)}{_BY_VALUES}"
+    steps = [step for raised in _chain(error) for step in traceback.walk_tb(raised.__traceback__)]
+    frames = [(frame.f_code.co_filename, line) for frame, line in steps]
+    place = next((each for each in reversed(frames) if _of_the_model(each[0])), None)
+    by_values = "data-dependent" in cause or type(error).__name__.startswith("GuardOnDataDependent")
+    if (known := _known(steps, place)) is not None:
+        what = f"its code {told(place)}{known}"
+    elif by_values:
+        what = f"its code {told(place)}{_BY_VALUES}"
     else:
         where = f" ({place[0]}:{place[1]})" if place else ""
         what = (
@@ -64,6 +81,17 @@ def untraceable(network: nn.Module, error: Exception) -> StructureError:
             "alone: leave the rest to a module around it"
         )
     return StructureError(f"torch.export cannot trace {type(network).__name__}: {what}")
+
+
+def _known(steps: Sequence[tuple[FrameType, int]], place: tuple[str, int] | None) -> str | None:
+    """What the code at a place does that cannot be traced, and what helps; None where that is not known."""
+    code = [frame.f_code for frame, _ in steps]
+    if any(Path(each.co_filename).parent == _QUANTIZATION for each in code):
+        return _FAKE_QUANTIZED
+    packing = next((each for each in reversed(code) if _of_the_model(each.co_filename)), None)
+    if packing is not None and _PACKS.intersection(packing.co_names):
+        return _PACKED
+    return _ONE_HOT if place is not None and "one_hot(" in linecache.getline(*place) else None
 
 
 def check_sizes(network: nn.Module, graph: fx.GraphModule) -> None:
@@ -75,9 +103,14 @@ def check_sizes(network: nn.Module, graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt) or not all(isinstance(size, int) for size in getattr(value, "shape", ())):
-            found = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-            place = next(((file, int(line)) for file, line in reversed(found) if _of_the_model(file)), None)
-            raise StructureError(f"{type(network).__name__} cannot be cut: its code {_told(place)}{_OF_SIZES}")
+            where = told(place_of(node))
+            raise StructureError(f"{type(network).__name__} cannot be cut: its code {where}{_OF_SIZES}")
+
+
+def place_of(node: fx.Node) -> tuple[str, int] | None:
+    """File and line of the model's own code that made a node; None if that is not known."""
+    found = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
+    return next(((file, int(line)) for file, line in reversed(found) if _of_the_model(file)), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -94,7 +127,8 @@ def _of_the_model(filename: str) -> bool:
     return path.is_relative_to(_INSTALLED) or not path.is_relative_to(_STDLIB)
 
 
-def _told(place: tuple[str, int] | None) -> str:
+def told(place: tuple[str, int] | None) -> str:
+    """A place for a sentence: with its code, and a space behind it."""
     if place is None:
         return ""
     text = linecache.getline(*place).strip()

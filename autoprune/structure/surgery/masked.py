@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from autoprune.structure.surgery.copying import copied
 from autoprune.structure.surgery.plan import Plan
 
 Averages = Mapping[tuple[str, str, int], tuple[int, Tensor]]
@@ -44,7 +45,8 @@ class Masked(nn.Module):
         changed = {*plan.kept, *plan.masks}
         named = itertools.chain(network.named_parameters(), network.named_buffers())
         # What is not masked is shared.
-        self.network = copy.deepcopy(network, {id(t): t for name, t in named if name not in changed})
+        memo = {id(t): t if name not in changed else copy.deepcopy(t) for name, t in named}
+        self.network = copied(network, memo)
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         self._kept: dict[int, Tensor] = {}
         with torch.no_grad():
@@ -109,6 +111,9 @@ class _KeptNorms(TorchFunctionMode):
             mask = self._kept.get(id(call.get("weight")))
             if mask is not None and not bool(mask.all()):
                 return _norm(func, mask=mask, **call)
+        if func is torch._weight_norm and (dim := args[2] if len(args) > 2 else kwargs.get("dim", 0)) >= 0:
+            over = [d for d in range(args[0].ndim) if d != dim]
+            return func(*args, **kwargs).masked_fill(~args[0].any(over, keepdim=True), 0)  # what is masked: 0 / 0
         operator = _OPERATORS.get(getattr(func, "__name__", ""))
         if operator is not None and self._averages and args:
             key = self._running[-1] if self._running else "", operator

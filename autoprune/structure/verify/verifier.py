@@ -20,8 +20,9 @@ from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.trace import Traced, evaluating
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.template import Template
-from autoprune.structure.verify.comparison import deviation
+from autoprune.structure.verify.comparison import deviation, precise
 from autoprune.structure.verify.readings import Reader, Reading, candidates, pattern_of
+from autoprune.structure.verify.training import Trained
 
 Reasons = dict[str, str]
 """Group to why it is refused."""
@@ -34,6 +35,7 @@ def verified(network: nn.Module, inputs: Inputs, traced: Traced, template: Templ
     readings of the attributes that may hold a size (with four heads of size four, which is it that changes?), and
     where the graph spreads units over two dimensions, the other way to cut them.
     """
+    network, inputs = precise(network, inputs)
     with evaluating(network):
         return _Verifier(network, inputs, traced, template).best()
 
@@ -47,6 +49,7 @@ class _Verifier:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the model's own
             self._dense = inputs.feed(network)
+            self._trained = Trained.of(network, inputs, traced.tensors)
 
     def best(self) -> Findings:
         reading, found = Reading(), self._reader.labelled({})
@@ -148,7 +151,7 @@ class _Verifier:
         return refused
 
     def _deviation(self, structure: Structure, groups: Sequence[Group], draw: int = 0) -> str | None:
-        return deviation(structure, self._network, self._inputs, groups, self._dense, draw)
+        return deviation(structure, self._network, self._inputs, groups, self._dense, draw, self._trained)
 
 
 def _parts(groups: Sequence[Group]) -> list[list[Group]]:
