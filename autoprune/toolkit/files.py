@@ -1,8 +1,11 @@
-"""Paths of a spec, and what to say when they lead nowhere."""
+"""Paths of a spec, what to say when they lead nowhere, and files that somebody else may have made."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import json
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ def existing(path: Path, ctx: SourceContext) -> Path:
         DataError: There is nothing there; the message tells the first part that is missing, and a near name.
     """
     full = ctx.folder / path.expanduser()
-    if full.exists():
+    if full.is_file() or full.is_dir():
         return full
+    if full.exists():
+        raise DataError(f"{full} is neither a file nor a folder")
     parent = full.parent
     missing = full
     while not parent.exists():
@@ -29,6 +34,40 @@ def existing(path: Path, ctx: SourceContext) -> Path:
     raise DataError(
         f"{full}: there is no {missing.name!r} in {parent}{near(missing.name, (p.name for p in parent.iterdir()))}"
     )
+
+
+def plain_file(path: Path, *, most: int | None = None) -> Path:
+    """The path of a plain file: to open a pipe or a device may wait for ever, or never end.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: It is not there, is no plain file, or is larger.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no plain file", str(path))
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, f"is larger than {most / (1 << 20):g} MB", str(path))
+    return path
+
+
+def json_of(text: str | bytes | bytearray) -> Any:
+    """What JSON says; the numbers that it does not know, NaN and Infinity, are refused.
+
+    Raises:
+        ValueError: It is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def found_paths(args: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +16,7 @@ from autoprune.plugin import Inputs
 from autoprune.structure.graph.outputs import counting
 from autoprune.structure.graph.trace import evaluating
 from autoprune.structure.graph.untraceable import quietly, untraceable
+from autoprune.structure.saved.archive import Archive, opened_archive
 from autoprune.structure.surgery.graph_network import GraphNetwork, from_program
 
 T = TypeVar("T")
@@ -58,13 +56,21 @@ def save_program(
             raise untraceable(network, error) from error
         program.example_inputs = None  # they would be pickled
         torch.export.save(program, file)
+    try:
+        _told(Path(file), lambda: _check(Path(file)))
+    except StructureError:
+        Path(file).unlink()
+        raise
 
 
 def load_program(file: str | Path) -> GraphNetwork:
-    """Open an exported program, in ``eval()``.
+    """Open an exported program, in ``eval()``. Nothing in it runs, be it made to deceive.
+
+    Tensors are read as plain numbers, and of the program only operators of PyTorch on tensors, sizes and their
+    arithmetic; ``torch.export.load``, which unpickles and evaluates, is not asked.
 
     Raises:
-        StructureError: It is none, or holds pickled objects.
+        StructureError: It is none, or holds pickled objects, code or operators of others.
     """
     return _opened(Path(file), lambda program: from_program(program).eval())
 
@@ -92,23 +98,40 @@ def refill_program(file: Path, weights: Mapping[str, Tensor], into: Path) -> Non
 
 
 def _opened(file: Path, use: Callable[[ExportedProgram], T]) -> T:
+    def opened() -> T:
+        from torch._export.serde.serialize import ExportedProgramDeserializer
+
+        with opened_archive(file) as archive:
+            text = _text(archive)
+            weights, constants = archive.tensors("weights"), archive.tensors("constants")
+        with quietly():
+            return use(ExportedProgramDeserializer().deserialize(text, weights, constants))
+
+    return _told(file, opened)
+
+
+def _text(archive: Archive) -> Any:
+    """The text of a program, checked, as PyTorch's reader takes it."""
+    from autoprune.structure.saved.program_text import program_of
+
+    return program_of(archive.text("models/model.json"))
+
+
+def _check(file: Path) -> None:
+    with opened_archive(file) as archive:
+        _text(archive)
+
+
+def _told(file: Path, read: Callable[[], T]) -> T:
+    """What reading gives.
+
+    Raises:
+        StructureError: In place of whatever Python and PyTorch raise of a malformed file, in one line.
+    """
     try:
-        with zipfile.ZipFile(file) as archive:
-            _refuse_pickles(archive, file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own
-            return use(torch.export.load(file))
-    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, KeyError) as error:
-        raise StructureError(f"{file} cannot be opened as an exported program: {error}") from error
-
-
-def _refuse_pickles(archive: zipfile.ZipFile, file: Path) -> None:
-    """PyTorch unpickles sample inputs, and tensors that are marked so."""
-    for entry in archive.infolist():
-        config = json.loads(archive.read(entry)) if entry.filename.endswith("_config.json") else {}
-        marked = any(payload.get("use_pickle") for payload in (config.get("config") or {}).values())
-        if marked or ("/sample_inputs/" in entry.filename and entry.file_size):
-            raise StructureError(
-                f"{file} holds pickled objects ({entry.filename}); write it by autoprune.save_program, "
-                "or by torch.export.save after `program.example_inputs = None`"
-            )
+        return read()
+    except StructureError:
+        raise
+    except Exception as error:  # of many kinds; each means the same to the user
+        cause = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StructureError(f"{file} cannot be opened as an exported program: {cause}") from error
