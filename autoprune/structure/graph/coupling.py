@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from autoprune.plugin import Role
 from autoprune.structure.graph.labeling import AtomRange, Average, Labeling, Product, Size
-from autoprune.structure.graph.labels import Labels, constant, narrowed, varying
-from autoprune.structure.graph.operators import short_name
+from autoprune.structure.graph.labels import Labels, along, constant, narrowed, varying
+from autoprune.structure.graph.operators import FILLED, operator_name, short_name
 from autoprune.structure.graph.ties import Ties
 from autoprune.structure.graph.trace import Traced, module_of
 
@@ -43,6 +43,8 @@ class Coupling:
                     planes.append(self.new_atoms(name, dim, size).view(view).expand(tensor.shape))
             zeros = torch.zeros((), dtype=torch.int64).expand(tensor.shape)
             self.parameters[name] = Labels(tuple(planes) or (zeros,), parameter=True)
+        self._held = self.found.atoms
+        """Labels from here on are of what the graph makes itself."""
 
     @property
     def ties(self) -> Ties:
@@ -62,9 +64,14 @@ class Coupling:
         self.ties.where = f"{node.target} in {self.module or 'the model'}"
 
     def claim(self, atoms: Tensor, role: Role) -> Tensor:
-        """Note what those atoms do; returns them."""
-        self.found.roles[role].append(atoms.reshape(-1))
+        """Note what those atoms do, unless the graph makes them itself; returns them."""
+        entries = atoms.reshape(-1)
+        self.found.roles[role].append(entries[entries < self._held])
         return atoms
+
+    def is_weight(self, atoms: Tensor) -> bool:
+        """Whether they are of a parameter or buffer."""
+        return bool(((atoms > 0) & (atoms < self._held)).any())
 
     def carried(self, x: Labels, dim: int) -> Tensor:
         """Plane of what an operator reads along one dimension; a parameter read like an activation stays otherwise."""
@@ -122,10 +129,19 @@ class Coupling:
             self.found.whole_groups.add(module_of(node))
         return whole
 
-    def chosen(self, node: fx.Node, ways: int) -> int:
-        """Which of several ways to cut what a node makes is tried."""
+    def chosen(self, node: fx.Node, ways: int, carried: Sequence[Tensor] = ()) -> int:
+        """Which of several ways to cut what a node makes is tried.
+
+        Args:
+            node: Which node.
+            ways: How many there are.
+            carried: Of each way the labels that go on, where another is better if these stay.
+        """
         self.found.splits[node.name] = ways
-        return self._choices.get(node.name, 0)
+        way = self._choices.get(node.name, 0)
+        if carried:
+            self.found.carried[node.name] = carried[way]
+        return way
 
     def named(self, node: fx.Node, plane: Tensor) -> None:
         """Note the sizes that the code of the node's module may hold as attributes."""
@@ -134,8 +150,28 @@ class Coupling:
             self.found.sizes.append(Size(module_of(node), labels))
 
     def constants(self, node: fx.Node) -> Any:
-        """Constant labels in the shape of the node's output."""
-        return _constant_like(node.meta.get("val"))
+        """Constant labels in the shape of the node's output; of one value in a written size, see `filled`."""
+        value = node.meta.get("val")
+        if operator_name(node) in FILLED and isinstance(value, Tensor):
+            return self.filled(node, value.shape, range(value.ndim))
+        return constant_like(value)
+
+    def filled(self, node: fx.Node, shape: torch.Size, dims: Iterable[int]) -> Labels:
+        """Labels of what is one value along some dimensions: it may be made smaller along each of them.
+
+        Whether the code makes it as small as what it meets is for verification to find out.
+        """
+        planes = []
+        for dim in dims:
+            if shape[dim] > 1:
+                planes.append(along(self.new_atoms(node.name, dim, shape[dim], virtual=True), dim, shape).plane)
+                self.named(node, planes[-1])
+        return Labels(tuple(planes), parameter=True) if planes else constant(shape)
+
+    def finish(self) -> None:
+        """Forget the sizes of what the graph makes itself that turned out to be no units'."""
+        roots = self.found.roots
+        self.found.sizes = [size for size in self.found.sizes if bool((roots[size.labels] < self._held).any())]
 
     def pin_all(self, values: Any, reason: str) -> None:
         """Let all units stay that (nested) labels speak of."""
@@ -160,10 +196,10 @@ def _owner(tensor: str) -> str:
     return tensor.partition(".parametrizations.")[0] if ".parametrizations." in tensor else tensor.rpartition(".")[0]
 
 
-def _constant_like(value: Any) -> Any:
+def constant_like(value: Any) -> Any:
     """Constant labels for a (nested) example value; what is no tensor passes through."""
     if isinstance(value, Tensor):
         return constant(value.shape)
     if isinstance(value, list | tuple):
-        return tuple(_constant_like(item) for item in value)
+        return tuple(constant_like(item) for item in value)
     return value
