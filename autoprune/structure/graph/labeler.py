@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -13,12 +13,14 @@ from torch.fx.node import map_arg
 from autoprune.structure.graph.coupling import Coupling, labels_in
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.labels import Labels, constant
-from autoprune.structure.graph.operators import ELEMENTWISE, FRESH, MOVES, SAME, WRAPPERS, operator_name
+from autoprune.structure.graph.operators import ELEMENTWISE, FILLED, MOVES, SAME, WRAPPERS, operator_name
 from autoprune.structure.graph.rules.elementwise import elementwise
 from autoprune.structure.graph.rules.moves import move
 from autoprune.structure.graph.rules.registry import Rules
 from autoprune.structure.graph.rules.table import RULES
 from autoprune.structure.graph.trace import Traced
+
+_L = TypeVar("_L", bound="Labeler")
 
 
 def labelled(traced: Traced, choices: Mapping[str, int]) -> Labeling:
@@ -28,9 +30,37 @@ def labelled(traced: Traced, choices: Mapping[str, int]) -> Labeling:
         traced: The exported model.
         choices: Which dimension carries the units after a node that spreads them over several.
     """
-    coupling = Coupling(traced, choices)
-    Labeler(traced.graph, traced.names, coupling, RULES).label()
+
+    def label(choices: Mapping[str, int]) -> Labeler:
+        labeler = Labeler(traced.graph, traced.names, Coupling(traced, choices), RULES)
+        labeler.label()
+        return labeler
+
+    coupling = freest(label, choices).coupling
+    coupling.finish()
     return coupling.found
+
+
+def freest(label: Callable[[Mapping[str, int]], _L], choices: Mapping[str, int]) -> _L:
+    """A run in which other dimensions carry the units wherever the likeliest ones have to stay, if that is better.
+
+    Args:
+        label: Runs a graph on labels.
+        choices: What has been chosen.
+    """
+    best = label(choices)
+    others = dict(choices)
+    while True:
+        found = best.coupling.found
+        ways = {node: others.get(node, 0) + 1 for node in found.stuck() if node not in choices}
+        ways = {node: way for node, way in ways.items() if way < found.splits[node]}
+        if not ways:
+            return best
+        others |= ways
+        another = label(others)
+        if another.coupling.found.free() <= found.free():
+            return best
+        best = another
 
 
 class Labeler(fx.Interpreter):
@@ -87,16 +117,16 @@ class Labeler(fx.Interpreter):
     def _operator(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
         name, coupling = operator_name(node) or str(node.target), self.coupling
         labels = labels_in(args)
-        if name in FRESH or name == "aten::_assert_tensor_metadata" or not labels:
+        if name in FILLED or name == "aten::_assert_tensor_metadata" or not labels:
             return coupling.constants(node)
         if name in SAME:
             return args[0]
-        if name in MOVES:
-            return move(coupling, node, args)
         if name in self._rules:
             result = self._rules[name](coupling, node, args)
             if result is not None:
                 return result
+        if name in MOVES:
+            return move(coupling, node, args)
         if name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
             value = node.meta["val"]
             if isinstance(value, Tensor):
@@ -106,7 +136,7 @@ class Labeler(fx.Interpreter):
             # What is found in a graph within the graph belongs to the whole.
             given = iter(args[wrapped[0] + 1 :])
             return Labeler(args[wrapped[0]], self._names, coupling, self._rules, given).label()
-        if any(plane.any() for x in labels for plane in x.planes):
+        if any(coupling.found.tensor(plane) for x in labels for plane in x.planes):
             coupling.found.unknown.setdefault(name, []).append(coupling.module)
         coupling.pin_all(args, f"{name} in {coupling.module or 'the model'} has no rule")
         return coupling.constants(node)

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from autoprune.plugin import Role
@@ -75,6 +76,8 @@ class Labeling:
     """Modules (grouped convolutions, group norms) that lose whole groups."""
     splits: dict[str, int] = field(default_factory=dict)
     """Nodes that spread one dimension of units over several, with the number of ways to cut the result."""
+    carried: dict[str, Tensor] = field(default_factory=dict)
+    """Of some of them the labels that go on; another way is better if they stay."""
     sizes: list[Size] = field(default_factory=list)
     """Of what is reshaped, expanded, split or sliced."""
     kinds: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -94,6 +97,25 @@ class Labeling:
             return ""
         span = self.ranges[bisect_right(self.ranges, largest, key=lambda span: span.first) - 1]
         return "" if span.virtual else span.tensor
+
+    def stuck(self) -> list[str]:
+        """Nodes whose labels that go on all stay, though others could go on. Nothing may be found any more."""
+        stays = self._stays if self.carried else None
+        return [node for node, labels in self.carried.items() if stays is not None and bool(stays[labels].all())]
+
+    def free(self) -> int:
+        """Outputs of layers that nothing keeps. Nothing may be found any more."""
+        outputs = torch.cat([*self.roles["output"], torch.zeros(0, dtype=torch.int64)])
+        return int((~self._stays[torch.unique(outputs)]).sum())
+
+    @cached_property
+    def _stays(self) -> Tensor:
+        """Whether each label stays, bool of shape (atoms,)."""
+        pinned = torch.zeros(self.atoms, dtype=torch.bool)
+        pinned[0] = True
+        for pin in self.ties.pins:
+            pinned[self.roots[pin.atoms]] = True
+        return pinned[self.roots]
 
     @cached_property
     def roots(self) -> Tensor:

@@ -17,7 +17,7 @@ MOVES = frozenset(
         "stack pixel_shuffle pixel_unshuffle unfold"
     ).split()
 )
-"""Operators that only move entries about: they run unchanged on labels."""
+"""Operators that only move entries about: they run unchanged on labels, where no rule says more."""
 
 _REORDERS = frozenset(
     f"aten::{name}" for name in "permute transpose t numpy_T swapaxes movedim moveaxis squeeze unsqueeze".split()
@@ -41,10 +41,8 @@ ELEMENTWISE = frozenset(
 WRAPPERS = frozenset(f"wrap_with_{what}" for what in ("set_grad_enabled", "autocast"))
 """Operators that run a graph of their own on what they are given."""
 
-FRESH = frozenset(f"aten::{name}_like" for name in "zeros ones full empty rand randn".split()) | frozenset(
-    f"aten::new_{name}" for name in "zeros ones full empty".split()
-)
-"""Operators that read no more than the shape of their input."""
+FILLED = frozenset(f"aten::{new}{name}" for new in ("", "new_") for name in "zeros ones full empty".split())
+"""Operators that make a tensor of one value, in a size that is written there."""
 
 
 def operator_name(node: fx.Node) -> str:

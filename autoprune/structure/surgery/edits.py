@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from autoprune.structure.graph.labeler import freest
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.labels import Labels, axis, varies
 from autoprune.structure.graph.operators import operator_name
@@ -58,16 +59,20 @@ def found_edits(traced: Traced, choices: Mapping[str, int]) -> tuple[Labeling, l
         traced: The exported model, its operators as `normalise` states them.
         choices: Which dimension carries the units after a node that spreads them over several.
     """
-    coupling = GraphCoupling(traced, choices)
-    labeler = GraphLabeler(traced, coupling)
-    labeler.label()
+
+    def label(choices: Mapping[str, int]) -> GraphLabeler:
+        labeler = GraphLabeler(traced, GraphCoupling(traced, choices))
+        labeler.label()
+        return labeler
+
+    labeler = freest(label, choices)
     edits = [
         Edit(node.name, path, labels)
         for node in traced.graph.graph.nodes
         if node.op == "call_function"
-        for path, labels in _counts(node, labeler.labels, coupling.whole)
+        for path, labels in _counts(node, labeler.labels, labeler.coupling.whole)
     ]
-    return coupling.found, edits
+    return labeler.coupling.found, edits
 
 
 Counts = Iterator[tuple[tuple[int, ...], Tensor]]
@@ -96,6 +101,14 @@ def _listed(node: fx.Node, position: int, made: Labels, first: int) -> Counts:
 
 def _sizes_at(position: int) -> Callable[[fx.Node, Labels], Counts]:
     return lambda node, made: _listed(node, position, made, 0)
+
+
+def _repeated(node: fx.Node, made: Labels) -> Counts:
+    """Of repeats those count units that are of one entry."""
+    for path, labels in _listed(node, 1, made, 0):
+        repeats: Any = node.args[1]
+        if repeats[path[1]] == len(labels):
+            yield path, labels
 
 
 def _unflattened(node: fx.Node, made: Labels) -> Counts:
@@ -135,8 +148,9 @@ def _sliced(node: fx.Node, source: Labels) -> Counts:
 
 _COUNTS: dict[str, Callable[[fx.Node, Any], Counts]] = {
     **{f"aten::{name}": _sizes_at(0) for name in "zeros ones full empty".split()},
-    **{f"aten::{name}": _sizes_at(1) for name in "view reshape _unsafe_view expand broadcast_to new_zeros".split()},
-    "aten::new_ones": _sizes_at(1),
+    **{f"aten::{name}": _sizes_at(1) for name in "view reshape _unsafe_view expand broadcast_to".split()},
+    **{f"aten::new_{name}": _sizes_at(1) for name in "zeros ones full empty".split()},
+    "aten::repeat": _repeated,
     "aten::unflatten": _unflattened,
     "aten::layer_norm": _normalised,
     "aten::rms_norm": _normalised,

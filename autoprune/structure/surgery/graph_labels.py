@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from autoprune.structure.graph.coupling import Coupling
 from autoprune.structure.graph.labeler import Labeler
 from autoprune.structure.graph.labels import Labels, along, varying, vector
-from autoprune.structure.graph.operators import operator_name, output_shape
+from autoprune.structure.graph.operators import output_shape
 from autoprune.structure.graph.rules.parts import slicing
 from autoprune.structure.graph.rules.registry import Rules
 from autoprune.structure.graph.rules.spatial import pad
 from autoprune.structure.graph.rules.table import RULES
 from autoprune.structure.graph.trace import Traced
 
-_MADE = frozenset(f"aten::{name}" for name in "zeros ones full new_zeros new_ones".split())
-
 
 class GraphCoupling(Coupling):
-    """Notes, too, which operators lose whole groups, and lets the graph make fewer constants."""
+    """Notes, too, which operators lose whole groups."""
 
     def __init__(self, traced: Traced, choices: Mapping[str, int]) -> None:
         """As the coupling's."""
@@ -37,19 +35,6 @@ class GraphCoupling(Coupling):
             self.whole.add(node.name)
         return whole
 
-    def constants(self, node: fx.Node) -> Any:
-        """Constants; of those that are one value in a written size, every dimension can shrink."""
-        value = node.meta.get("val")
-        if operator_name(node) in _MADE and isinstance(value, Tensor) and value.ndim:
-            planes = [
-                along(self.new_atoms(node.name, dim, size, virtual=True), dim, value.shape).plane
-                for dim, size in enumerate(value.shape)
-                if size > 1
-            ]
-            if planes:
-                return Labels(tuple(planes), parameter=True)
-        return super().constants(node)
-
 
 class GraphLabeler(Labeler):
     """Keeps the labels of every node of the graph, though not of graphs within it: nothing in those is changed."""
@@ -57,6 +42,7 @@ class GraphLabeler(Labeler):
     def __init__(self, traced: Traced, coupling: GraphCoupling) -> None:
         """Get ready to run a traced graph."""
         super().__init__(traced.graph, traced.names, coupling, _RULES)
+        self.coupling: GraphCoupling = coupling
         self.labels: dict[str, Any] = {}
         """By the nodes' names."""
 

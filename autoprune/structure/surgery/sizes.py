@@ -11,7 +11,7 @@ Shapes = Mapping[str, Sequence[int]]
 Resize = Callable[[nn.Module, Shapes, bool], dict[str, Any]]
 _TELLING = frozenset(
     "weight running_mean in_proj_weight q_proj_weight k_proj_weight v_proj_weight weight_ih_l0 weight_hh_l0 "
-    "weight_hr_l0".split()
+    "weight_hr_l0 weight_ih weight_hh".split()
 )
 
 
@@ -92,6 +92,14 @@ def _recurrent(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     return {"input_size": inputs, "hidden_size": shapes["weight_hh_l0"][1]}
 
 
+def _cell(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
+    return {"input_size": shapes["weight_ih"][1], "hidden_size": shapes["weight_hh"][1]}
+
+
+def _bilinear(_: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
+    return dict(zip(("out_features", "in1_features", "in2_features"), shapes["weight"], strict=True))
+
+
 def _attention(module: Any, shapes: Shapes, __: bool) -> dict[str, Any]:
     packed = shapes.get("in_proj_weight")
     rows = packed[0] // 3 if packed is not None else shapes["q_proj_weight"][0]
@@ -111,8 +119,10 @@ _RESIZE: tuple[tuple[type | tuple[type, ...], Resize], ...] = (
     ((nn.modules.batchnorm._NormBase,), _channel_norm),
     (nn.GroupNorm, _group_norm),
     ((nn.LayerNorm, nn.RMSNorm), _layer_norm),
-    (nn.Embedding, _embedding),
+    ((nn.Embedding, nn.EmbeddingBag), _embedding),
+    (nn.Bilinear, _bilinear),
     (nn.PReLU, _prelu),
     (nn.RNNBase, _recurrent),
+    (nn.RNNCellBase, _cell),
     (nn.MultiheadAttention, _attention),
 )

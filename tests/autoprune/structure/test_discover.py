@@ -49,7 +49,7 @@ def test_roles_tell_rows_columns_and_vectors() -> None:
     [
         ("vgg", "classifier.5", "output of the model"),
         ("option-a", "b.0", "tied to a constant or an input by aten.add.Tensor"),
-        ("unknown", "b.0", "aten::cummax in the model has no rule"),
+        ("unknown", "b.0", "aten::renorm in the model has no rule"),
         ("fixed-view", "b.0", "does not run"),
         ("u-net", "out", "output of the model"),
         ("spatial-attention", "map", ""),

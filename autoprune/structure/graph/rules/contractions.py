@@ -10,25 +10,48 @@ from torch import Tensor, fx
 
 from autoprune.structure.graph.coupling import Coupling
 from autoprune.structure.graph.labels import Labels, along, axis, constant, varies, vector
-from autoprune.structure.graph.operators import output_shape
+from autoprune.structure.graph.operators import output_shape, short_name
 from autoprune.structure.graph.rules.elementwise import elementwise
 from autoprune.structure.graph.rules.registry import rule
 
 
-@rule("matmul", "mm", "bmm", "addmm", "baddbmm")
-def matrix_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels | None:
-    """(…, i, k) times (…, k, j), plus a bias where there is one."""
+@rule("matmul", "mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")
+def matrix_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(…, i, k) times (…, k, j), either of which may be a vector (k,), plus a bias where there is one."""
     bias, left, right = args if len(args) == 3 else (None, *args)
-    if min(len(left.shape), len(right.shape)) < 2:
-        return None
     shape = output_shape(node)
-    batch = [f"b{n}" for n in range(len(shape) - 2)]
+    batch = [f"b{n}" for n in range(max(len(left.shape), len(right.shape)) - 2)]
+    rows, columns = (["i"] if len(left.shape) > 1 else []), (["j"] if len(right.shape) > 1 else [])
     letters = [
-        [*batch[len(batch) - (len(left.shape) - 2) :], "i", "k"],
-        [*batch[len(batch) - (len(right.shape) - 2) :], "k", "j"],
+        [*batch[max(len(batch) - len(left.shape) + 2, 0) :], *rows, "k"],
+        [*batch[max(len(batch) - len(right.shape) + 2, 0) :], "k", *columns],
     ]
-    product = contraction(coupling, [left, right], letters, [*batch, "i", "j"], shape)
+    product = contraction(coupling, node, [left, right], letters, [*batch, *rows, *columns], shape)
     return product if bias is None else elementwise(coupling, [product, bias], shape)
+
+
+@rule("outer", "ger", "linalg_vecdot", "cosine_similarity", "tensordot")
+def vector_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Of all pairs of entries, or summed over pairs along some dimensions."""
+    left, right, *dims = args
+    if dims == []:
+        dims = [node.kwargs.get("dim", -1)]
+    shape, name = output_shape(node), short_name(node)
+    if name in ("outer", "ger"):
+        return contraction(coupling, node, [left, right], ["i", "j"], ["i", "j"], shape)
+    if name == "tensordot":
+        letters = [[f"{side}{dim}" for dim in range(len(x.shape))] for side, x in (("l", left), ("r", right))]
+        for a, b in zip(*dims, strict=True):
+            letters[1][b] = letters[0][a]
+        summed = {letters[0][a] for a in dims[0]}
+        made = [letter for part in letters for letter in part if letter not in summed]
+        return contraction(coupling, node, [left, right], letters, made, shape)
+    ndim = max(len(left.shape), len(right.shape))
+    every = [f"d{dim}" for dim in range(ndim)]
+    gone = every[dims[0]]
+    made = [letter for letter in every if letter != gone]
+    letters = [every[ndim - len(x.shape) :] for x in (left, right)]
+    return contraction(coupling, node, [left, right], letters, made, shape)
 
 
 @rule("einsum")
@@ -43,7 +66,7 @@ def einsum(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels |
     shape = output_shape(node)
     rest = sorted({letter for letter in every if every.count(letter) == 1 and len(letter) == 1})
     out = _letters(made if arrow else ("..." if "..." in read else "") + "".join(rest), len(shape))
-    return contraction(coupling, operands, letters, out, shape)
+    return contraction(coupling, node, operands, letters, out, shape)
 
 
 def _letters(term: str, ndim: int) -> list[str]:
@@ -55,35 +78,45 @@ def _letters(term: str, ndim: int) -> list[str]:
 
 def contraction(  # noqa: C901  one pass over letters
     coupling: Coupling,
+    node: fx.Node,
     operands: Sequence[Labels],
     letters: Sequence[Sequence[str]],
     made: Sequence[str],
     shape: torch.Size,
 ) -> Labels:
-    """Ties what is summed over, and what several operands carry to the output; the rest goes on."""
+    """Ties what is summed over, and what several operands carry to the output; of the rest one dimension goes on."""
     sizes: dict[str, int] = {}
     vectors: dict[str, list[Tensor]] = {}
-    fixed: dict[str, bool] = {}
+    fixed: set[str] = set()
     carried: set[str] = set()
+    filled: list[tuple[str, Tensor]] = []
+    weight: Labels | None = None
     for operand, names in zip(operands, letters, strict=True):
         for dim, name in enumerate(names):
             size = operand.shape[dim]
             sizes[name] = max(size, sizes.get(name, 1))
-            if operand.parameter:
-                atoms = coupling.claim(axis(operand, dim), "output" if name in made else "input")
-                vectors.setdefault(name, []).append(atoms)
-            elif varies(operand.plane, dim):
+            atoms = axis(operand, dim) if operand.parameter else None
+            if atoms is not None and coupling.is_weight(atoms):
+                weight = weight or operand
+                vectors.setdefault(name, []).append(coupling.claim(atoms, "output" if name in made else "input"))
+            elif atoms is not None and atoms.any():
+                filled.append((name, atoms))
+            elif atoms is None and varies(operand.plane, dim):
                 vectors.setdefault(name, []).append(vector(operand.plane, dim, coupling.ties))
                 carried.add(name)
             elif size > 1:
-                fixed[name] = True
+                fixed.add(name)
+    for name, atoms in filled:
+        if name in vectors:
+            vectors[name].append(atoms)
+        else:
+            coupling.ties.pin(atoms, f"used whole by {coupling.ties.where}")
     for name, found in vectors.items():
         for other in found[1:]:
             coupling.ties.tie(found[0], other)
         # Summed over together with, or multiplied by, entries that cannot go.
-        if fixed.get(name):
+        if name in fixed:
             coupling.ties.pin(found[0], f"{coupling.ties.where} pairs them with what cannot be cut")
-    weight = next((operand for operand in operands if operand.parameter), None)
     coupling.macs(
         torch.Size([size for name, size in sizes.items() if name not in vectors]).numel(),
         *(found[0] for found in vectors.values()),
@@ -95,13 +128,18 @@ def contraction(  # noqa: C901  one pass over letters
         if len(outputs) == 1:
             coupling.makes(weight, outputs[0])
     out = [name for name in made if name in vectors]
-    if not any(operand.parameter for operand in operands):
+    if weight is None:
         for name in out:
             coupling.kind("head", vectors[name][0])
     if not out:
         return constant(shape)
-    # Of several one goes on: what the operands share (heads), else what an activation carries.
-    out.sort(key=lambda name: (len(vectors[name]) < 2, name not in carried))
-    for name in out[1:]:
-        coupling.ties.pin(vectors[name][0], f"{coupling.ties.where} spreads them over each other")
-    return along(vectors[out[0]][0], made.index(out[0]), shape)
+    # Of several one goes on: of those that can go what the operands share (heads), else what an activation carries.
+    likely = [name for name in out if name not in fixed] or out
+    likely.sort(key=lambda name: (len(vectors[name]) < 2, name not in carried))
+    goes_on = likely[0]
+    if len(likely) > 1:
+        goes_on = likely[coupling.chosen(node, len(likely), [vectors[name][0] for name in likely])]
+    for name in out:
+        if name != goes_on:
+            coupling.ties.pin(vectors[name][0], f"{coupling.ties.where} spreads them over each other")
+    return along(vectors[goes_on][0], made.index(goes_on), shape)

@@ -21,6 +21,8 @@ def elementwise(coupling: Coupling, operands: Sequence[Labels], shape: torch.Siz
     result = activations[0]
     for other in activations[1:]:
         result = _merge(coupling, result, other, shape)
+    if parameters and not result.any():
+        return _with_constants(coupling, result, parameters, shape)
     for parameter in parameters:
         dims = varying(result)
         for plane in parameter.planes:
@@ -56,6 +58,18 @@ def _merge(coupling: Coupling, a: Tensor, b: Tensor, shape: torch.Size) -> Tenso
             return a
     coupling.ties.tie(narrowed(a), narrowed(b))
     return a if narrowed(a).any() else b
+
+
+def _with_constants(coupling: Coupling, constant: Tensor, parameters: Sequence[Labels], shape: torch.Size) -> Labels:
+    """Parameters go on along the dimensions that the constant is spread over."""
+    free = []
+    for parameter in parameters:
+        planes = [plane for plane in parameter.planes if all(constant.shape[dim] == 1 for dim in varying(plane))]
+        for plane in parameter.planes:
+            if varying(plane) and not any(plane is each for each in planes):
+                coupling.ties.pin(plane, f"used whole by {coupling.ties.where}")
+        free += [Labels((plane,), parameter=True) for plane in planes if varying(plane)]
+    return _parameters(coupling, free, shape) if free else Labels((constant.expand(shape),))
 
 
 def _parameters(coupling: Coupling, parameters: Sequence[Labels], shape: torch.Size) -> Labels:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from autoprune.structure.graph.coupling import Coupling
+from autoprune.structure.graph.coupling import Coupling, constant_like
 from autoprune.structure.graph.labels import Labels, along, axis, narrowed, vector
 from autoprune.structure.graph.operators import output_shape
 from autoprune.structure.graph.rules.registry import rule
@@ -90,11 +90,11 @@ def linear(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     shape = output_shape(node)
     _bias(coupling, args, 2, made)
     coupling.makes(weight, made)
-    if any(size > 1 for size in plane.shape[:-1]) and coupling.chosen(node, 2) == 0:
+    units = next((dim for dim, size in enumerate(plane.shape[:-1]) if size > 1), None)
+    if units is not None and coupling.chosen(node, 2, (vector(plane, units, coupling.ties), made)) == 0:
         coupling.ties.pin(
             torch.cat([made, inner]), f"{coupling.ties.where} runs along another dimension than the units"
         )
-        units = next(dim for dim, size in enumerate(plane.shape) if size > 1)
         coupling.macs(shape.numel() // shape[units] * len(inner), vector(plane, units, coupling.ties), weight=weight)
         return Labels((plane.expand(shape),))
     coupling.ties.tie(vector(plane.expand(x.shape), -1, coupling.ties), inner)
@@ -107,4 +107,33 @@ def embedding(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Label
     """Weight of shape (vocabulary, width); vocabulary rows are no units."""
     shape, made = output_shape(node), coupling.claim(axis(args[0], 1), "output")
     coupling.makes(args[0], made)
+    return along(made, len(shape) - 1, shape)
+
+
+@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """Weight of shape (vocabulary, width); of what it returns the first alone carries units, and one more of a maximum.
+
+    Where every bag's entries are weighted, the weights are read whole.
+    """
+    made = coupling.claim(axis(args[0], 1), "output")
+    coupling.makes(args[0], made)
+    coupling.pin_all(args[1:], f"{coupling.ties.where} reads them whole")
+    values = node.meta["val"]
+    # The last are the places of the maxima: one for each unit of a bag.
+    return tuple(along(made, 1, value.shape) if value.ndim == 2 else constant_like(value) for value in values)
+
+
+@rule("bilinear")
+def bilinear(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Weight of shape (out, in1, in2), between the last dimensions of two inputs."""
+    left, right, weight = args[:3]
+    made = coupling.claim(axis(weight, 0), "output")
+    inner = [coupling.claim(axis(weight, dim), "input") for dim in (1, 2)]
+    for x, atoms in zip((left, right), inner, strict=True):
+        coupling.ties.tie(vector(coupling.carried(x, -1), -1, coupling.ties), atoms)
+    _bias(coupling, args, 3, made)
+    shape = output_shape(node)
+    coupling.macs(torch.Size(shape[:-1]).numel(), made, *inner, weight=weight)
+    coupling.makes(weight, made)
     return along(made, len(shape) - 1, shape)

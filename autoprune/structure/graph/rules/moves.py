@@ -38,8 +38,6 @@ def move(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     if isinstance(x, Labels):
         if name.endswith(("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten")):
             planes = [plane.reshape(shape) for plane in x.planes]
-        elif name.endswith(("expand", "expand_as", "broadcast_to")):
-            planes = [plane.expand(shape) for plane in x.planes]
         else:
             planes = [node.target(plane, *args[1:], **node.kwargs) for plane in x.planes]  # type: ignore[operator]
         return moved(coupling, node, x, planes)

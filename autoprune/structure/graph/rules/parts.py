@@ -69,7 +69,7 @@ def narrow(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     return part
 
 
-@rule("select", "index_select", "gather", "index", "roll", "unbind", "take_along_dim")
+@rule("select", "index_select", "index", "roll", "unbind")
 def fixed_index(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Entries at fixed places of a dimension: what varies along it stays, the rest goes on."""
     x = args[0]
@@ -96,13 +96,13 @@ def fixed_index(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any
     if name == "select":
         planes = [plane.select(dims[0], 0) for plane in kept]
     elif name == "index":
-        planes = [_indexed(plane, dims, shape) for plane in kept]
+        planes = [indexed(plane, dims, shape) for plane in kept]
     else:
         planes = [narrowed(plane).expand(shape) for plane in kept]
     return Labels(tuple(planes), x.parameter)
 
 
-def _indexed(plane: Tensor, dims: Sequence[int], shape: torch.Size) -> Tensor:
+def indexed(plane: Tensor, dims: Sequence[int], shape: torch.Size) -> Tensor:
     """Indexed dimensions are replaced by those of the index: in place, in front where they are not neighbours."""
     new = len(shape) - (plane.ndim - len(dims))
     rest = plane

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from autoprune.structure.graph.coupling import Coupling
-from autoprune.structure.graph.labels import along, axis, vector
+from autoprune.structure.graph.labels import Labels, along, axis, vector
+from autoprune.structure.graph.operators import output_shape, short_name
 from autoprune.structure.graph.rules.registry import rule
 
 _GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -23,7 +25,7 @@ def recurrent(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any: 
     if isinstance(args[1], list | tuple) and isinstance(args[2], bool):
         return None  # packed sequences
     x, states, params, has_biases, layers, _, _, bidirectional, _ = args
-    gates = _GATES[str(node.target).split(".")[1]]
+    gates = _GATES[short_name(node)]
     directions = 2 if bidirectional else 1
     states = list(states) if isinstance(states, list | tuple) else [states]
     per_layer = len(params) // (layers * directions)
@@ -37,14 +39,8 @@ def recurrent(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any: 
         for direction in range(directions):
             first = (layer * directions + direction) * per_layer
             weights = params[first : first + per_layer]
-            rows = coupling.claim(axis(weights[0], 0), "output").view(gates, -1)
-            coupling.ties.tie(rows, rows[:1])
-            for other in weights[1 : 4 if has_biases else 2]:
-                role = "output" if other is weights[1] else "vector"
-                coupling.ties.tie(rows, coupling.claim(axis(other, 0), role).view(gates, -1))  # type: ignore[arg-type]
+            cell = _gated(coupling, gates, weights[0], weights[1], weights[2:4] if has_biases else ())
             coupling.ties.tie(reads, coupling.claim(axis(weights[0], 1), "input"))
-            cell = rows[0]
-            coupling.kind("hidden unit", cell)
             out = coupling.claim(axis(weights[-1], 0), "output") if projected else cell
             if projected:
                 # torch takes an LSTM whose hidden size has come down to its projection for one without.
@@ -76,3 +72,33 @@ def recurrent(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any: 
         along(reads, values[0].ndim - 1, values[0].shape),
         *(along(units, value.ndim - 1, value.shape) for value, units in zip(values[1:], ends, strict=False)),
     )
+
+
+@rule(*(f"{name}_cell" for name in _GATES))
+def cell(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
+    """One step: input (N, I), states (N, H), an LSTM's two of them."""
+    x, states, to_gates, back, *biases = args
+    gates = _GATES[short_name(node).removesuffix("_cell")]
+    units = _gated(coupling, gates, to_gates, back, [bias for bias in biases if bias is not None])
+    reads, again = (coupling.claim(axis(weight, 1), "input") for weight in (to_gates, back))
+    coupling.ties.tie(vector(coupling.carried(x, -1), -1, coupling.ties), reads)
+    coupling.ties.tie(units, again)
+    for state in states if isinstance(states, list | tuple) else [states]:
+        coupling.ties.tie(vector(coupling.carried(state, -1), -1, coupling.ties), units)
+    coupling.macs(x.shape[0], axis(to_gates, 0), reads, weight=to_gates)
+    coupling.macs(x.shape[0], axis(back, 0), again, weight=back)
+    coupling.makes(to_gates, units)
+    if isinstance(node.meta["val"], Tensor):
+        return along(units, 1, output_shape(node))
+    return tuple(along(units, 1, value.shape) for value in node.meta["val"])
+
+
+def _gated(coupling: Coupling, gates: int, to_gates: Labels, back: Labels, biases: Iterable[Labels]) -> Tensor:
+    """Hidden units: each has a row in every gate."""
+    rows = coupling.claim(axis(to_gates, 0), "output").view(gates, -1)
+    coupling.ties.tie(rows, rows[:1])
+    coupling.ties.tie(rows, coupling.claim(axis(back, 0), "output").view(gates, -1))
+    for bias in biases:
+        coupling.ties.tie(rows, coupling.claim(axis(bias, 0), "vector").view(gates, -1))
+    coupling.kind("hidden unit", rows[0])
+    return rows[0]

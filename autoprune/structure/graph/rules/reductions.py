@@ -58,7 +58,9 @@ def _reduced(plane: Tensor, dims: Sequence[int], ndim: int) -> Tensor:
     return plane
 
 
-@rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "glu", "sort", "topk")
+@rule(
+    "softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "glu", "sort", "topk"
+)
 def along_dimension(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Mixes entries along one dimension."""
     x = args[0]
@@ -77,4 +79,5 @@ def along_dimension(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) ->
     for plane in x.planes:
         if varies(plane, dim):
             coupling.ties.pin(plane, f"{name} runs over them")
-    return Labels(kept, x.parameter) if kept else Labels(constant(output_shape(node)).planes, x.parameter)
+    labels = Labels(kept or constant(x.shape).planes, x.parameter)
+    return labels if isinstance(node.meta["val"], Tensor) else (labels, labels)

@@ -17,7 +17,7 @@ from autoprune.structure.graph.rules.registry import rule
 
 @rule(
     *(f"{pool}_pool{d}d" for pool in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for d in (1, 2, 3)),
-    "max_pool2d_with_indices",
+    *(f"max_pool{d}d_with_indices" for d in (1, 2, 3)),
     *(f"upsample_nearest{d}d" for d in (1, 2, 3)),
     *(f"upsample_{mode}" for mode in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d")),
     *(f"_upsample_{mode}" for mode in ("nearest_exact1d", "nearest_exact2d", "bilinear2d_aa", "bicubic2d_aa")),
@@ -31,9 +31,20 @@ def channelwise(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any
     digits = [int(c) for c in str(node.target) if c in "123"]
     channel = len(x.shape) - (digits[0] if digits else 2) - 1
     channels = vector(coupling.carried(x, channel), channel, coupling.ties)
+    coupling.pin_all(args[1:], f"{coupling.ties.where} reads them as places")
     if isinstance(values, Sequence):
         return tuple(along(channels, channel, value.shape) for value in values)
     return along(channels, channel, values.shape)
+
+
+@rule("max_unpool2d", "max_unpool3d")
+def unpooling(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """(…, C, *space) and as many places to (…, C, *space')."""
+    x, places = args[:2]
+    channel = len(x.shape) - len(args[2]) - 1
+    channels = vector(coupling.carried(x, channel), channel, coupling.ties)
+    coupling.ties.tie(channels, vector(coupling.carried(places, channel), channel, coupling.ties))
+    return along(channels, channel, output_shape(node))
 
 
 @rule("im2col")

@@ -8,11 +8,13 @@ from autoprune.structure.graph.rules import (
     layers,
     norms,
     parts,
+    places,
     recurrent,
     reductions,
     spatial,
+    spread,
 )
 from autoprune.structure.graph.rules.registry import Rules, rules_of
 
-_MODULES = (layers, norms, spatial, parts, reductions, contractions, attention, recurrent)
+_MODULES = (layers, norms, spatial, spread, parts, places, reductions, contractions, attention, recurrent)
 RULES: Rules = {name: rule for module in _MODULES for name, rule in rules_of(module).items()}

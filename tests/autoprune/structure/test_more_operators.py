@@ -1,0 +1,130 @@
+"""Operators besides layers: what they couple goes together, what they leave alone goes by itself, the rest stays."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from autoprune.structure import Structure, discover
+
+from .operator_nets import CASES
+
+
+@cache
+def found(name: str) -> Structure:
+    return discover(CASES[name].net(), CASES[name].example(4))
+
+
+def kept_units(structure: Structure, share: float, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        g.name: torch.randperm(g.units, generator=generator)[: max(1, round(share * g.units))].sort().values
+        for g in structure.groups
+    }
+
+
+def with_zeros(dense: nn.Module, kept: dict[str, dict[int, Tensor]]) -> nn.Module:
+    """A dense net, newly built, with zeros in the entries that a plan takes away."""
+    tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
+    with torch.no_grad():
+        for name, dims in kept.items():
+            for dim, index in dims.items():
+                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
+                gone[index] = False
+                tensors[name].index_fill_(dim, gone.nonzero().view(-1), 0)
+    return dense
+
+
+def close(actual: Any, expected: Any) -> None:
+    for a, b in zip(pytree.tree_leaves(actual), pytree.tree_leaves(expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_offers_every_unit_that_can_go(name: str) -> None:
+    case, structure = CASES[name], found(name)
+    assert ({g.name: g.units for g in structure.groups}, structure.form) == (case.cut, case.form)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cut])
+def test_cut_equals_a_net_with_zeros(name: str) -> None:
+    case, structure = CASES[name], found(name)
+    dense = case.net()
+    kept = kept_units(structure, 0.3, seed=1)
+    small, zeros = structure.cut(dense, kept).eval(), with_zeros(case.net(), structure.plan(dense, kept).kept)
+    for samples in (1, 6):  # discovery saw four
+        inputs = case.example(samples, seed=samples)
+        with torch.no_grad():
+            close(small(*inputs), zeros(*inputs))
+            close(structure.masked(dense, kept)(*inputs), zeros(*inputs))
+    cut = {g.name: g.units - len(kept[g.name]) for g in structure.groups}
+    assert structure.costs(cut).params == sum(p.numel() for p in small.parameters())
+    small.train()
+    small(*case.example(4)).square().mean().backward()
+    torch.optim.SGD(small.parameters(), lr=0.1).step()
+    assert all(p.isfinite().all() for p in small.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "reason"),
+    [
+        ("slopes-in-the-code", "q", "tied to a constant or an input by aten.add"),
+        ("along-the-units", "i", "scatter_add picks them by number"),
+        ("part-of-the-units", "i", "gather takes a part of them"),
+        ("stacked-experts", "r", "softmax runs over them"),
+        ("bag-weighted", "w", "reads them whole"),
+        ("deformed", "f", "reads them as places"),
+    ],
+)
+def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
+    assert reason in " | ".join(uncut.reason for uncut in found(name).uncut if uncut.layer == layer)
+
+
+@pytest.mark.parametrize("name", ["gru-cell", "lstm-cell", "relu-cell", "bag-mean", "bilinear", "bilinear-of-steps"])
+def test_modules_know_their_new_sizes(name: str) -> None:
+    """A new module of those sizes has tensors of the same shapes."""
+    case, structure = CASES[name], found(name)
+    small = structure.cut(case.net(), kept_units(structure, 0.4, seed=1))
+    made: dict[str, nn.Module] = {}
+    for part, module in small.named_children():
+        match module:
+            case nn.RNNCell():
+                made[part] = nn.RNNCell(module.input_size, module.hidden_size, module.bias)
+            case nn.RNNCellBase():
+                made[part] = type(module)(module.input_size, module.hidden_size)
+            case nn.EmbeddingBag():
+                made[part] = nn.EmbeddingBag(module.num_embeddings, module.embedding_dim)
+            case nn.Bilinear():
+                sizes = module.in1_features, module.in2_features, module.out_features
+                made[part] = nn.Bilinear(*sizes, bias=module.bias is not None)
+    assert made
+    for part, module in made.items():
+        shapes = {key: tensor.shape for key, tensor in module.state_dict().items()}
+        assert shapes == {key: tensor.shape for key, tensor in small.get_submodule(part).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("gru-cell", 4 * (6 * 12 + 3 * 16 * 12 + 3 * 16 * 16) + 16 * 3),
+        ("lstm-cell", 4 * (4 * 16 * 6 + 4 * 16 * 16) + 16 * 3),
+        ("bilinear", 8 * 12 + 8 * 10 + 12 * 10 * 14 + 14 * 4),
+        ("bag-mean", 16 * 24 + 24 * 4),
+        ("matrix-times-vector", 8 * 16 + 16),
+        ("vector-dots", 2 * 8 * 16 + 16),
+        ("stacked-experts", 8 * 3 + 3 * 8 * 16 + 3 * 16 * 4 + 3 * 4),
+    ],
+)
+def test_counts_products(name: str, macs: int) -> None:
+    assert found(name).dense_costs.macs == macs
+
+
+def test_costs_of_a_cut_cell_are_those_of_a_small_one() -> None:
+    structure = found("gru-cell")
+    costs = structure.costs({"i": 4, "c": 6})
+    assert costs.macs == 4 * (6 * 8 + 3 * 10 * 8 + 3 * 10 * 10) + 10 * 3
