@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from autoprune.errors import StructureError
+from autoprune.errors import AutopruneError, StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Component, ModelSource, SourceContext, Transform
 from autoprune.structure.saved.origin import Origin, remember
@@ -34,6 +34,7 @@ from autoprune.structure.saved.recipe import (
 )
 from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.slicing import apply, keep_zero
+from autoprune.toolkit.files import plain_file
 
 C = TypeVar("C", bound=Component)
 _MOST_SHOWN = 200
@@ -73,18 +74,34 @@ def load_pruned(
     """
     folder = Path(folder)
     recipe = read_recipe(folder)
+    try:
+        network = _network(folder, recipe, dense, trust=trust, host=host)
+    except AutopruneError:
+        raise
+    except Exception as error:  # whatever a source, a transform or a module raises of what does not go together
+        cause = " ".join(str(error).split())
+        raise StructureError(f"{folder} cannot be opened: {type(error).__name__}: {cause:.300}") from error
+    return network.eval().to(device)
+
+
+def _network(
+    folder: Path, recipe: Recipe, dense: nn.Module | None, *, trust: bool, host: PluginHost | None
+) -> nn.Module:
+    """The model as it was saved, and where it came from."""
     if recipe.form == "graph":
         network: nn.Module = load_program(folder / PROGRAM_FILE)
     else:
         network = _of_modules(folder, recipe, dense, trust=trust, host=host)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    if wrong := [name for name in recipe.masks if name not in parameters]:
+        raise StructureError(f"{folder / RECIPE_FILE}: masks: the model has no parameter {wrong[0]!r:.200}")
     masked = []
-    for name in recipe.masks:
-        parameter = network.get_parameter(name)
+    for parameter in (parameters[name] for name in recipe.masks):
         masked.append((parameter, parameter.detach() != 0))
         keep_zero(*masked[-1])
     settle(network, recipe.pretrained)
     remember(network, Origin.of(network, folder, recipe, masked))
-    return network.eval().to(device)
+    return network
 
 
 def _of_modules(
@@ -158,15 +175,16 @@ def _fill(network: nn.Module, folder: Path) -> None:
     """
     file = folder / WEIGHTS_FILE
     try:
-        weights = load_file(file)
+        weights = load_file(plain_file(file))
     except (OSError, SafetensorError) as error:
-        raise StructureError(f"{file} cannot be read: {error}") from error
+        raise StructureError(f"{file} cannot be read: {' '.join(str(error).split()):.300}") from error
     own = saved_tensors(network)
 
     def fits(name: str) -> bool:
         if name not in own or name not in weights or own[name].shape != weights[name].shape:
             return False
-        return own[name].is_floating_point() == weights[name].is_floating_point()
+        kinds = [(each.is_floating_point(), each.is_complex()) for each in (own[name], weights[name])]
+        return kinds[0] == kinds[1]
 
     if wrong := [name for name in own.keys() | weights.keys() if not fits(name)]:
         raise StructureError(f"the model is not the one of {folder}: tensor {min(wrong)!r} does not fit")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,16 +14,19 @@ from torch import Tensor, nn
 from autoprune.errors import StructureError
 from autoprune.structure.surgery.copying import module_or_none, named_tensors
 from autoprune.structure.surgery.plan import Plan
+from autoprune.toolkit.files import json_of, plain_file
 
 RECIPE_FILE = "recipe.json"
 WEIGHTS_FILE = "weights.safetensors"
 PROGRAM_FILE = "program.pt2"
 PLUGINS_FOLDER = "plugins"
 _FORMAT = 2
+_MOST_BYTES = 64 << 20
+_MOST_TUPLE = 64
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CutStep(_Data):
@@ -34,7 +36,7 @@ class CutStep(_Data):
     """Tensor to dimension to the indices that stay."""
     attributes: dict[str, dict[str, bool | int | list[int]]] = {}
     """Module to attribute to its value."""
-    bypassed: dict[str, int] = {}
+    bypassed: dict[str, Annotated[int, Field(ge=0, le=_MOST_TUPLE)]] = {}
     """Module that is left out to the length of the tuple that it returned; 0 for a bare tensor."""
 
     @classmethod
@@ -82,7 +84,7 @@ class CutStep(_Data):
         for name, values in self.attributes.items():
             own = vars(module_or_none(network, name))
             for key, value in values.items():
-                if type(own.get(key)) is not (tuple if isinstance(value, list) else type(value)):
+                if not _is_cut(own.get(key), value):
                     raise _another(network, f"holds no such size {key!r} in module {name!r}")
         return Plan(
             {name: {dim: torch.tensor(index) for dim, index in dims.items()} for name, dims in self.kept.items()},
@@ -123,7 +125,7 @@ class Recipe(_Data):
     """The model source, as in a spec; builds the dense architecture."""
     folder: Path
     """Folder of the spec, where the model source looks for its files."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     steps: tuple[CutStep | TransformStep, ...]
     """In order. A program is what they made already."""
     plugins: tuple[Annotated[str, Field(pattern=r"^[\w.-]+\.py$")], ...] = ()
@@ -161,6 +163,17 @@ class Recipe(_Data):
         return self.model_copy(update={**update, "pretrained": pretrained})
 
 
+def _is_cut(before: object, now: bool | int | list[int]) -> bool:
+    """Whether a module's attribute can become that by a cut: a size that is no larger than it was."""
+    if isinstance(now, list):
+        if not isinstance(before, tuple) or len(before) != len(now):
+            return False
+        return all(_is_cut(old, new) for old, new in zip(before, now, strict=True))
+    if isinstance(now, bool) or not isinstance(before, int) or isinstance(before, bool):
+        return type(before) is type(now)
+    return 0 <= now <= before
+
+
 def _another(network: nn.Module, what: str) -> StructureError:
     return StructureError(f"{type(network).__name__} {what}: it is not the model of the recipe")
 
@@ -173,14 +186,19 @@ def read_recipe(folder: Path) -> Recipe:
     """
     file = folder / RECIPE_FILE
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json_of(plain_file(file, most=_MOST_BYTES).read_bytes())
         if isinstance(data, Mapping) and data.get("format") != _FORMAT:
-            raise StructureError(f"{file} is of format {data.get('format')!r}; this version reads format {_FORMAT}")
+            found = f"{data.get('format')!r:.40}"
+            raise StructureError(f"{file} is of format {found}; this version reads format {_FORMAT}")
         return Recipe.model_validate(data)
     except OSError as error:
         raise StructureError(f"{folder} holds no saved model: {error.strerror}: {error.filename}") from error
-    except (ValidationError, ValueError) as error:
-        raise StructureError(f"{file} is no recipe: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StructureError(f"{file} is no recipe: {where:.200}: {first['msg']:.300}") from error
+    except ValueError as error:
+        raise StructureError(f"{file} is no recipe: {error!s:.300}") from error
 
 
 def saved_tensors(network: nn.Module) -> dict[str, Tensor]:
