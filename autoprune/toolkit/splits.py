@@ -141,8 +141,9 @@ def stratified_order(classes: Tensor) -> Tensor:
     random = np.random.RandomState(0)
     place = np.empty(len(classes))
     labels = classes.numpy()
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    together = np.argsort(labels, kind="stable")
+    begins = np.flatnonzero(np.diff(labels[together])) + 1
+    for members in np.split(together, begins) if len(together) else ():
         # Members of a class stand at even distances, from a random start, and in random order.
         place[members] = (random.permutation(len(members)) + random.random_sample()) / len(members)
     return torch.from_numpy(np.argsort(place, kind="stable"))
@@ -177,6 +178,8 @@ def as_classes(labels: object, *, where: str) -> Tensor:
         raise DataError(f"{where}: classes must be integers from 0; these are {array.dtype}")
     if len(array) and array.min() < 0:
         raise DataError(f"{where}: class {array.min()} at sample {int(array.argmin())}; classes count from 0")
+    if len(array) and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: class {array.max()} at sample {int(array.argmax())}, which int64 cannot hold")
     return torch.from_numpy(array.astype(np.int64))
 
 

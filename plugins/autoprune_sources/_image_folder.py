@@ -10,11 +10,12 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
-from autoprune.toolkit.files import listed, near
+from autoprune.toolkit.files import listed, near, plain_file
 from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 """How files of images end."""
+_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ImageFiles:
 
     def read(self, index: int) -> bytes:
         """The file's bytes."""
-        return self.paths[index].read_bytes()
+        return plain_file(self.paths[index], most=_MOST_BYTES).read_bytes()
 
     def name(self, index: int) -> str:
         """The file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,9 @@ _KEPT_BYTES = 2 * 2**30
 _PROBES = 16
 _GREY = {"1", "L", "LA"}
 _INDICES = {"1", "L", "P"}
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What Pillow knows besides is no data set, and some of it runs other programs (EPS)."""
+_MOST_PIXELS = 50_000_000
 _COLOUR = {"P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
@@ -178,8 +182,8 @@ def _check_size(image: Image.Image, name: str, form: Form) -> None:
 def _converted(image: Image.Image, name: str, mode: str) -> Image.Image:
     try:
         return image.convert(mode)
-    except (OSError, ValueError) as error:  # pillow reads the pixels only now
-        raise DataError(f"{name} is damaged: {error}") from error
+    except Exception as error:  # pillow reads the pixels only now, and raises many kinds of what is wrong with them
+        raise DataError(f"{name} is damaged: {' '.join(str(error).split()):.200}") from error
 
 
 def _fitted(image: Image.Image, form: Form, resampling: Image.Resampling) -> Image.Image:
@@ -190,9 +194,19 @@ def _fitted(image: Image.Image, form: Form, resampling: Image.Resampling) -> Ima
 
 def _open(files: Files, index: int) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(files.read(index)))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{files.name(index)} is not an image that pillow reads: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images, which are told below, and of odd ones
+            image = Image.open(io.BytesIO(files.read(index)), formats=_FORMATS)
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds
+        raise DataError(
+            f"{files.name(index)} is not an image that pillow reads as {', '.join(_FORMATS)}:"
+            f" {' '.join(str(error).split()):.200}"
+        ) from error
+    if (pixels := image.width * image.height) > _MOST_PIXELS:
+        most = _MOST_PIXELS // 10**6
+        raise DataError(f"{files.name(index)} has {pixels / 1e6:.0f} megapixels, more than {most}; scale it down")
     if image.mode not in _GREY | _COLOUR:
         raise DataError(f"{files.name(index)} has pixels of mode {image.mode}; 8 bits a channel are read")
     return image

@@ -13,9 +13,10 @@ from torch import Tensor
 from autoprune import DataError
 from autoprune.plugin import Inputs, SplitName
 from autoprune.plugin.task import shapes
-from autoprune.toolkit.files import listed
+from autoprune.toolkit.files import listed, plain_file
 from autoprune.toolkit.splits import SPLIT_NAMES
 from autoprune_sources._arrays import as_input, as_target
+from autoprune_sources._budget import check_unpacked
 
 Names = str | Sequence[str] | Mapping[str, str]
 """One array, several in order, or several by what they are called outside the file."""
@@ -33,14 +34,17 @@ def read_arrays(file: Path, *, inputs: Names, targets: Names | None) -> dict[Spl
         DataError: The file is malformed, or its arrays are not what is needed.
     """
     try:
-        # Opened here, because numpy leaves a file open that turns out to be no archive.
-        with file.open("rb") as opened:
-            arrays = np.load(opened, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
+        with plain_file(file).open("rb") as opened:
+            if opened.read(6) == b"\x93NUMPY":
                 raise DataError(f"{file}: holds a single array; save inputs and targets with numpy.savez")
+            with zipfile.ZipFile(opened) as archive:
+                check_unpacked(file, sum(entry.file_size for entry in archive.infolist()))
+            arrays = np.load(opened, allow_pickle=False)
             found = {split: _Split(arrays, file, split).read(inputs, targets) for split in SPLIT_NAMES}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: cannot be read as .npz: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds; each means the same to the user
+        raise DataError(f"{file}: cannot be read as .npz: {' '.join(str(error).split()):.300}") from error
     splits = {split: each for split, each in found.items() if each is not None}
     if "train" not in splits:
         first = _listed(inputs)[0]
@@ -95,8 +99,11 @@ class _Split:
             )
         try:
             array = self._arrays[name]
-        except ValueError as error:
-            raise DataError(f"{self._file}: array {name!r} cannot be read: {error}") from error
+        except Exception as error:  # as above
+            cause = " ".join(str(error).split())
+            raise DataError(f"{self._file}: array {name!r:.200} cannot be read: {cause:.300}") from error
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{self._file}: {name!r:.200} is no array")
         return of(array, where=f"{self._file}: {name}")
 
 

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
-from autoprune.toolkit.files import listed, near
+from autoprune.toolkit.files import listed, near, plain_file
 from autoprune.toolkit.splits import SPLIT_NAMES, as_classes
+from autoprune_sources._budget import check_unpacked
 
+_MOST_ROWS = 8192
+_PART_BYTES = 256 << 20
 _LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 
 
@@ -102,18 +105,57 @@ def read_columns(
     """
     where = str(shards[0]) if len(shards) == 1 else f"{shards[0]} and {len(shards) - 1} more"
     try:
-        schema = pq.read_schema(shards[0])
+        schema = schema_of(shards[0])
         column = inputs(schema, where)
         label = _label_column(schema, label, where)
-        table = pa.concat_tables([pq.read_table(shard, columns=[column, label]) for shard in shards])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where}: cannot be read as parquet: {error}") from error
+        table = pa.concat_tables([read_table(shard, [column, label]) for shard in shards])
+    except DataError:
+        raise
+    except Exception as error:  # of pyarrow, of many kinds
+        cause = " ".join(str(error).split())
+        raise DataError(f"{where}: cannot be read as parquet: {cause:.300}") from error
     classes = table.column(label)
     if classes.null_count:
         raise DataError(f"{where}: column {label!r} lacks {classes.null_count} classes")
     if not len(classes):
         raise DataError(f"{where}: no rows")
     return where, table.column(column), as_classes(classes.to_numpy(), where=f"{where}: column {label!r}")
+
+
+def schema_of(shard: Path) -> pa.Schema:
+    """The columns of a file.
+
+    Raises:
+        OSError: It is no plain file.
+        pa.ArrowException: It is no parquet.
+    """
+    return pq.read_schema(plain_file(shard))
+
+
+def read_table(shard: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a file.
+
+    A few bytes may stand for a long column, as equal values are stored once: it is read in parts, so that too much is
+    told before it is there.
+
+    Raises:
+        DataError: They would be far more than the file.
+        OSError: It is no plain file.
+        pa.ArrowException: It is no parquet, or has no such columns.
+    """
+    with pq.ParquetFile(plain_file(shard)) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        sizes = [group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns)]
+        check_unpacked(shard, max(sizes, default=0))
+        # No value is larger than a column of the file.
+        rows = max(1, min(_MOST_ROWS, _PART_BYTES // max(1, *sizes, 1)))
+        parts, size = [], 0
+        for part in file.iter_batches(batch_size=rows, columns=list(columns)):
+            size += part.nbytes
+            check_unpacked(shard, size)
+            parts.append(part)
+        table = pa.Table.from_batches(parts) if parts else file.read(columns=list(columns))
+        return table.select(list(columns))
 
 
 def is_text(kind: pa.DataType) -> bool:

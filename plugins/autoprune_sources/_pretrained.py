@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from autoprune_sources.huggingface_model import HuggingFace
 
 
+_AUTO = "AutoModel"
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A folder of transformers, its configuration read."""
@@ -99,10 +102,15 @@ def _opener(transformers: Any, config: Any, auto: str | None, folder: Path) -> A
     if not name:
         raise DataError(f"{folder / 'config.json'} does not say which class saved it: write {{auto: AutoModelFor…}}")
     opener = getattr(transformers, name, None)
-    if opener is None:
-        known = [each for each in dir(transformers) if each.startswith("AutoModel")]
-        raise DataError(f"transformers has no {name}{near(name, known)}")
+    if not _opens(name, opener):
+        known = [each for each in dir(transformers) if each.startswith(_AUTO)]
+        raise DataError(f"transformers has no model {name!r:.100}{near(name[:100], known)}")
     return opener
+
+
+def _opens(name: str, opener: Any) -> bool:
+    """Whether it is a class of models, or one that finds the class."""
+    return isinstance(opener, type) and (name.startswith(_AUTO) or issubclass(opener, nn.Module))
 
 
 def _architecture(config: Any) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
-from autoprune.toolkit.files import listed, near
+from autoprune.toolkit.files import json_of, listed, near
 from autoprune.toolkit.packages import optional
 from autoprune.toolkit.splits import SPLIT_NAMES
-from autoprune_sources._parquet import is_text
+from autoprune_sources._parquet import is_text, read_table, schema_of
 
 _ENDINGS = (".parquet", ".csv", ".jsonl", ".json")
 
@@ -108,10 +107,8 @@ def read_tables(
     Raises:
         DataError: There is no training split or no such column, or a file cannot be read.
     """
-    try:
+    with _told(str(folder)):
         readers = _saved(folder) or _files(folder)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{folder}: cannot be read: {' '.join(str(error).split())}") from error
     named = dict(splits or {})
     for split, name in named.items():
         if name not in readers:
@@ -127,14 +124,27 @@ def read_tables(
     tables: dict[SplitName, Table] = {}
     for split, name in named.items():
         where = f"{folder}: {name}"
-        try:
+        with _told(where):
             found = readers[name](columns, where)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{where}: cannot be read: {' '.join(str(error).split())}") from error
         if not found.num_rows:
             raise DataError(f"{where}: no rows")
         tables[split] = Table(where, {column: found.column(column) for column in columns})
     return tables
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """What pyarrow and datasets raise, of many kinds, in one line.
+
+    Raises:
+        DataError: In place of it.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: cannot be read: {' '.join(str(error).split()):.300}") from error
 
 
 def _saved(folder: Path) -> dict[str, _Reader]:
@@ -159,7 +169,7 @@ def _files(folder: Path) -> dict[str, _Reader]:
     """Files of tables by the split that their names begin with."""
     found: dict[str, list[Path]] = {"train": [folder]} if folder.is_file() else {}
     for path in [] if folder.is_file() else sorted(folder.iterdir()):
-        if path.suffix in _ENDINGS:
+        if path.suffix in _ENDINGS and path.is_file():
             found.setdefault(path.stem.partition("-")[0], []).append(path)
 
     def reader(name: str, paths: Sequence[Path]) -> _Reader:
@@ -173,16 +183,22 @@ def _files(folder: Path) -> dict[str, _Reader]:
 
 def _read(path: Path, columns: Mapping[str, str], where: str) -> pa.Table:
     if path.suffix == ".parquet":
-        _check_columns(columns, pq.read_schema(path).names, where)
-        return pq.read_table(path, columns=list(columns))
+        _check_columns(columns, schema_of(path).names, where)
+        return read_table(path, list(columns))
     if path.suffix == ".csv":
         table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
-    elif path.read_text(encoding="utf-8").lstrip()[:1] == "[":
-        table = pa.Table.from_pylist(json.loads(path.read_text(encoding="utf-8")))
+    elif _begins(path) == b"[":
+        table = pa.Table.from_pylist(json_of(path.read_bytes()))
     else:
         table = pyarrow.json.read_json(path)
     _check_columns(columns, table.column_names, where)
     return table.select(list(columns))
+
+
+def _begins(path: Path) -> bytes:
+    """The first character that is no space."""
+    with path.open("rb") as file:
+        return file.read(1024).lstrip()[:1]
 
 
 def _check_columns(columns: Mapping[str, str], known: Sequence[str], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SourceContext
-from autoprune.toolkit.files import existing
+from autoprune.toolkit.files import existing, json_of
 from autoprune.toolkit.packages import optional
 
 NOWHERE = -100
@@ -103,7 +102,11 @@ def decoder_start(tokenizer: Any) -> int:
     """
     folder = Path(tokenizer.name_or_path)
     for file in (folder / "generation_config.json", folder / "config.json"):
-        found = json.loads(file.read_text(encoding="utf-8")).get("decoder_start_token_id") if file.is_file() else None
+        try:
+            told = json_of(file.read_bytes()) if file.is_file() else {}
+        except ValueError as error:
+            raise DataError(f"{file} is no JSON: {error}") from error
+        found = told.get("decoder_start_token_id") if isinstance(told, dict) else None
         if isinstance(found, int):
             return found
     raise DataError(

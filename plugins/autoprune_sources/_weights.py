@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from autoprune import DataError
 from autoprune.plugin import SourceContext
-from autoprune.toolkit.files import existing, listed, near
+from autoprune.toolkit.files import existing, listed, near, plain_file
+from autoprune_sources._budget import check_unpacked
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PARALLEL = "module."
@@ -29,9 +31,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         DataError: The file is malformed, or holds more than tensors.
     """
     try:
-        tensors = load_file(file) if file.suffix == ".safetensors" else _load_pickled(file)
-    except SafetensorError as error:
-        raise DataError(f"{file}: cannot be read as safetensors: {error}") from error
+        tensors = load_file(plain_file(file)) if file.suffix == ".safetensors" else _load_pickled(file)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file}: cannot be read as safetensors: {' '.join(str(error).split()):.300}") from error
     if tensors and all(name.startswith(_PARALLEL) for name in tensors):
         tensors = {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
     return tensors
@@ -39,7 +41,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 def _load_pickled(file: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(plain_file(file)):
+            with zipfile.ZipFile(file) as archive:
+                check_unpacked(file, sum(entry.file_size for entry in archive.infolist()))
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
     except Exception as error:  # torch and pickle raise many kinds; each means the same to the user
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
