@@ -44,6 +44,7 @@ def explain(
         "task": problem.components.task.reference(),
         "samples": {name: len(problem.data.split(name)) for name in ("train", "validation", "test")},
         "form": problem.structure.form,
+        "sizes": problem.structure.sizes,
         "dense": asdict(problem.structure.dense_costs),
         "groups": list(_groups(problem)),
         "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
@@ -130,6 +131,9 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield f"device: {document['device']}"
     yield f"task: {_option(document['task'])}"
     graph = "the exported graph, since the model's own code cannot run with other sizes"
+    if document["sizes"]:
+        shapes = (f"({', '.join('any' if size is None else str(size) for size in each)})" for each in document["sizes"])
+        graph += f"; it takes inputs of shape {', '.join(shapes)}"
     yield f"pruned models: {graph if document['form'] == 'graph' else 'the modules of the model'}\n"
     groups = table("group", "#units", "ratio", "#params", "#MACs", "cut together", title="groups")
     for group in document["groups"]:

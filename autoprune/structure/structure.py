@@ -18,6 +18,7 @@ from autoprune.structure.groups.numbering import Kept, Numbering
 from autoprune.structure.groups.remaining import remaining, spread
 from autoprune.structure.groups.selection import selected
 from autoprune.structure.surgery.folding import folded
+from autoprune.structure.surgery.free_sizes import Sizes
 from autoprune.structure.surgery.graph_network import GraphNetwork, hollowed
 from autoprune.structure.surgery.masked import Masked
 from autoprune.structure.surgery.plan import Plan
@@ -48,6 +49,14 @@ class Structure:
     """Layers, each with the batch norm that alone reads its output."""
     _template: Template | None = field(repr=False)
     """The exported graph, where that is the pruned model."""
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Of each input what a pruned network takes; None where it runs the modules' code, which says for itself.
+
+        A size that is None there is free; another one is refused.
+        """
+        return self._template.sizes if self._template else None
 
     @property
     def form(self) -> str:

@@ -27,6 +27,8 @@ def save_program(
 ) -> None:
     """Export a network in ``eval()`` to a ``.pt2`` file that `load_program` opens, for any batch size.
 
+    Other sizes of the inputs are those of the example; what is an exported graph already keeps those that it is free of.
+
     What the program returns are tensors in plain dicts, tuples and lists.
 
     Args:
@@ -39,8 +41,9 @@ def save_program(
             signature does not name.
     """
     given, sizes = Inputs.of(inputs), ShapesCollection()  # type: ignore[no-untyped-call]
-    for tensor in given.tensors:
-        sizes[tensor] = {0: Dim.AUTO}
+    for number, tensor in enumerate(given.tensors):
+        own = network.sizes[number] if isinstance(network, GraphNetwork) else (None, *tensor.shape[1:])
+        sizes[tensor] = {dim: Dim.AUTO for dim, size in enumerate(own) if size is None}
     args, kwargs = given.args, dict(given.kwargs)
     named = inspect.signature(network.forward).parameters
     if unnamed := [name for name in kwargs if name not in named]:

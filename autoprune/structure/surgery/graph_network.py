@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced
+from autoprune.structure.surgery.free_sizes import Sizes, check_sizes
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -25,6 +26,11 @@ class GraphNetwork(fx.GraphModule):
     Its parameters have the names that they had in the dense network. Batch norms and dropouts are modules, so that
     ``train()`` and ``eval()`` do what they do elsewhere. What the graph makes is made where its parameters are.
     """
+
+    @property
+    def sizes(self) -> Sizes:
+        """What its inputs must have."""
+        return next(node.args[1] for node in self.graph.nodes if node.target is check_sizes)
 
     def _apply(self, fn: Any, recurse: bool = True) -> GraphNetwork:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -53,8 +59,19 @@ def hollowed(network: GraphNetwork) -> nn.Module:
     return root
 
 
-def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], name: str) -> GraphNetwork:
-    """A network of a graph, with the tensors and modules of another by their names."""
+def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], name: str, sizes: Sizes) -> GraphNetwork:
+    """A network of a graph, with the tensors and modules of another by their names.
+
+    Args:
+        root: Holds those; changed.
+        graph: Is changed, too.
+        extras: What the graph reads besides.
+        name: Class of the dense network.
+        sizes: What its inputs must have; it refuses others.
+    """
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    with graph.inserting_after(inputs[-1]):
+        graph.call_function(check_sizes, (tuple(inputs), sizes))
     device = next((tensor.device for tensor in itertools.chain(root.parameters(), root.buffers())), None)
     for extra, value in extras.items():
         if isinstance(value, Tensor):
@@ -76,12 +93,14 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
 def from_program(program: ExportedProgram) -> GraphNetwork:
     """The network of an exported program, whose batch norms and dropouts are modules again."""
     traced = Traced.of(program, program.state_dict)
+    shapes = [node.meta["val"].shape for node in traced.graph.graph.nodes if node.name in traced.inputs]
+    sizes = tuple(tuple(size if isinstance(size, int) else None for size in shape) for shape in shapes)
     graph, nodes = opened(traced)
     root = _root(graph, traced, program)
     extras = bound(graph, nodes, traced, lambda owner: isinstance(root.get_submodule(owner), _BatchNorm))
     for node in graph.nodes:
         node.meta = {}
-    return graph_network(root, graph, extras, "Exported")
+    return graph_network(root, graph, extras, "Exported", sizes)
 
 
 def opened(traced: Traced) -> tuple[fx.Graph, dict[str, fx.Node]]:

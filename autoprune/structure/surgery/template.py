@@ -17,7 +17,11 @@ from autoprune.plugin import Inputs
 from autoprune.structure.graph.trace import Traced, trace
 from autoprune.structure.groups.blocks import BlockNodes
 from autoprune.structure.surgery.edits import Edit, normalise
+from autoprune.structure.surgery.free_sizes import Sizes, free_sizes
 from autoprune.structure.surgery.graph_network import GraphNetwork, bound, copied_graph, graph_network, opened
+from autoprune.structure.surgery.plan import Plan
+from autoprune.structure.surgery.slicing import apply
+from autoprune.structure.surgery.symbolic import compute_sizes, symbolic_graph
 
 Place = tuple[str, tuple[int, ...]]
 """A node's name, and where among its arguments: position, and position in a list."""
@@ -41,25 +45,41 @@ class Template:
     """Class of the dense network."""
     names: Mapping[str, str]
     """Node of the traced graph to its name here."""
+    sizes: Sizes
+    """What its inputs must have."""
+    symbolic: Set[Place] = frozenset()
+    """Where it computes what hangs on its inputs' sizes, by names of the traced graph."""
+    narrower: bool = False
+    """Whether the dense network takes sizes that the graph does not."""
+    freed: Template | None = None
+    """The same with more sizes free, which must not count units where it computes."""
+    computed: tuple[Tensor, ...] = ()
+    """What would be counted there."""
     edits: tuple[tuple[Edit, int], ...] = ()
     """With what the count is divided by: a size that counts the units of all samples is stated for one."""
 
     def with_edits(self, edits: Iterable[Edit]) -> Template:
         """The same with the places where units are counted."""
-        placed = []
+        edits, placed, computed = list(edits), list[tuple[Edit, int]](), list[Tensor]()
         for edit in edits:
-            if (node := self.scaled.get((edit.node, edit.path))) is not None:
+            if (edit.node, edit.path) in self.symbolic:
+                computed.append(edit.labels)
+            elif (node := self.scaled.get((edit.node, edit.path))) is not None:
                 placed.append((Edit(node, (1,), edit.labels), self.batch))
             elif edit.node in self.names:
                 placed.append((replace(edit, node=self.names[edit.node]), 1))
-        return replace(self, edits=tuple(placed))
+        freed = self.freed.with_edits(edits) if self.freed is not None else None
+        return replace(self, edits=tuple(placed), computed=tuple(computed), freed=freed)
 
     def counting(self, unit_of_atom: Tensor) -> Template:
-        """The same, its edits counting units instead of labels.
+        """The same, its edits counting units instead of labels; with more sizes free if none counts where it computes.
 
         Args:
             unit_of_atom: Label to its unit; -1 where there is none.
         """
+        freed = self.freed
+        if freed is not None and not any(bool((unit_of_atom[labels] >= 0).any()) for labels in freed.computed):
+            return freed.counting(unit_of_atom)
         return replace(self, edits=tuple((replace(e, labels=unit_of_atom[e.labels]), by) for e, by in self.edits))
 
     def network(self, root: nn.Module, count: Callable[[Tensor], int], bypassed: Collection[str] = ()) -> GraphNetwork:
@@ -81,7 +101,7 @@ class Template:
                 user.replace_input_with(nodes[block.made], nodes[block.given])
             for node in sorted(inside, reverse=True):
                 graph.erase_node(node)
-        return graph_network(root, graph, self.extras, self.name)
+        return graph_network(root, graph, self.extras, self.name, self.sizes)
 
 
 def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Mapping[str, BlockNodes]) -> Template:
@@ -108,8 +128,38 @@ def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Ma
         (a.op, a.name) != (b.op, b.name) for a, b in pairs
     ):
         raise StructureError("its graph is another one for another batch size")
+
+    def made(other: fx.Graph | None) -> Template:
+        return _made(network, inputs, traced, blocks, pairs, other)
+
+    template = made(None)
+    if not template.narrower or (other := symbolic_graph(network, inputs)) is None:
+        return template
+    freed = made(other)
+    return replace(template, freed=freed) if freed.symbolic and freed.sizes != template.sizes else template
+
+
+def _made(
+    network: nn.Module,
+    inputs: Inputs,
+    traced: Traced,
+    blocks: Mapping[str, BlockNodes],
+    pairs: Sequence[tuple[fx.Node, fx.Node]],
+    other: fx.Graph | None,
+) -> Template:
+    """See `make_template`.
+
+    Args:
+        network: The dense network.
+        inputs: What it was traced with.
+        traced: Its graph.
+        blocks: Its residual blocks.
+        pairs: Its nodes, and those for one more sample.
+        other: The graph in which sizes of inputs are symbols; as they are in the example if None.
+    """
     graph, nodes = opened(traced)
     scaled = _scale(graph, nodes, pairs, traced)
+    symbolic = frozenset(compute_sizes(graph, nodes, traced, other)) if other is not None else frozenset[Place]()
     extras = bound(graph, nodes, traced, lambda owner: isinstance(network.get_submodule(owner), _BatchNorm))
     for node in graph.nodes:
         node.meta = {}
@@ -121,7 +171,11 @@ def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Ma
         for name, block in blocks.items()
     }
     tensors = _tensors(graph, network, extras)
-    return Template(graph, traced.batch, scaled, placed, extras, tensors, type(network).__name__, names)
+    anyhow = tuple((None,) * tensor.ndim for tensor in inputs.tensors)
+    name = type(network).__name__
+    template = Template(graph, traced.batch, scaled, placed, extras, tensors, name, names, anyhow, symbolic)
+    sizes, narrower = free_sizes(network, template.network(apply(network, Plan({})), len), inputs)
+    return replace(template, sizes=sizes, narrower=narrower)
 
 
 def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Set[str]:
