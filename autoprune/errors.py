@@ -16,10 +16,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+_MOST_TOLD = 100
+
 
 def dotted(path: Sequence[str | int]) -> str:
     """A path as a user writes it in ``--set``: ``search_space.groups."layer1.*".high``."""
     return ".".join(f'"{part}"' if set(str(part)) & set(".= ") else str(part) for part in path)
+
+
+def shown(text: str) -> str:
+    """A text for a terminal: control characters, which it would obey, are escaped; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Mistake:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         line = f"{where}: {dotted(self.path) or 'spec'}: {self.message}"
-        return " ".join(line.splitlines())
+        return shown(" ".join(line.splitlines()))
 
 
 class AutopruneError(Exception):
@@ -45,15 +56,20 @@ class AutopruneError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shown(arg) if isinstance(arg, str) else arg for arg in args))
+
 
 class SpecError(AutopruneError):
-    """The spec is wrong. ``mistakes`` holds every mistake found, in the order of the file."""
+    """The spec is wrong. ``mistakes`` holds every mistake found, in the order of the file; a hundred are told."""
 
     exit_code = 2
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(sorted(mistakes, key=lambda p: (p.line, p.column)))
-        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+        told = [str(mistake) for mistake in self.mistakes[:_MOST_TOLD]]
+        more = len(self.mistakes) - len(told)
+        super().__init__("\n".join([*told, *([f"and {more:,} more mistakes"] if more else [])]))
 
 
 class PluginError(AutopruneError):

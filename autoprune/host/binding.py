@@ -22,6 +22,7 @@ from autoprune.host.metrics import metric_mistakes
 from autoprune.host.plugins import PluginHost
 from autoprune.host.slots import chooses, written
 from autoprune.spec import Document, Spec, parse, read_document, read_text, write_text
+from autoprune.spec.secrets import masked, masked_data
 
 
 def load_spec(
@@ -72,8 +73,8 @@ def spec_from_mapping(
     """
     try:
         text = write_text(to_jsonable_python(mapping))
-    except PydanticSerializationError as error:
-        raise SpecError([Mistake((), f"holds what a spec cannot say: {error}")]) from error
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise SpecError([Mistake((), f"holds what a spec cannot say: {masked(str(error)):.300}")]) from error
     return _checked(*read_text(text, folder=folder), host or PluginHost(), plugins=plugins)
 
 
@@ -100,7 +101,7 @@ def spec_hash(spec: Spec) -> str:
 
     The order of keys counts where it has a meaning: for the patterns of groups and for the objectives.
     """
-    plain = spec.model_dump(mode="json")
+    plain = masked_data(spec.model_dump(mode="json"))
     plain["search_space"]["groups"] = list(plain["search_space"]["groups"].items())
     plain["objectives"] = list(plain["objectives"].items())
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -13,6 +13,7 @@ from autoprune.plugin.contracts import Evaluator
 from autoprune.plugin.data import Data
 from autoprune.spec import Document, Spec, near, nearest
 from autoprune.spec.document import KeyPath
+from autoprune.spec.mistakes import MOST_TOLD
 
 _SECTIONS = ("objectives", "constraints")
 
@@ -31,7 +32,10 @@ def check_metrics(spec: Spec, components: Components, data: Data) -> list[Mistak
     nobodys = [(section, name) for section in _SECTIONS for name in getattr(spec, section) if name not in made]
     return [
         *_made_twice(makers, spec.document, lambda path: evaluators[path].name),
-        *(spec.document.mistake(at, f"no evaluator makes this metric{near(at[1], made)}") for at in nobodys),
+        *(
+            spec.document.mistake(at, f"no evaluator makes this metric{near(at[1], made) if n < MOST_TOLD else ''}")
+            for n, at in enumerate(nobodys)
+        ),
     ]
 
 
@@ -60,17 +64,23 @@ def metric_mistakes(
         return
     made = {name for names in makers.values() for name in names}
     offered = {metric.name: name for name, cls in _evaluators(host).items() for metric in cls.metrics}
+    told = 0
     left_out = any(plugin.error for plugin in host.plugins)
     for section in _SECTIONS:
         wanted = data.get(section)
         for name in wanted if isinstance(wanted, Mapping) else ():
             if name in made or (unsure and (left_out or name.startswith(tuple(offered)))):
                 continue
-            meant = nearest(name, made) or nearest(name, offered)
-            hint = f"; did you mean {meant!r}?" if meant else near(name, made)
-            if name in offered:
-                hint = f"; add {{use: {offered[name]}}} to evaluators"
+            told += 1
+            hint = _hint(name, made, offered) if told <= MOST_TOLD else ""
             yield document.mistake((section, name), f"no evaluator makes this metric{hint}")
+
+
+def _hint(name: str, made: set[str], offered: Mapping[str, str]) -> str:
+    if name in offered:
+        return f"; add {{use: {offered[name]}}} to evaluators"
+    meant = nearest(name, made) or nearest(name, offered)
+    return f"; did you mean {meant!r}?" if meant else near(name, made)
 
 
 def _made_twice(makers: Mapping[KeyPath, Sequence[str]], document: Document, called: Any) -> Iterator[Mistake]:

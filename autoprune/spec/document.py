@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprune.errors import Mistake
+from autoprune.spec.secrets import masked
 
 KeyPath = tuple[str | int, ...]
 
@@ -36,6 +37,8 @@ class Document:
     """The override behind each path that one has set."""
     plugins: tuple[Path, ...] | None = None
     """Plugin files that go with it, loaded already once; None where only those that it names do."""
+    secret: bool = False
+    """Whether a password stands in the file or in an override: then neither is written anywhere."""
     unreadable: frozenset[KeyPath] = frozenset()
     """Values that could not be read and stand as None: what else is wrong with them is not worth telling."""
 
@@ -43,7 +46,7 @@ class Document:
         """A mistake at that key, or at its nearest ancestor that stands in the file."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
-                return Mistake(path, message, f"--set {self.overridden[path[:end]]}")
+                return Mistake(path, message, f"--set {masked(self.overridden[path[:end]], whole=True)}")
             if path[:end] in self.marks:
                 line, column = self.marks[path[:end]]
                 return Mistake(path, message, self.file, line, column)

@@ -15,6 +15,7 @@ from autoprune.errors import Mistake
 from autoprune.spec.annotations import inside, is_list, is_model
 from autoprune.spec.document import Document, KeyPath
 from autoprune.spec.model import Spec
+from autoprune.spec.secrets import masked
 
 Concrete = Callable[[type[BaseModel], Any], type[BaseModel]]
 """The class that data of a model is validated by: itself, or for a contract the component that the data names."""
@@ -30,6 +31,9 @@ _KINDS = {
     "tuple": "a list",
     "set": "a list",
 }
+MOST_TOLD = 100
+"""Mistakes: whoever has more of them has one that makes the others."""
+_LONGEST_NAME = 100
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("above", "gt"),
@@ -71,16 +75,22 @@ def mistakes_of(
         place: Tells where in the document a path of the data stands.
         concrete: Tells the class behind a contract.
     """
-    faults = [_Fault.of(line, data, lambda path: _known_keys(model, path, data, concrete)) for line in error.errors()]
+    every = error.errors()
+    told = every[:MOST_TOLD]
+    faults = [_Fault.of(line, data, lambda path: _known_keys(model, path, data, concrete)) for line in told]
     places: dict[KeyPath, list[_Fault]] = {}
     for fault in _without_other_branches(faults):
         places.setdefault(fault.path, []).append(fault)
-    told = [(place(path), _joined(here)) for path, here in places.items()]
-    return [document.mistake(path, message) for path, message in told if document.reads(path)]
+    placed = [(place(path), _joined(here)) for path, here in places.items()]
+    if len(every) > MOST_TOLD:
+        placed.append((place(()), f"has {len(every) - MOST_TOLD:,} more mistakes; mend these first"))
+    return [document.mistake(path, message) for path, message in placed if document.reads(path)]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant, if there is one."""
+    if len(name) > _LONGEST_NAME:
+        return None
     folded = {other.casefold(): other for other in sorted(known)}
     name = name.casefold()
     begun = [other for other in folded if len(name) > 2 and other.startswith(name)]
@@ -198,7 +208,9 @@ def _shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    text = repr(value)
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of many digits"
+    text = masked(repr(value), whole=True)
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from autoprune.errors import Mistake, dotted
 from autoprune.spec.document import Document, KeyPath
+from autoprune.spec.secrets import masked
 
 _PART = re.compile(r"""(?:"([^"]+)"|'([^']+)'|([^."'=]+))(?P<end>[.=])""")
 
@@ -48,7 +49,7 @@ def apply_overrides(document: Document, overrides: Sequence[Override]) -> tuple[
     for override in overrides:
         path, wrong = _set(data, override)
         if wrong:
-            mistakes.append(Mistake(path, wrong, f"--set {override.text}"))
+            mistakes.append(Mistake(path, wrong, f"--set {masked(override.text, whole=True)}"))
             continue
         document = replace(
             document,
@@ -71,7 +72,7 @@ def _set(data: dict[str, Any], override: Override) -> tuple[KeyPath, str | None]
                 return (*path, part), f"{dotted(path)} is a list of {len(node)}; its items are numbered from 0"
             key = int(part)
         elif not isinstance(node, dict):
-            return path, f"is {node!r}, which holds no {part!r}"
+            return path, f"is {masked(repr(node), whole=True):.100}, which holds no {part!r}"
         path = (*path, key)
         if depth == len(override.path) - 1:
             node[key] = override.value

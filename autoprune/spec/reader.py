@@ -7,6 +7,7 @@ is bounded, and reading goes on behind a mistake.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from autoprune.errors import Mistake
 from autoprune.spec.document import Document, KeyPath
 from autoprune.spec.overrides import Override, apply_overrides, split_override
 from autoprune.spec.scalars import expand, is_placeholder, read_scalar
+from autoprune.spec.secrets import holds_password, masked
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 32
@@ -85,17 +87,20 @@ def read_text(
         overrides=tuple(overrides),
         unreadable=frozenset(reader.unreadable),
     )
-    read, bad = _read_overrides(overrides)
+    read, bad, secret = _read_overrides(overrides)
+    secret |= reader.secret or holds_password(text)
     document, more = apply_overrides(document, read)
     # An override heals the value that it replaces.
     kept = [m for m in reader.mistakes if m.path not in reader.unreadable or m.path in document.unreadable]
-    return document, [*kept, *bad, *more]
+    return replace(document, secret=secret), [*kept, *bad, *more]
 
 
-def _read_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Mistake]]:
-    read, mistakes = [], []
+def _read_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Mistake], bool]:
+    read: list[Override] = []
+    mistakes: list[Mistake] = []
+    secret = any(map(holds_password, overrides))
     for text in overrides:
-        file = f"--set {text}"
+        file = f"--set {masked(text, whole=True)}"
         split = split_override(text)
         if split is None:
             form = 'write path.to.key=value, with keys that hold a dot in quotes: groups."layer1.*".high=0.5'
@@ -104,8 +109,9 @@ def _read_overrides(overrides: Sequence[str]) -> tuple[list[Override], list[Mist
         path, value = split
         reader = _Reader(file)
         read.append(Override(text, path, reader.read(value)))
+        secret |= reader.secret
         mistakes += [Mistake(path, mistake.message, file) for mistake in reader.mistakes]
-    return read, mistakes
+    return read, mistakes, secret
 
 
 class _StopReadingError(Exception):
@@ -119,6 +125,8 @@ class _Reader:
         self.mistakes: list[Mistake] = []
         self.marks: dict[KeyPath, tuple[int, int]] = {}
         self.unreadable: set[KeyPath] = set()
+        self.secret = False
+        """Whether a password stands in it, and not just the name of an environment variable."""
         self.complete = False
         """Whether the text was read to its end."""
         self._file = file
@@ -183,6 +191,7 @@ class _Reader:
 
     def _read_scalar(self, event: Any, path: KeyPath) -> Any:
         plain = not event.style
+        self.secret |= holds_password(event.value, whole=True)
         if "${" not in event.value:
             return read_scalar(event.value) if plain else event.value
         text, wrong = expand(event.value)

@@ -33,7 +33,7 @@ def read_scalar(text: str) -> Scalar:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text) and len(text) <= _LONGEST_INTEGER:
         return int(text)
-    if _OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
+    if (_OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text)) and len(text) <= _LONGEST_INTEGER:
         return int(text, base=0)
     if _FLOAT.fullmatch(text):
         return float(text)

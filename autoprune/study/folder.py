@@ -8,6 +8,7 @@ what trackers keep.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from autoprune.host.binding import load_spec
 from autoprune.host.files import PluginFile
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyInfo
-from autoprune.spec import Spec
+from autoprune.spec import Spec, write_text
+from autoprune.spec.secrets import taken_out
 
 SPEC_FILE, STUDY_FILE, INFO_FILE, JOURNAL_FILE = "spec.yaml", "study.json", "info.json", "journal.log"
 PLUGINS = "plugins"
@@ -55,11 +57,26 @@ class StudyFolder:
         except OSError as error:
             raise StudyError(f"the study's folder cannot be made: {error}") from error
         plugins = _copied(host.files, path / PLUGINS)
+        if document.secret:
+            return cls._without_secrets(path, spec, plugins)
         folder = cls(path, path.name, spec.search.trials, document.folder.resolve(), document.overrides, plugins)
         (path / SPEC_FILE).write_text(document.text, encoding="utf-8")
         if not document.text or folder.spec(host) != spec:  # made or changed in Python
             folder = replace(folder, overrides=())
             (path / SPEC_FILE).write_text(json.dumps(spec.model_dump(mode="json"), indent=2), encoding="utf-8")
+        folder.write()
+        return folder
+
+    @classmethod
+    def _without_secrets(cls, path: Path, spec: Spec, plugins: tuple[str, ...]) -> Self:
+        """Of a spec that has passwords in it, which are not kept: the study asks environment variables for them.
+
+        They are set for the processes that this one starts; who resumes the study sets them.
+        """
+        text, variables = taken_out(spec.model_dump(mode="json"), write_text)
+        os.environ.update(variables)
+        (path / SPEC_FILE).write_text(text, encoding="utf-8")
+        folder = cls(path, path.name, spec.search.trials, spec.document.folder.resolve(), (), plugins)
         folder.write()
         return folder
 

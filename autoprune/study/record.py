@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.plugin import Candidate, Measured, TrialResult
 from autoprune.plugin.results import TrialState
+from autoprune.spec.secrets import masked
 from autoprune.study.proposal import Proposal
 from autoprune.study.seeding import derive
 
@@ -52,6 +53,10 @@ class Record:
         bounds, broken = self._problem.spec.constraints, [name for name, by in self.violations.items() if by > 0]
         return ", ".join(f"{name} {self.metrics[name].value:g} is not {bounds[name]}" for name in broken)
 
+    def _shown(self, reason: str) -> str:
+        spec = self._problem.spec
+        return masked(reason, of=filter(None, (spec.search.storage, spec.tracking.uri)))
+
     def result(
         self, state: TrialState, reason: str | None = None, durations_s: Mapping[str, float] | None = None
     ) -> TrialResult:
@@ -70,7 +75,7 @@ class Record:
             metrics=self.metrics,
             violations=self.violations,
             durations_s=dict(durations_s or {}),
-            reason=reason,
+            reason=None if reason is None else self._shown(reason),
             seed=self.seed,
             started=self._started,
             finished=datetime.now(UTC),

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.errors import StudyError
 from autoprune.plugin import Measured, TrialResult
 from autoprune.spec import Spec
+from autoprune.spec.secrets import hint_of, masked
 from autoprune.study.front import Finals
 from autoprune.study.journal import Journal
 
@@ -118,8 +119,9 @@ def _open(url: str, folder: Path) -> BaseStorage:
         url = f"{scheme}:///{folder / path}"
     try:
         return get_storage(url) if url.startswith("redis") else RDBStorage(url)
-    except Exception as error:
-        raise StudyError(f"search.storage cannot be opened: {type(error).__name__}: {error}") from error
+    except Exception as error:  # noqa: BLE001 - drivers raise many kinds, and may tell the password further up
+        cause = masked(" ".join(f"{type(error).__name__}: {error}".split()), of=(url,))
+        raise StudyError(f"search.storage cannot be opened: {cause}{hint_of(url)}") from None
 
 
 @contextmanager

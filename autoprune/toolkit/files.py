@@ -13,6 +13,8 @@ from typing import Any
 from autoprune.errors import DataError
 from autoprune.plugin import SourceContext
 
+_LONGEST_NAME = 100
+
 
 def existing(path: Path, ctx: SourceContext) -> Path:
     """The path, relative to the spec's folder.
@@ -85,7 +87,7 @@ def found_paths(args: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def near(name: str, known: Iterable[str]) -> str:
     """`` — did you mean …?``, or the list of what is known (its first ten)."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {listed(names)}" if names else ""

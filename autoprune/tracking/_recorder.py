@@ -14,9 +14,10 @@ from typing import Any
 from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
 from autoprune.report import front_table, point_verdict, report_files, verdict
+from autoprune.spec.secrets import hint_of, holds_password, masked
 from autoprune.tracking import _records as records
 from autoprune.tracking._store import Store, StoredRun, quietly
-from autoprune.tracking._uri import page_base, redacted, tracking_uri, ui_command
+from autoprune.tracking._uri import page_base, tracking_uri, ui_command
 from autoprune.tracking._view import SharedView
 
 log = logging.getLogger("autoprune")
@@ -68,7 +69,11 @@ class Recorder:
         if not self._attempt("trials", self._catch_up):
             return None
         self._attempt("the spec", lambda store: store.text(self._parent, "spec.yaml", self._study.spec_text))
-        facts = {"run_id": self._parent, "experiment_id": self._experiment, "tracking_uri": redacted(self._uri)}
+        facts = {
+            "run_id": self._parent,
+            "experiment_id": self._experiment,
+            "tracking_uri": masked(self._uri, whole=True),
+        }
         if base := page_base(self._uri):
             runs = f"{base}/#/experiments/{self._experiment}/runs"
             view = f"{runs}?{SharedView(self._study, self._parent).query}"
@@ -123,18 +128,18 @@ class Recorder:
 
     def _warn(self, what: str, error: Exception, *, final: bool) -> None:
         """Once while the study runs; at its end for each thing that is missing in MLflow."""
-        cause = _cause(error)
+        cause = f"{_cause(error, self._uri)}{hint_of(self._uri)}"
         if final:
             missing = len(self._results.keys() - self._children.keys())
             what = f"{missing} of {len(self._results)} trials" if what == "trials" else what
             log.warning(
                 "MLflow at %s lacks %s of study %s; resuming the study records what is missing. %s",
-                redacted(self._uri), what, self._study.name, cause,
+                masked(self._uri, whole=True), what, self._study.name, cause,
             )  # fmt: skip
         elif not self._warned:
             log.warning(
                 "MLflow at %s cannot record %s. The search goes on; what is missing is recorded when MLflow works. %s",
-                redacted(self._uri), what, cause,
+                masked(self._uri, whole=True), what, cause,
             )  # fmt: skip
             self._warned = True
 
@@ -172,7 +177,7 @@ class Recorder:
             for name in view.outdated(store.experiment_tags(self._experiment)):
                 store.untag_experiment(self._experiment, name)
         except Exception as error:  # noqa: BLE001 - the view is a convenience that not every server takes
-            log.debug("MLflow did not take the saved view: %s", error)
+            log.debug("MLflow did not take the saved view: %s", _cause(error, self._uri))
 
     def _take_stock(self, store: Store, run: StoredRun) -> None:
         """Sort a trial's run into the complete, the half-written, and those that should not be there."""
@@ -272,7 +277,7 @@ class Recorder:
         return state
 
     def _save_state(self, state: dict[str, Any]) -> None:
-        if redacted(self._uri) == self._uri:
+        if not holds_password(self._uri, whole=True):
             state = {**state, "tracking_uri": self._uri}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         new = self._file.with_suffix(".new")
@@ -280,10 +285,10 @@ class Recorder:
         new.replace(self._file)
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, uri: str) -> str:
     """What the operating system or SQLite said, which MLflow wraps in several layers; else what MLflow said."""
     chain: list[BaseException] = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
     root = next((e for e in reversed(chain) if isinstance(e, OSError | sqlite3.Error)), error)
-    return redacted(" ".join(str(root).split()))[:_MOST_CAUSE] or type(root).__name__
+    return masked(" ".join(str(root).split()), of=(uri,))[:_MOST_CAUSE] or type(root).__name__

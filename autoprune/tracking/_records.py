@@ -15,7 +15,7 @@ from typing import Any
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
 from autoprune.report import chosen, label, number, tested_on
-from autoprune.tracking._uri import redacted
+from autoprune.spec.secrets import masked
 
 MOST_KEY = 250
 MOST_PARAM = 6000
@@ -48,7 +48,7 @@ def study_params(study: StudyInfo) -> dict[str, str]:
     leaves = {}
     for path, value in _leaves(study.spec.model_dump(mode="json", exclude_none=True)):
         if path != "search.trials":  # a resumed study may ask for more
-            leaves[key("", path)] = redacted(str(value))[:MOST_PARAM]
+            leaves[key("", path)] = masked(str(value), whole=True)[:MOST_PARAM]
     return leaves
 
 
@@ -63,7 +63,7 @@ def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:
         "autoprune.objectives": objectives,
         "autoprune.folder": str(study.folder),
         "mlflow.note.content": f"Searching: {study.trials} trials to {objectives}.",
-        **{key("", f"env.{name}"): redacted(value)[:MOST_TAG] for name, value in study.environment.items()},
+        **{key("", f"env.{name}"): masked(value)[:MOST_TAG] for name, value in study.environment.items()},
     }
 
 
@@ -95,7 +95,7 @@ def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, 
         "autoprune.feasible": _bool(result.feasible),
     }
     if result.reason:
-        tags["autoprune.reason"] = redacted(result.reason)[:MOST_TAG]
+        tags["autoprune.reason"] = masked(result.reason)[:MOST_TAG]
     broken = [f"{name} {study.constraints.get(name, '')}" for name, by in result.violations.items() if by > 0]
     if broken:
         tags["autoprune.broken"] = ", ".join(broken)[:MOST_TAG]
@@ -123,7 +123,7 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
     return {
         "autoprune.front": _bool(on_front),
         "mlflow.runColor": _ODD_COLOURS.get(result.state, _COLOURS[kind]),
-        "mlflow.note.content": redacted(f"{lead[: MOST_TAG - 1000]}\n\n{how[:800]}"),
+        "mlflow.note.content": masked(f"{lead[: MOST_TAG - 1000]}\n\n{how[:800]}"),
     }
 
 

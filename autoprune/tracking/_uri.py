@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from autoprune.plugin.results import StudyInfo
+from autoprune.spec.secrets import masked, without_user
 
 _SQLITE = "sqlite:///"
 _DEFAULT = "sqlite:///mlflow.db"
@@ -41,26 +41,21 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(path) if path and path != ":memory:" else None
 
 
-def redacted(text: str) -> str:
-    """The text with the passwords of URLs taken out."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", text)
-
-
 def page_base(uri: str) -> str | None:
     """Address of the web pages: the server's, or what ``mlflow ui`` serves for a database; None for other stores."""
-    parts = urlsplit(uri)
+    parts = urlsplit(without_user(uri))
     if parts.scheme in ("http", "https"):
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     return _UI if _is_database(uri) else None
 
 
 def ui_command(uri: str) -> str | None:
     """The command that serves a database's pages; None where a server does so already."""
-    return f"mlflow ui --backend-store-uri '{redacted(uri)}'" if _is_database(uri) else None
+    return f"mlflow ui --backend-store-uri '{masked(uri, whole=True)}'" if _is_database(uri) else None
 
 
 def _is_database(uri: str) -> bool:
-    return urlsplit(uri).scheme.split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+    return uri.partition(":")[0].split("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def _absolute(uri: str, folder: Path) -> str:

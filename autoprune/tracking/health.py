@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from autoprune.spec.secrets import masked
 from autoprune.tracking._store import Store, quietly
-from autoprune.tracking._uri import default_uri, redacted, sqlite_file
+from autoprune.tracking._uri import default_uri, sqlite_file
 
 
 def check_store() -> str:
@@ -18,7 +19,7 @@ def check_store() -> str:
     uri = default_uri()
     file = sqlite_file(uri)
     if file is not None and not file.exists():
-        return f"{redacted(uri)} will be created by the first search"
+        return f"{masked(uri, whole=True)} will be created by the first search"
     with quietly():
         Store(uri).runs("0", "autoprune", "any")  # the cheapest question
-    return f"{redacted(uri)} answers"
+    return f"{masked(uri, whole=True)} answers"

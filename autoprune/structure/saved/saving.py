@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Choices, Inputs, ModelSource, Normalization, SourceContext, Transform
+from autoprune.spec.secrets import masked_data
 from autoprune.structure.saved import plugin_files
 from autoprune.structure.saved.origin import remembered
 from autoprune.structure.saved.pretrained import described
@@ -70,10 +71,10 @@ def write_pruned(
             f"{transforms[0][0].name}: the network is an exported graph, without modules that a transform could replace"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    steps = [TransformStep(transform=each.reference(), choice=dict(choice)) for each, choice in transforms]
+    steps = [TransformStep(transform=masked_data(each.reference()), choice=dict(choice)) for each, choice in transforms]
     recipe = Recipe(
         form="graph" if graph else "modules",
-        model=source.reference(),
+        model=masked_data(source.reference()),
         folder=ctx.folder.resolve(),
         seed=ctx.seed,
         steps=(CutStep.of(plan), *steps),
