@@ -173,6 +173,20 @@ class Coupling:
         roots = self.found.roots
         self.found.sizes = [size for size in self.found.sizes if bool((roots[size.labels] < self._held).any())]
 
+    def of_one_dimension(self, values: Any) -> Any:
+        """The same (nested) arguments, of activations with units along several dimensions the first; the others stay.
+
+        Args:
+            values: Of an operator that knows only one such dimension.
+        """
+        if isinstance(values, Labels) and values.several:
+            for plane in values.planes[1:]:
+                self.ties.pin(plane, f"{self.ties.where} knows units along another dimension alone")
+            return Labels(values.planes[:1])
+        if isinstance(values, list | tuple) and any(labels.several for labels in labels_in(values)):
+            return [self.of_one_dimension(value) for value in values]
+        return values
+
     def pin_all(self, values: Any, reason: str) -> None:
         """Let all units stay that (nested) labels speak of."""
         for labels in labels_in(values):

@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from autoprune.structure.graph.coupling import Coupling, labels_in
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.labels import Labels, constant
-from autoprune.structure.graph.operators import ELEMENTWISE, FILLED, MOVES, SAME, WRAPPERS, operator_name
+from autoprune.structure.graph.operators import ELEMENTWISE, FILLED, MOVES, SAME, SEVERAL, WRAPPERS, operator_name
 from autoprune.structure.graph.rules.elementwise import elementwise
 from autoprune.structure.graph.rules.moves import move
 from autoprune.structure.graph.rules.registry import Rules
@@ -116,21 +116,22 @@ class Labeler(fx.Interpreter):
 
     def _operator(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
         name, coupling = operator_name(node) or str(node.target), self.coupling
+        if name in SAME:
+            return args[0]
+        by_entry = name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ())
+        if not by_entry and name not in SEVERAL and not (name in MOVES and isinstance(args[0], Labels)):
+            args = coupling.of_one_dimension(args)
         labels = labels_in(args)
         if name in FILLED or name == "aten::_assert_tensor_metadata" or not labels:
             return coupling.constants(node)
-        if name in SAME:
-            return args[0]
         if name in self._rules:
             result = self._rules[name](coupling, node, args)
             if result is not None:
                 return result
         if name in MOVES:
             return move(coupling, node, args)
-        if name in ELEMENTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ()):
-            value = node.meta["val"]
-            if isinstance(value, Tensor):
-                return elementwise(coupling, labels, value.shape)
+        if by_entry and isinstance(node.meta["val"], Tensor):
+            return elementwise(coupling, labels, node.meta["val"].shape)
         wrapped = [number for number, arg in enumerate(args) if isinstance(arg, fx.GraphModule)]
         if len(wrapped) == 1 and name in WRAPPERS:
             # What is found in a graph within the graph belongs to the whole.

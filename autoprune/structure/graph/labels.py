@@ -20,7 +20,7 @@ class Labels:
     """Labels of one tensor."""
 
     planes: tuple[Tensor, ...]
-    """int64, each of the tensor's shape; one for an activation."""
+    """int64, each of the tensor's shape; one for an activation, or one for each of two dimensions that carry units."""
     parameter: bool = False
     """Whether it is a parameter or buffer, or made of them alone."""
 
@@ -31,8 +31,13 @@ class Labels:
 
     @property
     def plane(self) -> Tensor:
-        """The plane of an activation; a parameter's first."""
+        """The plane of an activation; the first of several."""
         return self.planes[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether it is an activation with units along several dimensions, as where tokens are mixed."""
+        return not self.parameter and len(self.planes) > 1
 
 
 def constant(shape: torch.Size | tuple[int, ...]) -> Labels:

@@ -12,7 +12,7 @@ from autoprune.structure.graph.labels import along, varies, varying
 MOVES = frozenset(
     f"aten::{name}"
     for name in (
-        "view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T swapaxes movedim moveaxis flatten "
+        "view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T mT swapaxes movedim moveaxis flatten "
         "unflatten squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile flip cat concat "
         "stack pixel_shuffle pixel_unshuffle unfold"
     ).split()
@@ -20,7 +20,7 @@ MOVES = frozenset(
 """Operators that only move entries about: they run unchanged on labels, where no rule says more."""
 
 _REORDERS = frozenset(
-    f"aten::{name}" for name in "permute transpose t numpy_T swapaxes movedim moveaxis squeeze unsqueeze".split()
+    f"aten::{name}" for name in "permute transpose t numpy_T mT swapaxes movedim moveaxis squeeze unsqueeze".split()
 )
 
 SAME = frozenset(
@@ -43,6 +43,12 @@ WRAPPERS = frozenset(f"wrap_with_{what}" for what in ("set_grad_enabled", "autoc
 
 FILLED = frozenset(f"aten::{new}{name}" for new in ("", "new_") for name in "zeros ones full empty".split())
 """Operators that make a tensor of one value, in a size that is written there."""
+
+
+SEVERAL = frozenset(
+    f"aten::{name}" for name in "linear conv1d conv2d conv3d matmul mm bmm einsum baddbmm addmm".split()
+)
+"""Operators, besides moves and what acts entry by entry, that know activations with units along two dimensions."""
 
 
 def operator_name(node: fx.Node) -> str:

@@ -165,6 +165,7 @@ def _along(x: Labels, dim: int) -> Tensor:
     dim %= len(x.shape)
     if x.parameter:
         return axis(x, dim)
-    if not varies(x.plane, dim):
+    plane = next((plane for plane in x.planes if varies(plane, dim)), None)
+    if plane is None:
         return torch.zeros(x.shape[dim], dtype=torch.int64)
-    return x.plane.movedim(dim, 0).reshape(x.shape[dim], -1)[:, 0]
+    return plane.movedim(dim, 0).reshape(x.shape[dim], -1)[:, 0]

@@ -494,6 +494,65 @@ def listed_experts_gathered(m, x):
     return m.o((made * weights[..., None]).sum(1))
 
 
+# Units along two dimensions: tokens are mixed, for each channel alike.
+
+
+@case({"i": 12, "a": 10}, steps, i=linear(6, 12), a=linear(5, 10), b=linear(10, 5), o=linear(12, 4))
+def mixed_tokens(m, x):
+    x = m.i(x)
+    return m.o(x + m.b(F.gelu(m.a(x.transpose(1, 2)))).transpose(1, 2))
+
+
+@case(
+    {"i": 12, "a": 10, "c": 20}, steps,
+    i=linear(6, 12), a=linear(5, 10), b=linear(10, 5), s=parameter(12), c=linear(12, 20), d=linear(20, 12),
+    o=linear(12, 4),
+)  # fmt: skip
+def mixed_tokens_and_channels(m, x):
+    x = m.i(x)
+    x = x + (m.b(F.silu(m.a((x * m.s).mT))) * m.s[:, None]).mT
+    x = x + m.d(F.gelu(m.c(x)))
+    return m.o(x.mean(1))
+
+
+@case(
+    {"i": 12, "a": 10}, steps,
+    i=linear(6, 12), a=lambda: nn.Conv1d(5, 10, 1), b=lambda: nn.Conv1d(10, 5, 1), o=linear(12, 4),
+)  # fmt: skip
+def mixed_by_convolutions(m, x):
+    x = m.i(x)
+    return m.o(x + m.b(F.gelu(m.a(x))))
+
+
+@case({"i": 12, "a": 10}, steps, i=linear(6, 12), a=parameter(5, 10), b=parameter(10, 5), o=linear(12, 4))
+def mixed_by_einsum(m, x):
+    x = m.i(x)
+    return m.o(x + torch.einsum("nhd,ht->ntd", torch.einsum("ntd,th->nhd", x, m.a).relu(), m.b))
+
+
+@case({"i": 6}, steps, i=linear(6, 12), a=linear(5, 5), o=linear(6, 4))
+def gated_by_other_tokens(m, x):
+    u, v = m.i(x).chunk(2, -1)
+    return m.o(u * m.a(v.mT).mT)
+
+
+@case(
+    {"a": 10}, steps,
+    i=linear(6, 12), a=lambda: nn.Conv1d(5, 10, 3, padding=1), b=lambda: nn.Conv1d(10, 5, 3, padding=1),
+    o=linear(12, 4),
+)  # fmt: skip
+def mixed_with_neighbours(m, x):
+    x = m.i(x)
+    return m.o(x + m.b(F.gelu(m.a(x))))
+
+
+@case({"i": 12}, steps, i=linear(6, 12), a=linear(5, 10), b=linear(10, 5), o=linear(12, 4))
+def normed_along_the_other_dimension(m, x):
+    """What is not known to leave units along two dimensions alone leaves those that came first."""
+    x = m.i(x)
+    return m.o(x + m.b(m.a(x.mT).softmax(-1)).mT)
+
+
 # Attention with a bias for every head.
 
 

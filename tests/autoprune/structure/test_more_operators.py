@@ -79,6 +79,9 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
         ("stacked-experts", "r", "softmax runs over them"),
         ("bag-weighted", "w", "reads them whole"),
         ("deformed", "f", "reads them as places"),
+        ("mixed-tokens", "b", "mixes them with what cannot be cut"),
+        ("mixed-with-neighbours", "i", "runs along another dimension than the units"),
+        ("normed-along-the-other-dimension", "a", "knows units along another dimension alone"),
     ],
 )
 def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
@@ -117,6 +120,9 @@ def test_modules_know_their_new_sizes(name: str) -> None:
         ("bag-mean", 16 * 24 + 24 * 4),
         ("matrix-times-vector", 8 * 16 + 16),
         ("vector-dots", 2 * 8 * 16 + 16),
+        ("mixed-tokens", 5 * 6 * 12 + 2 * 12 * 5 * 10 + 5 * 12 * 4),
+        ("mixed-by-einsum", 5 * 6 * 12 + 2 * 12 * 5 * 10 + 5 * 12 * 4),
+        ("mixed-by-convolutions", 5 * 6 * 12 + 2 * 12 * 5 * 10 + 5 * 12 * 4),
         ("stacked-experts", 8 * 3 + 3 * 8 * 16 + 3 * 16 * 4 + 3 * 4),
     ],
 )
@@ -124,7 +130,13 @@ def test_counts_products(name: str, macs: int) -> None:
     assert found(name).dense_costs.macs == macs
 
 
-def test_costs_of_a_cut_cell_are_those_of_a_small_one() -> None:
-    structure = found("gru-cell")
-    costs = structure.costs({"i": 4, "c": 6})
-    assert costs.macs == 4 * (6 * 8 + 3 * 10 * 8 + 3 * 10 * 10) + 10 * 3
+@pytest.mark.parametrize(
+    ("name", "cut", "macs"),
+    [
+        ("gru-cell", {"i": 4, "c": 6}, 4 * (6 * 8 + 3 * 10 * 8 + 3 * 10 * 10) + 10 * 3),
+        ("mixed-tokens", {"i": 5, "a": 4}, 5 * 6 * 7 + 2 * 7 * 5 * 6 + 5 * 7 * 4),
+        ("stacked-experts", {"w": 9}, 8 * 3 + 3 * 8 * 7 + 3 * 7 * 4 + 3 * 4),
+    ],
+)
+def test_costs_of_a_cut_net_are_those_of_a_small_one(name: str, cut: dict[str, int], macs: int) -> None:
+    assert found(name).costs(cut).macs == macs

@@ -119,9 +119,13 @@ def chosen(m: Net, x: Tensor) -> Tensor:
     )
 
 
+def mixed(m: Net, x: Tensor) -> Tensor:
+    return x + m.back(F.silu(m.forth(x.mT) * m.scale[:, None])).mT * m.b(x).tanh()
+
+
 WAYS: tuple[Way, ...] = (
     accumulated, written, filled, masked, expanded, stepped, stepped_twice, sent, copied, added, put, running, paired,
-    compared, weighed, routed, chosen,
+    compared, weighed, routed, chosen, mixed,
 )  # fmt: skip
 
 
@@ -136,6 +140,9 @@ def block(way: Way, width: int) -> Net:
         cell=lambda: nn.GRUCell(width, width),
         lstm=lambda: nn.LSTMCell(width, width),
         pair=lambda: nn.Bilinear(width, width, width),
+        forth=lambda: nn.Linear(STEPS, 9),
+        back=lambda: nn.Linear(9, STEPS),
+        scale=lambda: nn.Parameter(torch.randn(width)),
         router=lambda: nn.Linear(width, 3),
         vector=lambda: nn.Parameter(torch.randn(width)),
         up=lambda: nn.Parameter(0.3 * torch.randn(3, width, 7)),

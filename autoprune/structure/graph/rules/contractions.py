@@ -101,8 +101,9 @@ def contraction(  # noqa: C901  one pass over letters
                 vectors.setdefault(name, []).append(coupling.claim(atoms, "output" if name in made else "input"))
             elif atoms is not None and atoms.any():
                 filled.append((name, atoms))
-            elif atoms is None and varies(operand.plane, dim):
-                vectors.setdefault(name, []).append(vector(operand.plane, dim, coupling.ties))
+            elif atoms is None and any(varies(plane, dim) for plane in operand.planes):
+                plane = next(plane for plane in operand.planes if varies(plane, dim))
+                vectors.setdefault(name, []).append(vector(plane, dim, coupling.ties))
                 carried.add(name)
             elif size > 1:
                 fixed.add(name)
@@ -139,7 +140,9 @@ def contraction(  # noqa: C901  one pass over letters
     goes_on = likely[0]
     if len(likely) > 1:
         goes_on = likely[coupling.chosen(node, len(likely), [vectors[name][0] for name in likely])]
+    # What a weight makes goes on beside what an activation carries.
+    going = [goes_on, *(name for name in likely if (name in carried) != (goes_on in carried) and name != goes_on)][:2]
     for name in out:
-        if name != goes_on:
+        if name not in going:
             coupling.ties.pin(vectors[name][0], f"{coupling.ties.where} spreads them over each other")
-    return along(vectors[goes_on][0], made.index(goes_on), shape)
+    return Labels(tuple(along(vectors[name][0], made.index(name), shape).plane for name in going))

@@ -23,17 +23,36 @@ def elementwise(coupling: Coupling, operands: Sequence[Labels], shape: torch.Siz
         result = _merge(coupling, result, other, shape)
     if parameters and not result.any():
         return _with_constants(coupling, result, parameters, shape)
+    others = _others(coupling, aligned)
     for parameter in parameters:
         dims = varying(result)
         for plane in parameter.planes:
             if dims and varying(plane) == dims:
                 coupling.claim(narrowed(plane), "vector")
                 result = _merge(coupling, result, plane, shape)
-            else:
+            elif varying(plane) not in others:
                 coupling.ties.pin(plane, f"used whole by {coupling.ties.where}")
         if any(parameter.shape[dim] != 1 for dim in dims) and not any(varying(p) == dims for p in parameter.planes):
             coupling.ties.pin(result, f"mixed with a whole parameter by {coupling.ties.where}")
-    return Labels((result.expand(shape),))
+    return Labels((result.expand(shape), *(plane.expand(shape) for plane in others.values())))
+
+
+def _others(coupling: Coupling, operands: Sequence[Labels]) -> dict[tuple[int, ...], Tensor]:
+    """Planes besides the first, by their dimension: they go on where all that is not spread over it has units there."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    for plane in (plane for x in operands if x.several for plane in x.planes[1:]):
+        dims = varying(plane)
+        alike = [next((p for p in x.planes if varying(p) == dims), None) for x in operands]
+        if any(p is None and any(x.shape[dim] > 1 for dim in dims) for p, x in zip(alike, operands, strict=True)):
+            coupling.ties.pin(plane, f"{coupling.ties.where} mixes them with what cannot be cut")
+            continue
+        for p, x in zip(alike, operands, strict=True):
+            if p is not None:
+                coupling.ties.tie(narrowed(plane), narrowed(p))
+                if x.parameter:
+                    coupling.claim(narrowed(p), "vector")
+        found[dims] = plane
+    return found
 
 
 def _merge(coupling: Coupling, a: Tensor, b: Tensor, shape: torch.Size) -> Tensor:

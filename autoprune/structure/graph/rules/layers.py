@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from autoprune.structure.graph.coupling import Coupling, constant_like
-from autoprune.structure.graph.labels import Labels, along, axis, narrowed, vector
+from autoprune.structure.graph.labels import Labels, along, axis, constant, varies, varying, vector
 from autoprune.structure.graph.operators import output_shape
 from autoprune.structure.graph.rules.registry import rule
 
@@ -20,7 +20,11 @@ def convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Lab
     groups = args[6]
     spatial = len(weight.shape) - 2
     channel = len(x.shape) - spatial - 1
-    read = vector(coupling.carried(x, channel), channel, coupling.ties)
+    shape = output_shape(node)
+    kernel = torch.Size(weight.shape[2:]).numel()
+    # One that reads single positions leaves alone what units there are along them.
+    pointwise = groups == kernel == 1 and x.shape[channel + 1 :] == shape[channel + 1 :]
+    read, beside = _read(coupling, x, channel, goes_on=pointwise)
     made, inner = coupling.claim(axis(weight, 0), "output"), axis(weight, 1)
     if groups == 1:
         coupling.ties.tie(read, coupling.claim(inner, "input"))
@@ -30,12 +34,8 @@ def convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Lab
         coupling.ties.tie(read.view(groups, -1), coupling.claim(inner, "input"))
         coupling.ties.tie(made.view(groups, -1), made.view(groups, -1)[:1])
     _bias(coupling, args, 2, made)
-    shape = output_shape(node)
-    kernel = torch.Size(weight.shape[2:]).numel()
-    positions = torch.Size([*shape[:channel], *shape[channel + 1 :]]).numel()
-    coupling.macs(kernel * positions, made, inner, weight=weight)
     coupling.makes(weight, made)
-    return along(made, channel, shape)
+    return _made(coupling, node, weight, (made, inner), kernel, channel, beside)
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -81,25 +81,56 @@ def _bias(coupling: Coupling, args: tuple[Any, ...], position: int, made: Tensor
 def linear(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Weight of shape (out, in); any number of leading dimensions.
 
-    Where the units lie along a leading dimension (an MLP-Mixer mixes positions, for each channel alike), they go on,
-    and what the layer makes stays; or, if that leaves nothing to cut, the other way round.
+    Units along one of those (an MLP-Mixer mixes positions, for each channel alike) go on beside what the layer makes.
     """
     x, weight = args[0], args[1]
     made, inner = coupling.claim(axis(weight, 0), "output"), coupling.claim(axis(weight, 1), "input")
-    plane = narrowed(coupling.carried(x, -1))
-    shape = output_shape(node)
     _bias(coupling, args, 2, made)
     coupling.makes(weight, made)
-    units = next((dim for dim, size in enumerate(plane.shape[:-1]) if size > 1), None)
-    if units is not None and coupling.chosen(node, 2, (vector(plane, units, coupling.ties), made)) == 0:
-        coupling.ties.pin(
-            torch.cat([made, inner]), f"{coupling.ties.where} runs along another dimension than the units"
-        )
-        coupling.macs(shape.numel() // shape[units] * len(inner), vector(plane, units, coupling.ties), weight=weight)
-        return Labels((plane.expand(shape),))
-    coupling.ties.tie(vector(plane.expand(x.shape), -1, coupling.ties), inner)
-    coupling.macs(torch.Size(shape[:-1]).numel(), made, inner, weight=weight)
-    return along(made, len(shape) - 1, shape)
+    read, beside = _read(coupling, x, len(x.shape) - 1, goes_on=True)
+    coupling.ties.tie(read, inner)
+    return _made(coupling, node, weight, (made, inner), 1, len(x.shape) - 1, beside)
+
+
+def _read(coupling: Coupling, x: Labels, dim: int, *, goes_on: bool) -> tuple[Tensor, tuple[int, Tensor] | None]:
+    """What a layer reads along one dimension; and another with units, and their labels, if that goes on."""
+    if x.parameter:
+        return vector(coupling.carried(x, dim), dim, coupling.ties), None
+    others = [plane for plane in x.planes if varying(plane) and not varies(plane, dim)]
+    if not goes_on or not others:
+        for plane in others:
+            coupling.ties.pin(plane, f"{coupling.ties.where} runs along another dimension than the units")
+        rest = [plane for plane in x.planes if not any(plane is other for other in others)]
+        return vector(rest[0] if rest else constant(x.shape).plane, dim, coupling.ties), None
+    read = next((plane for plane in x.planes if varies(plane, dim)), None)
+    (other,) = varying(others[0])
+    return (
+        torch.zeros(x.shape[dim], dtype=torch.int64) if read is None else vector(read, dim, coupling.ties),
+        (other, vector(others[0], other, coupling.ties)),
+    )
+
+
+def _made(
+    coupling: Coupling,
+    node: fx.Node,
+    weight: Labels,
+    vectors: tuple[Tensor, Tensor],
+    kernel: int,
+    dim: int,
+    beside: tuple[int, Tensor] | None,
+) -> Labels:
+    """Labels of what a layer makes along one dimension, beside units along another."""
+    shape = output_shape(node)
+    made = along(vectors[0], dim, shape)
+    positions = shape.numel() // shape[dim]
+    if beside is None:
+        coupling.macs(kernel * positions, *vectors, weight=weight)
+        return made
+    other, units = beside
+    coupling.macs(kernel * positions // shape[other], units, *vectors, weight=weight)
+    planes = (along(units, other, shape).plane, made.plane)
+    # Where only one can go on, it is the units that come from before; or, if they stay, those that are made here.
+    return Labels(planes if coupling.chosen(node, 2, (units, vectors[0])) == 0 else planes[::-1])
 
 
 @rule("embedding")

@@ -17,6 +17,12 @@ def moved(coupling: Coupling, node: fx.Node, x: Labels, planes: Sequence[Tensor]
     """Labels after entries moved; an activation is cut along one dimension, so the others are tied."""
     if x.parameter:
         return Labels(tuple(planes), parameter=True)
+    if x.several and all(len(varying(plane)) <= 1 for plane in planes):
+        for plane in planes:
+            coupling.named(node, narrowed(plane))
+        return Labels(tuple(planes))
+    for other in planes[1:]:
+        coupling.ties.pin(other, f"{coupling.ties.where} spreads them over several dimensions")
     plane = narrowed(planes[0])
     dims = varying(plane)
     if len(dims) > 1:
