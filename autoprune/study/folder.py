@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autoprune.errors import StudyError
 from autoprune.host.binding import load_spec
@@ -23,9 +25,11 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyInfo
 from autoprune.spec import Spec, write_text
 from autoprune.spec.secrets import taken_out
+from autoprune.toolkit.files import json_of, plain_file
 
 SPEC_FILE, STUDY_FILE, INFO_FILE, JOURNAL_FILE = "spec.yaml", "study.json", "info.json", "journal.log"
 PLUGINS = "plugins"
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,12 @@ class StudyFolder:
         """
         path = path.resolve()
         try:
-            stored = json.loads((path / STUDY_FILE).read_text(encoding="utf-8"))
-            folder, overrides, plugins = stored["spec_folder"], stored["overrides"], stored["plugins"]
-            return cls(path, stored["name"], stored["trials"], Path(folder), tuple(overrides), tuple(plugins))
+            stored = _Stored.model_validate(_read(path / STUDY_FILE))
         except OSError as error:
             raise StudyError(f"{path} holds no study: {error.strerror}: {error.filename}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{path / STUDY_FILE} is malformed: {type(error).__name__}: {error}") from error
+        except ValueError as error:
+            raise StudyError(f"{path / STUDY_FILE} is malformed: {_first(error)}") from error
+        return cls(path, stored.name, stored.trials, stored.spec_folder, stored.overrides, stored.plugins)
 
     @property
     def plugin_files(self) -> tuple[Path, ...]:
@@ -142,12 +145,20 @@ class StudyFolder:
         """What observers were told of the study when its first session began.
 
         Raises:
-            StudyError: No session has begun.
+            StudyError: No session has begun, or what it wrote is malformed.
         """
         if not self.begun:
             raise StudyError(f"{self.path} holds a study that has not begun; `autoprune resume` begins it")
-        stored = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
-        return StudyInfo.model_validate(stored | {"spec": spec, "trials": self.trials})
+        try:
+            stored = _read(self.path / INFO_FILE)
+            if not isinstance(stored, dict):
+                raise ValueError("it is no mapping")
+            info = StudyInfo.model_validate(stored | {"spec": spec, "trials": self.trials})
+            if "spec_hash" not in info.environment:
+                raise ValueError("it has no spec_hash")
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.path / INFO_FILE} is malformed: {_first(error)}") from error
+        return info
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -169,6 +180,30 @@ class StudyFolder:
             except OSError:  # a file system without locks
                 pass
             yield
+
+
+class _Stored(BaseModel):
+    """What ``study.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=1000)
+    trials: int = Field(ge=1, lt=2**31)
+    spec_folder: Path
+    overrides: tuple[str, ...]
+    plugins: tuple[Annotated[str, Field(pattern=r"^[^/\\\x00]+\.py$")], ...]
+
+
+def _read(file: Path) -> Any:
+    return json_of(plain_file(file, most=_MOST_BYTES).read_bytes())
+
+
+def _first(error: Exception) -> str:
+    """What is wrong, in a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
 def _copied(files: Sequence[PluginFile], folder: Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
 from autoprune.errors import StudyError
 from autoprune.plugin import Measured, TrialResult
@@ -20,6 +21,7 @@ from autoprune.spec import Spec
 from autoprune.spec.secrets import hint_of, masked
 from autoprune.study.front import Finals
 from autoprune.study.journal import Journal
+from autoprune.toolkit.files import plain_file
 
 RESULT, ORIGIN, PROBE, PRECISION = "autoprune:result", "autoprune:origin", "autoprune:probe:", "autoprune:precision"
 SETTLED, PART = "autoprune:settled:", "autoprune:part"
@@ -48,7 +50,7 @@ class StoredStudy:
             if spec.search.storage is not None:
                 self._storage = _open(spec.search.storage, spec.document.folder)
             elif mode == "read":
-                self._storage = JournalStorage(JournalFileBackend(str(journal)))
+                self._storage = _read_only(journal)
             else:
                 self._journal = Journal(journal)
                 self._storage = JournalStorage(self._journal)
@@ -67,6 +69,10 @@ class StoredStudy:
                 ) from None
             except KeyError:
                 raise StudyError(f"the storage has no study called {name!r}") from None
+            except Exception as error:
+                if spec.search.storage is not None:
+                    raise
+                raise StudyError(f"{journal} is damaged: {_told(error)}") from error
 
     def close(self) -> None:
         """Let go of the storage's connections."""
@@ -79,18 +85,33 @@ class StoredStudy:
     @property
     def results(self) -> list[TrialResult]:
         """Of every finished trial, by number."""
-        return [result for trial in self._trials(*STATES.values()) if (result := result_of(trial)) is not None]
+        with self._whole():
+            return [result for trial in self._trials(*STATES.values()) if (result := result_of(trial)) is not None]
 
     @property
     def finals(self) -> Finals:
         """What became of the front's members."""
-        part: list[int] | None = self._study.user_attrs.get(PART)
-        return Finals(
-            settled={n: None if made is None else TrialResult.model_validate(made) for n, made in self._kept(SETTLED)},
-            tests={number: _measured(metrics) for number, metrics in self._kept(TEST)},
-            whole_tests={number: _measured(metrics) for number, metrics in self._kept(WHOLE_TEST)},
-            part=None if part is None else (part[0], part[1]),
-        )
+        with self._whole():
+            part: list[int] | None = self._study.user_attrs.get(PART)
+            settled = {n: None if made is None else TrialResult.model_validate(made) for n, made in self._kept(SETTLED)}
+            return Finals(
+                settled=settled,
+                tests={number: _measured(metrics) for number, metrics in self._kept(TEST)},
+                whole_tests={number: _measured(metrics) for number, metrics in self._kept(WHOLE_TEST)},
+                part=None if part is None else (int(part[0]), int(part[1])),
+            )
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What is stored is what was written.
+
+        Raises:
+            StudyError: It is not.
+        """
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StudyError(f"what is stored of study {self._study.study_name} is damaged: {_told(error)}") from error
 
     def _kept(self, prefix: str) -> Iterator[tuple[int, Any]]:
         """What is kept by trials' numbers."""
@@ -100,6 +121,20 @@ class StoredStudy:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
+
+
+def _read_only(journal: Path) -> JournalStorage:
+    try:
+        return JournalStorage(JournalFileBackend(str(plain_file(journal))))
+    except Exception as error:  # whatever Optuna raises of lines that it has not written
+        raise StudyError(f"{journal} cannot be read: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.200}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
 
 
 def _measured(metrics: dict[str, Any]) -> dict[str, Measured]:

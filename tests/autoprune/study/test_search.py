@@ -407,7 +407,7 @@ def test_what_is_no_study_is_told(host, tmp_path):
     with pytest.raises(StudyError, match="holds no study: No such file or directory"):
         resume(tmp_path, host=host)
     (tmp_path / "study.json").write_text('{"name": 1}')
-    with pytest.raises(StudyError, match="malformed: KeyError"):
+    with pytest.raises(StudyError, match="malformed: name: Input should be a valid string"):
         resume(tmp_path, host=host)
 
 
