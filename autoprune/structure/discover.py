@@ -25,6 +25,8 @@ from autoprune.structure.groups.masks import mask_groups
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.template import make_template
 from autoprune.structure.verify.blocks import verified_blocks
+from autoprune.structure.verify.sharing import used
+from autoprune.structure.verify.training import in_training
 from autoprune.structure.verify.verifier import verified
 
 Form = Literal["auto", "modules", "graph"]
@@ -124,6 +126,8 @@ def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) ->
     share = 0.0 if modules is None else _share(network, traced, modules)
     if modules is not None and (form == "modules" or (not modules.refused and share >= _ENOUGH)):
         return modules
+    if modules is not None and form == "auto" and _trains_more(network, inputs, traced):
+        return modules
     try:
         template = make_template(network, inputs, traced, block_nodes(traced, find_blocks(network, inputs, traced)))
     except StructureError as error:
@@ -132,6 +136,19 @@ def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) ->
         return modules
     graph = verified(network, inputs, traced, template)
     return graph if modules is None or _share(network, traced, graph) > share + _WORTH else modules
+
+
+def _trains_more(network: nn.Module, inputs: Inputs, traced: Traced) -> bool:
+    """Whether ``train()`` uses parameters that ``eval()`` does not: those its graph lacks."""
+    read = traced.read
+    if all(name in read for name, _ in network.named_parameters()):
+        return False
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own
+        try:
+            return used(network, lambda: in_training(network, inputs), besides=read) is not None
+        except Exception:  # noqa: BLE001  it wants targets then, say, and may well use more
+            return True
 
 
 _ENOUGH = 0.95

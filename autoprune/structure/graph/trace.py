@@ -40,6 +40,12 @@ class Traced:
         return 0 if self.example is None else len(self.example)
 
     @property
+    def read(self) -> set[str]:
+        """Every name of the parameters and buffers that some operator takes; others are in the program all the same."""
+        taken = (self.names[node.name] for node in self.graph.graph.nodes if node.name in self.names and node.users)
+        return {alias for name in taken for alias in self.aliases[name]}
+
+    @property
     def graph(self) -> fx.GraphModule:
         """The operators."""
         module: fx.GraphModule = self.program.graph_module

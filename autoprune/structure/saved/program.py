@@ -27,7 +27,7 @@ def save_program(
 ) -> None:
     """Export a network in ``eval()`` to a ``.pt2`` file that `load_program` opens, for any batch size.
 
-    Other sizes of the inputs are those of the example; what is an exported graph already keeps those that it is free of.
+    Other sizes of the inputs are those of the example; what is an exported graph already keeps those that are free.
 
     What the program returns are tensors in plain dicts, tuples and lists.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,14 +12,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.structure.surgery.copying import named_tensors
 
 
-def used(network: nn.Module, run: Callable[[], Any]) -> str | None:
+def used(network: nn.Module, run: Callable[[], Any], *, besides: Collection[str] = ()) -> str | None:
     """The first parameter or buffer of a network that some code uses; None if it uses none.
 
     Args:
         network: The dense one.
-        run: Runs a copy that shares no tensor with it.
+        run: Runs a copy that shares no tensor with it, or the network itself.
+        besides: Those that do not count.
     """
-    watch = _Watch({_place(tensor): name for name, tensor in named_tensors(network).items() if tensor.numel()})
+    named = named_tensors(network)
+    counting = {name: tensor for name, tensor in named.items() if tensor.numel() and name not in besides}
+    watch = _Watch({_place(tensor): name for name, tensor in counting.items()})
     with watch:
         run()
     return watch.found

@@ -49,7 +49,7 @@ class _Verifier:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the model's own
             self._dense = inputs.feed(network)
-            self._trained = Trained.of(network, inputs, traced.tensors)
+            self._trained = Trained.of(network, inputs, traced.read)
 
     def best(self) -> Findings:
         reading, found = Reading(), self._reader.labelled({})

@@ -248,6 +248,26 @@ def test_what_train_alone_runs_must_run_cut_too(make: Made) -> None:
     assert small.train()(images()).shape == (4, 10)
 
 
+def test_a_graph_does_not_take_the_place_of_what_trains_more() -> None:
+    structure = discover(made(Auxiliary), images())
+    assert (structure.form, [g.name for g in structure.groups]) == ("modules", ["c2"])
+
+
+class TrainedSum(Auxiliary):
+    """Cut in its trunk it runs in train(), too, but gives something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.c1(x).relu()
+        extra = self.aux(y.sum((1, 2, 3)).unsqueeze(1).expand(-1, 16) / y.shape[1]) if self.training else 0
+        return self.head(self.c2(y).relu().mean((2, 3))) + extra
+
+
+def test_what_train_gives_is_compared_where_it_uses_more() -> None:
+    structure = discover(made(TrainedSum), images(), form="modules")
+    reason = next(uncut.reason for uncut in structure.uncut if uncut.layer == "c1")
+    assert reason.startswith("in train() the cut model differs from the masked one by ")
+
+
 class Dropped(Base):
     def __init__(self) -> None:
         super().__init__()
