@@ -6,6 +6,7 @@ dimension of one parameter or buffer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,8 @@ class Ties:
     """Pairs of labels that are cut together, gathered while the graph runs."""
 
     pairs: list[Tensor] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    """What tied each of the pairs."""
     pins: list[Pin] = field(default_factory=list)
     where: str = ""
     """What is being run, for the reasons of what gets tied to a constant."""
@@ -42,6 +45,7 @@ class Ties:
             self.pin(pairs[fixed], f"tied to a constant or an input by {self.where}")
         if not fixed.all():
             self.pairs.append(pairs[~fixed])
+            self.places.append(self.where)
 
     def pin(self, labels: Tensor, reason: str) -> None:
         """Let those labels stay."""
@@ -52,7 +56,24 @@ class Ties:
 
     def components(self, labels: int) -> Tensor:
         """Smallest label that each label is tied to, of shape (labels,)."""
-        pairs = torch.cat([*self.pairs, torch.zeros(0, 2, dtype=torch.int64)])
+        return self._components(labels, self.pairs)
+
+    def binding(self, atoms: Tensor, labels: int) -> str | None:
+        """What alone ties some atoms together, so that without it they would be several units; None if nothing does.
+
+        Args:
+            atoms: Which.
+            labels: How many labels there are.
+        """
+        for place in dict.fromkeys(self.places):
+            rest = [pairs for pairs, where in zip(self.pairs, self.places, strict=True) if where != place]
+            if len(torch.unique(self._components(labels, rest)[atoms])) > 1:
+                return place
+        return None
+
+    @staticmethod
+    def _components(labels: int, some: Sequence[Tensor]) -> Tensor:
+        pairs = torch.cat([*some, torch.zeros(0, 2, dtype=torch.int64)])
         root = torch.arange(labels)
         # Hook every root to the smallest neighbour's, then shorten the paths, until nothing moves.
         while True:

@@ -82,7 +82,7 @@ class _Verifier:
     def _attempt(self, findings: Findings) -> tuple[Findings, int]:
         """What of it verifies, and how many units that are."""
         proposed = self._build(findings, {})
-        refused = {g.name: "its layer has one unit" for g in proposed.groups if g.units < 2}
+        refused = {g.name: _one_unit(g, findings.labeling) for g in proposed.groups if g.units < 2}
         structure = self._build(findings, refused) if refused else proposed
         while structure.groups:
             everything = list(structure.groups)
@@ -152,6 +152,15 @@ class _Verifier:
 
     def _deviation(self, structure: Structure, groups: Sequence[Group], draw: int = 0) -> str | None:
         return deviation(structure, self._network, self._inputs, groups, self._dense, draw, self._trained)
+
+
+def _one_unit(group: Group, found: Labeling) -> str:
+    """Why a group has no more units than one."""
+    (part, *_) = group.slices
+    first = next(span.first for span in found.ranges if (span.tensor, span.dim) == (part.parameter, part.dim))
+    atoms = first + part.index.flatten()
+    place = found.ties.binding(atoms, found.atoms)
+    return f"its {len(atoms)} units all go together: {place or 'several operators'} {'ties' if place else 'tie'} them"
 
 
 def _parts(groups: Sequence[Group]) -> list[list[Group]]:

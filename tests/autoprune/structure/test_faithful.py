@@ -407,3 +407,25 @@ def test_weight_norm_is_cut(dim: int) -> None:
         over = [d for d in range(direction.ndim) if d != dim]
         size = small.b.parametrizations.weight.original0  # type: ignore[union-attr]
         torch.testing.assert_close(small.b.weight, size * direction / direction.square().sum(over, keepdim=True).sqrt())
+
+
+# Reasons
+
+
+class Tied(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.a, self.n, self.b = nn.Conv2d(1, 16, 3), norm, nn.Conv2d(16, 8, 3)
+        self.o = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(self.b(self.n(self.a(x)).relu()).mean((2, 3)))
+
+
+def test_one_unit_is_told_with_what_makes_it_one() -> None:
+    norm = nn.Sequential(nn.GroupNorm(8, 16), nn.ChannelShuffle(8))
+    structure = discover(made(lambda: Tied(norm)), images(), form="modules")
+    assert [g.name for g in structure.groups] == ["b"]
+    assert [u.reason for u in structure.uncut if u.layer == "a"] == [
+        "its 16 units all go together: aten.group_norm.default in n.0 ties them"
+    ]
