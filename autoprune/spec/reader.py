@@ -6,6 +6,7 @@ is bounded, and reading goes on behind a mistake.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from autoprune.spec.secrets import holds_password, masked
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 32
+MAX_NODES = 20_000
+_HALF = re.compile("[\ud800-\udfff]")
 
 _HINTS = {
     "'\\t'": "a tab cannot indent; use spaces",
@@ -130,6 +133,7 @@ class _Reader:
         self.complete = False
         """Whether the text was read to its end."""
         self._file = file
+        self._nodes = 0
 
     def note(self, path: KeyPath, message: str, position: tuple[int, int]) -> None:
         self.mistakes.append(Mistake(path, message, self._file, *position))
@@ -176,6 +180,10 @@ class _Reader:
     def _read_node(self, event: Any, path: KeyPath) -> Any:
         position = _at(event)
         self.marks.setdefault(path, position)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self.note(path, f"is the {MAX_NODES:,}th value, too many for a spec", position)
+            raise _StopReadingError
         if isinstance(event, events.AliasEvent):
             self._refuse(path, "aliases are not read; quote text that begins with *", event)
             if event.anchor.endswith(":"):  # was meant as a key; what follows it makes no sense
@@ -192,9 +200,11 @@ class _Reader:
     def _read_scalar(self, event: Any, path: KeyPath) -> Any:
         plain = not event.style
         self.secret |= holds_password(event.value, whole=True)
-        if "${" not in event.value:
-            return read_scalar(event.value) if plain else event.value
-        text, wrong = expand(event.value)
+        if (value := _whole(event.value)) is None:
+            return self._refuse(path, "holds half of a character (\\ud800 to \\udfff)", event)
+        if "${" not in value:
+            return read_scalar(value) if plain else value
+        text, wrong = expand(value)
         if wrong:
             return self._refuse(path, "; ".join(dict.fromkeys(wrong)), event)
         return read_scalar(text) if plain and is_placeholder(event.value) else text
@@ -216,14 +226,18 @@ class _Reader:
                 self._skip(event)
                 self._skip(self._next())
                 continue
-            inner = (*path, event.value)
+            key = _whole(event.value)
+            inner = (*path, key or "")
             self._refuse_properties(event, inner)
-            if event.value in found:
+            if key is None:
+                self.note(path, "a key holds half of a character (\\ud800 to \\udfff)", _at(event))
+                self._skip(self._next())
+            elif key in found:
                 self.note(inner, f"this key stands in line {self.marks[inner][0]} already", _at(event))
                 self._skip(self._next())
             else:
                 self.marks[inner] = _at(event)
-                found[event.value] = self._read_node(self._next(), inner)
+                found[key] = self._read_node(self._next(), inner)
         return found
 
     def _skip(self, event: Any) -> None:
@@ -246,6 +260,16 @@ class _Reader:
     def _refuse(self, path: KeyPath, message: str, event: Any) -> None:
         self.note(path, message, _at(event))
         self.unreadable.add(path)
+
+
+def _whole(text: str) -> str | None:
+    """A text whose characters may be written in halves, as JSON does with many; None where a half is alone."""
+    if not _HALF.search(text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return None
 
 
 def _at(event: Any) -> tuple[int, int]:

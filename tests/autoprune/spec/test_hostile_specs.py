@@ -77,6 +77,18 @@ def test_control_characters_are_shown_escaped(tmp_path) -> None:
     assert str(Mistake(("a\nb",), "c\x1b")) == r"<spec>:1:1: a b: c\x1b"
 
 
+def test_many_values_are_too_many(tmp_path) -> None:
+    (line,) = told(SPEC + "plugins: [" + "0," * 90_000 + "]\n", tmp_path)
+    assert "too many for a spec" in line
+
+
+def test_half_a_character_is_none(tmp_path) -> None:
+    lines = told(SPEC + '"k\\ud800": 1\nsearch: {storage: "a\\udfff", "\\ud800": 2}\n', tmp_path)
+    assert len(lines) == 3
+    assert all("half of a character" in line for line in lines)
+    assert read_text('"\\ud83d\\ude00": "\\ud83d\\ude00"')[0].data == {"\U0001f600": "\U0001f600"}
+
+
 def test_every_error_is_shown_so() -> None:
     for kind in (AutopruneError, StudyError):
         assert str(kind("a\x1b[0m\nb\r\u202e\udcff")) == "a\\x1b[0m\nb\\r\\u202e\\udcff"
