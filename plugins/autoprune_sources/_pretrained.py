@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _AUTO = "AutoModel"
+_ATTENTION = (None, "eager", "sdpa", "flex_attention")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Pretrained:
         if unknown:
             name = min(unknown)
             raise DataError(f"args: the configuration has no entry {name!r}{near(name, config.to_dict())}")
+        for part in (config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))):
+            if (kernel := getattr(part, "_attn_implementation", None)) not in _ATTENTION:
+                raise DataError(
+                    f"{folder / 'config.json'} asks for attention {kernel!r:.100}, which transformers would fetch and"
+                    " run; take attn_implementation out of it, and name eager or sdpa by `attention`"
+                )
         options: dict[str, Any] = {"dtype": torch.float32}
         if source.attention:
             options["attn_implementation"] = source.attention

@@ -186,6 +186,17 @@ def test_a_class_that_is_no_model(ctx):
 
 
 @pytest.mark.slow
+def test_a_kernel_that_would_be_fetched_and_run(ctx):
+    (ctx.folder / "m").mkdir()
+    config = {"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 8, "num_attention_heads": 1}
+    for more in ({"attn_implementation": "someone/attention"}, {"attn_implementation": {"": "someone/attention"}}):
+        (ctx.folder / "m" / "config.json").write_text(json.dumps(config | more))
+        refused(lambda: HuggingFace(path="m").build(ctx), "asks for attention .*someone/attention")
+        (ctx.folder / "m" / "config.json").write_text(json.dumps(config))
+        refused(lambda more=more: HuggingFace(path="m", args=more).build(ctx), "asks for attention|no entry")
+
+
+@pytest.mark.slow
 def test_many_classes_are_put_in_order_at_once():
     """Every sample a class of its own."""
     order = stratified_order(torch.arange(200_000))
