@@ -46,7 +46,11 @@ FILLED = frozenset(f"aten::{new}{name}" for new in ("", "new_") for name in "zer
 
 
 SEVERAL = frozenset(
-    f"aten::{name}" for name in "linear conv1d conv2d conv3d matmul mm bmm einsum baddbmm addmm".split()
+    f"aten::{name}"
+    for name in (
+        "linear conv1d conv2d conv3d matmul mm bmm einsum baddbmm addmm mean sum var std var_mean std_mean amax amin "
+        "softmax log_softmax select index_select index unbind"
+    ).split()
 )
 """Operators, besides moves and what acts entry by entry, that know activations with units along two dimensions."""
 

@@ -260,6 +260,16 @@ def cell_from_a_parameter(m, x):
     return m.o(h)
 
 
+@case({"g": 10}, images, g=convolution(13, 40), o=convolution(10, 2))
+def convolutional_lstm(m, x):
+    h = c = x.new_zeros(len(x), m.o.in_channels, 8, 8)
+    for _ in range(2):
+        i, f, o, g = m.g(torch.cat([x, h], 1)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+    return m.o(h)
+
+
 # Bags.
 
 
@@ -407,6 +417,13 @@ def tensor_product(m, x):
     return torch.tensordot(m.i(x).relu(), m.w, dims=([2], [0]))
 
 
+@case({"i": 12}, steps, i=linear(6, 12), c=parameter(20, 12), o=linear(12, 3))
+def nearest_in_a_codebook(m, x):
+    x = m.i(x)
+    nearest = torch.cdist(x, m.c.expand(len(x), -1, -1)).argmin(-1)
+    return m.o(m.c[nearest] + x)
+
+
 @case({"a": 12, "b": 10, "p": 14}, a=linear(8, 12), b=linear(8, 10), p=lambda: nn.Bilinear(12, 10, 14), o=linear(14, 4))
 def bilinear(m, x):
     return m.o(m.p(m.a(x).relu(), m.b(x).tanh()).relu())
@@ -547,10 +564,20 @@ def mixed_with_neighbours(m, x):
 
 
 @case({"i": 12}, steps, i=linear(6, 12), a=linear(5, 10), b=linear(10, 5), o=linear(12, 4))
-def normed_along_the_other_dimension(m, x):
-    """What is not known to leave units along two dimensions alone leaves those that came first."""
-    x = m.i(x)
-    return m.o(x + m.b(m.a(x.mT).softmax(-1)).mT)
+def mixed_and_normed(m, x):
+    return m.o(m.b(m.a(m.i(x).mT).softmax(-1)).mT)
+
+
+@case({"i": 12}, steps, i=linear(6, 12), a=linear(5, 10), b=linear(20, 5), o=linear(12, 4))
+def mixed_and_joined(m, x):
+    """What does not know units along two dimensions leaves those that came first."""
+    y = m.a(m.i(x).mT)
+    return m.o(m.b(torch.cat([y, y.relu()], -1)).mT)
+
+
+@case({"q": 12, "v": 10}, steps, q=linear(6, 12), k=linear(6, 12), v=linear(6, 10), o=linear(10, 4))
+def product_of_products(m, x):
+    return m.o(m.q(x) @ (m.k(x).mT @ m.v(x)))
 
 
 # Attention with a bias for every head.

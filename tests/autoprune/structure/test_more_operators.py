@@ -81,7 +81,8 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
         ("deformed", "f", "reads them as places"),
         ("mixed-tokens", "b", "mixes them with what cannot be cut"),
         ("mixed-with-neighbours", "i", "runs along another dimension than the units"),
-        ("normed-along-the-other-dimension", "a", "knows units along another dimension alone"),
+        ("mixed-and-normed", "a", "softmax runs over them"),
+        ("mixed-and-joined", "a", "knows units along another dimension alone"),
     ],
 )
 def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:

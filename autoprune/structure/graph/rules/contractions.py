@@ -30,9 +30,9 @@ def matrix_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> 
     return product if bias is None else elementwise(coupling, [product, bias], shape)
 
 
-@rule("outer", "ger", "linalg_vecdot", "cosine_similarity", "tensordot")
+@rule("outer", "ger", "linalg_vecdot", "cosine_similarity", "tensordot", "cdist")
 def vector_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
-    """Of all pairs of entries, or summed over pairs along some dimensions."""
+    """Of all pairs of entries, or summed over pairs along some dimensions, as distances are."""
     left, right, *dims = args
     if dims == []:
         dims = [node.kwargs.get("dim", -1)]
@@ -46,6 +46,10 @@ def vector_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> 
         summed = {letters[0][a] for a in dims[0]}
         made = [letter for part in letters for letter in part if letter not in summed]
         return contraction(coupling, node, [left, right], letters, made, shape)
+    if name == "cdist":
+        batch = [f"b{dim}" for dim in range(len(shape) - 2)]
+        letters = [[*batch[len(batch) - len(x.shape) + 2 :], row, "k"] for row, x in (("i", left), ("j", right))]
+        return contraction(coupling, node, [left, right], letters, [*batch, "i", "j"], shape)
     ndim = max(len(left.shape), len(right.shape))
     every = [f"d{dim}" for dim in range(ndim)]
     gone = every[dims[0]]
@@ -89,9 +93,10 @@ def contraction(  # noqa: C901  one pass over letters
     vectors: dict[str, list[Tensor]] = {}
     fixed: set[str] = set()
     carried: set[str] = set()
+    sources: dict[str, set[int]] = {}
     filled: list[tuple[str, Tensor]] = []
     weight: Labels | None = None
-    for operand, names in zip(operands, letters, strict=True):
+    for number, (operand, names) in enumerate(zip(operands, letters, strict=True)):
         for dim, name in enumerate(names):
             size = operand.shape[dim]
             sizes[name] = max(size, sizes.get(name, 1))
@@ -99,11 +104,13 @@ def contraction(  # noqa: C901  one pass over letters
             if atoms is not None and coupling.is_weight(atoms):
                 weight = weight or operand
                 vectors.setdefault(name, []).append(coupling.claim(atoms, "output" if name in made else "input"))
+                sources.setdefault(name, set()).add(number)
             elif atoms is not None and atoms.any():
                 filled.append((name, atoms))
             elif atoms is None and any(varies(plane, dim) for plane in operand.planes):
                 plane = next(plane for plane in operand.planes if varies(plane, dim))
                 vectors.setdefault(name, []).append(vector(plane, dim, coupling.ties))
+                sources.setdefault(name, set()).add(number)
                 carried.add(name)
             elif size > 1:
                 fixed.add(name)
@@ -140,8 +147,8 @@ def contraction(  # noqa: C901  one pass over letters
     goes_on = likely[0]
     if len(likely) > 1:
         goes_on = likely[coupling.chosen(node, len(likely), [vectors[name][0] for name in likely])]
-    # What a weight makes goes on beside what an activation carries.
-    going = [goes_on, *(name for name in likely if (name in carried) != (goes_on in carried) and name != goes_on)][:2]
+    # What one operand brings along goes on beside what another does.
+    going = [goes_on, *(name for name in likely if not sources[name] & sources[goes_on])][:2]
     for name in out:
         if name not in going:
             coupling.ties.pin(vectors[name][0], f"{coupling.ties.where} spreads them over each other")

@@ -17,12 +17,10 @@ def moved(coupling: Coupling, node: fx.Node, x: Labels, planes: Sequence[Tensor]
     """Labels after entries moved; an activation is cut along one dimension, so the others are tied."""
     if x.parameter:
         return Labels(tuple(planes), parameter=True)
-    if x.several and all(len(varying(plane)) <= 1 for plane in planes):
-        for plane in planes:
-            coupling.named(node, narrowed(plane))
-        return Labels(tuple(planes))
+    if x.several and len(varying(planes[0])) <= 1:
+        return _apart(coupling, node, planes)
     for other in planes[1:]:
-        coupling.ties.pin(other, f"{coupling.ties.where} spreads them over several dimensions")
+        coupling.ties.pin(other, f"{coupling.ties.where} mixes them with others")
     plane = narrowed(planes[0])
     dims = varying(plane)
     if len(dims) > 1:
@@ -38,6 +36,19 @@ def moved(coupling: Coupling, node: fx.Node, x: Labels, planes: Sequence[Tensor]
     return Labels((plane.expand(planes[0].shape),))
 
 
+def _apart(coupling: Coupling, node: fx.Node, planes: Sequence[Tensor]) -> Labels:
+    """Units along several dimensions that are still along one each; the others stay."""
+    kept: dict[tuple[int, ...], Tensor] = {}
+    for plane in planes:
+        dims = varying(plane)
+        if len(dims) > 1 or dims in kept:
+            coupling.ties.pin(plane, f"{coupling.ties.where} mixes them with others")
+            continue
+        kept[dims] = plane
+        coupling.named(node, narrowed(plane))
+    return Labels(tuple(kept.values()))
+
+
 def move(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     """Labels after an operator that only moves entries about."""
     name, shape, x = operator_name(node), output_shape(node), args[0]
@@ -51,6 +62,8 @@ def move(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
     if not activations:
         return _joined(coupling, node, x, args[1] if len(args) > 1 else 0)
     dims = {dim for part in activations for dim in varying(part.plane)}
+    if not dims and not name.endswith("stack"):
+        dims = {(args[1] if len(args) > 1 else 0) % len(shape)}
     planes = []
     for part in x:
         # Of a parameter among activations (a class token), the plane that varies as they do.
