@@ -154,6 +154,8 @@ class StudyFolder:
             if not isinstance(stored, dict):
                 raise ValueError("it is no mapping")
             info = StudyInfo.model_validate(stored | {"spec": spec, "trials": self.trials})
+            if info.objectives != spec.objectives:
+                raise ValueError("its objectives are not the spec's")
             if "spec_hash" not in info.environment:
                 raise ValueError("it has no spec_hash")
         except (OSError, ValueError) as error:

@@ -44,6 +44,7 @@ class StoredStudy:
         Raises:
             StudyError: The storage cannot be opened, or does not hold what the mode wants.
         """
+        self._wanted = set(spec.objectives)
         self._journal: Journal | None = None
         """Where the study is kept in a file that this session writes."""
         with quiet():
@@ -86,7 +87,11 @@ class StoredStudy:
     def results(self) -> list[TrialResult]:
         """Of every finished trial, by number."""
         with self._whole():
-            return [result for trial in self._trials(*STATES.values()) if (result := result_of(trial)) is not None]
+            found = [result for trial in self._trials(*STATES.values()) if (result := result_of(trial)) is not None]
+            for result in found:
+                if result.state == "complete" and (missing := self._wanted - result.metrics.keys()):
+                    raise ValueError(f"trial {result.number} has no {min(missing)}")
+            return found
 
     @property
     def finals(self) -> Finals:

@@ -69,7 +69,9 @@ def test_other_texts(name: str, text: str, study: Path, host) -> None:
 def test_what_observers_were_told(study: Path, host) -> None:
     changed(study / "info.json", groups=[{"name": "a"}])
     refused(study, host, "info.json is malformed: groups")
-    changed(study / "info.json", groups=[], environment={})
+    changed(study / "info.json", groups=[], objectives={"other": "maximize"})
+    refused(study, host, "its objectives are not the spec's")
+    changed(study / "info.json", objectives={"distance": "minimize", "share": "minimize"}, environment={})
     refused(study, host, "it has no spec_hash")
 
 
@@ -103,6 +105,8 @@ def test_results(study: Path, host) -> None:
     assert '"state":"complete"' in text
     (study / "journal.log").write_text(text.replace('"state":"complete"', '"state":"other"'))
     refused(study, host, "what is stored of study .* is damaged: state")
+    (study / "journal.log").write_text(text.replace('"distance":{"value"', '"other":{"value"'))
+    refused(study, host, "is damaged: ValueError: trial 0 has no distance")
 
 
 def test_a_folder_of_nobodys(host, tmp_path: Path) -> None:
