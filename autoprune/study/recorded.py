@@ -87,24 +87,29 @@ class StoredStudy:
     def results(self) -> list[TrialResult]:
         """Of every finished trial, by number."""
         with self._whole():
-            found = [result for trial in self._trials(*STATES.values()) if (result := result_of(trial)) is not None]
-            for result in found:
-                if result.state == "complete" and (missing := self._wanted - result.metrics.keys()):
-                    raise ValueError(f"trial {result.number} has no {min(missing)}")
-            return found
+            return [
+                self._checked(result)
+                for trial in self._trials(*STATES.values())
+                if (result := result_of(trial)) is not None
+            ]
 
     @property
     def finals(self) -> Finals:
         """What became of the front's members."""
         with self._whole():
             part: list[int] | None = self._study.user_attrs.get(PART)
-            settled = {n: None if made is None else TrialResult.model_validate(made) for n, made in self._kept(SETTLED)}
+            settled = {n: made and self._checked(TrialResult.model_validate(made)) for n, made in self._kept(SETTLED)}
             return Finals(
                 settled=settled,
                 tests={number: _measured(metrics) for number, metrics in self._kept(TEST)},
                 whole_tests={number: _measured(metrics) for number, metrics in self._kept(WHOLE_TEST)},
                 part=None if part is None else (int(part[0]), int(part[1])),
             )
+
+    def _checked(self, result: TrialResult) -> TrialResult:
+        if result.state == "complete" and (missing := self._wanted - result.metrics.keys()):
+            raise ValueError(f"trial {result.number} has no {min(missing)}")
+        return result
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
