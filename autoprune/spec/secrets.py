@@ -10,12 +10,11 @@ from urllib.parse import quote, unquote
 VARIABLE = "AUTOPRUNE_PASSWORD"
 """Environment variable that a study asks for the password that its spec had; of others with ``_2``, ``_3``, …."""
 
-_BEGIN = r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:'\"]*:)"
-_IN_URI = re.compile(_BEGIN + r"(.*)@", re.DOTALL)
-_IN_TEXT = re.compile(_BEGIN + r"(\S*)@")
+_BEGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s/@:'\"]*:")
 _WORDS = "passw|pwd|secret|token|credential|signature|api_?key|odbc_connect"
-_IN_QUERY = re.compile(rf"([?&;][^=&;\s]*(?:{_WORDS})[^=&;\s]*=)([^&#\s'\"]+)", re.IGNORECASE)
+_IN_QUERY = re.compile(rf"([?&;][^=&;\s]{{0,40}}(?:{_WORDS})[^=&;\s]{{0,40}}=)([^&#\s'\"]+)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\}")
+_MASK = "***"
 _SHORTEST = 3
 """Of the parts of a password that are looked for, as who reads a URI otherwise may tell of a part."""
 
@@ -30,8 +29,8 @@ def masked(text: str, *, whole: bool = False, of: Iterable[str] = ()) -> str:
     """
     for uri in of:
         for part in _parts(uri):
-            text = text.replace(part, "***")
-    return replaced(text, lambda _: "***", whole=whole)
+            text = text.replace(part, _MASK)
+    return replaced(text, lambda _: _MASK, whole=whole)
 
 
 def masked_data(data: Any) -> Any:
@@ -45,11 +44,19 @@ def replaced(text: str, by: Callable[[str], str], *, whole: bool = False) -> str
     A password may hold any characters, unescaped ones too: all up to the last ``@`` is taken for it.
     """
 
-    def put(match: re.Match[str]) -> str:
-        kept = match[2] == "***" or _PLACEHOLDER.fullmatch(match[2])
-        return match[0] if kept else match[0].replace(match[1] + match[2], match[1] + by(match[2]), 1)
+    def put(password: str) -> str:
+        return password if password == _MASK or _PLACEHOLDER.fullmatch(password) else by(password)
 
-    return _IN_QUERY.sub(put, (_IN_URI if whole else _IN_TEXT).sub(put, text))
+    parts = [text] if whole else re.split(r"(\s+)", text)
+    text = "".join(_before_at(part, put) for part in parts)
+    return _IN_QUERY.sub(lambda match: match[1] + put(match[2]), text)
+
+
+def _before_at(text: str, put: Callable[[str], str]) -> str:
+    """A URI with something else in place of what stands between its user and its last ``@``."""
+    end = text.rfind("@")
+    begin = _BEGIN.search(text, 0, end) if end > 0 else None
+    return text if begin is None else text[: begin.end()] + put(text[begin.end() : end]) + text[end:]
 
 
 def hint_of(uri: str) -> str:
@@ -60,7 +67,10 @@ def hint_of(uri: str) -> str:
 
 def without_user(uri: str) -> str:
     """A URI without the user and the password."""
-    return re.sub(r"(://)[^/@]*@", r"\1", _IN_URI.sub(lambda match: match[1].partition("://")[0] + "://", uri))
+    end = uri.rfind("@")
+    if end > 0 and _BEGIN.search(uri, 0, end):
+        return f"{uri.partition('://')[0]}://{uri[end + 1 :]}"
+    return re.sub(r"(://)[^/@]*@", r"\1", uri, count=1)
 
 
 def holds_password(text: str, *, whole: bool = False) -> bool:

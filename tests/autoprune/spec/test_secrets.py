@@ -124,3 +124,12 @@ def test_mistakes_do_not_tell_them() -> None:
     told = [str(each) for each in (*mistakes, *mistakes2, *parse(document)[1], *parse(document2)[1])]
     assert len(told) >= 3
     assert not any("pa ss" in each or "ord" in each or "p@h" in each or "p w" in each for each in told), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", ["a", "a://", "a://b:", "?", "?password", "@", "a://b:@", ";x=", "${A}"])
+def test_long_texts_are_looked_through_once(piece: str) -> None:
+    """Looked through from every place anew, they would take hours."""
+    for text in (piece * 20_000, "@" + piece * 20_000, piece * 20_000 + "@"):
+        for whole in (True, False):
+            masked(text, whole=whole)
