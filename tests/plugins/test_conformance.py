@@ -76,7 +76,7 @@ OPTIONS = {
     ("model", "timm"): {"model": "test_resnet", "args": {"num_classes": 4}},
     ("model", "torchvision"): {"model": "mnasnet0_5", "args": {"num_classes": 4}},
     ("model", "exported"): {"path": "toy.pt2"},
-    ("model", "pruned"): {"path": "saved"},
+    ("model", "pruned"): {"path": "saved", "trust": True},
     ("data", "parquet"): {"path": "images"},
     ("data", "image-folder"): {"path": "folders"},
     ("data", "npz"): {"path": "arrays.npz"},
