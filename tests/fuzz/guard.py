@@ -18,7 +18,8 @@ from autoprune import AutopruneError
 from .mutation import MARKER
 
 SECONDS = 5
-"""What one file may take at most, in a run of its own."""
+"""What one file may compute at most, in a run of its own."""
+_WAIT = 60
 _WRITES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 _RUNS = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "pty.spawn"}
 
@@ -52,21 +53,25 @@ def _writing(args: tuple[Any, ...]) -> bool:
 
 @contextmanager
 def guarded(folder: Path, *, seconds: float) -> Iterator[None]:
-    """Fail where something is written outside of the folder, run, or takes longer than that."""
+    """Fail where something is written outside of the folder, run, computes longer than that, or waits for a minute."""
     watch = _watch[0] if _watch else Watch()
     _watch[:] = [watch]
     watch.seen, watch.folder = [], folder.resolve()
 
     def late(*_: object) -> None:
-        raise TimeoutError(f"not done after {seconds} s")
+        raise TimeoutError(f"not done after {seconds} s of computing, or {_WAIT} s in all")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, max(seconds, _WAIT))}
+    before = {number: signal.signal(number, late) for number in timers}
+    for timer, length in timers.values():
+        signal.setitimer(timer, length)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, _ in timers.values():
+            signal.setitimer(timer, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         watch.folder = None
     assert not watch.seen, watch.seen
     assert not (folder / MARKER).exists(), "code ran"
@@ -102,11 +107,11 @@ class Peak:
     @contextmanager
     def timed(self, number: int) -> Iterator[None]:
         """Time the file of that number."""
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             yield
         finally:
-            self.seconds, self.number = max((self.seconds, self.number), (time.perf_counter() - started, number))
+            self.seconds, self.number = max((self.seconds, self.number), (time.process_time() - started, number))
 
     @property
     def grown_mb(self) -> int:
