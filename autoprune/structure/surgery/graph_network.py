@@ -185,7 +185,9 @@ def _root(graph: fx.Graph, traced: Traced, program: ExportedProgram) -> nn.Modul
     norms: dict[str, nn.Module] = {}
     for node in graph.nodes:
         if operator_name(node) == "aten::batch_norm":
-            held = next(each for each in node.args[1:5] if isinstance(each, fx.Node))
+            held = next((each for each in node.args[1:5] if isinstance(each, fx.Node)), None)
+            if held is None:  # a norm that code computes, of a weight say
+                continue
             name = traced.names.get(held.name, "")
             kind = kinds[node.args[0].meta["val"].ndim]
             norms[name.rpartition(".")[0]] = kind(

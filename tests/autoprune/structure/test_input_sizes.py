@@ -157,3 +157,23 @@ def test_sizes_that_hang_together_are_free_together() -> None:
 def test_modules_take_what_they_take() -> None:
     structure = discover(made(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))), images())
     assert (structure.form, structure.sizes) == ("modules", None)
+
+
+class Standardised(nn.Module):
+    """Its weight goes through a norm that has no tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.a.weight.reshape(1, 8, -1)
+        weight = functional.batch_norm(weight, None, None, training=True, momentum=0.0).reshape_as(self.a.weight)
+        return self.b(functional.conv2d(x, weight).relu().mean((2, 3)))
+
+
+def test_a_norm_without_tensors_is_saved(tmp_path: Path) -> None:
+    network = made(Standardised)
+    save_program(network, images(), tmp_path / "net.pt2")
+    with torch.no_grad():
+        torch.testing.assert_close(load_program(tmp_path / "net.pt2")(images()), network(images()))
