@@ -31,6 +31,8 @@ from .deceiving import (
     write,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> Entries:

@@ -19,6 +19,8 @@ from autoprune.plugin import Inputs
 from autoprune.structure import Structure, discover
 from autoprune.structure.verify.training import in_training
 
+pytestmark = pytest.mark.slow
+
 Made = Callable[[], nn.Module]
 
 

@@ -14,6 +14,8 @@ from autoprune import StructureError, load_program, save_program
 from autoprune.structure import Structure, discover
 from autoprune.structure.surgery.graph_network import GraphNetwork
 
+pytestmark = pytest.mark.slow
+
 
 class Images(nn.Module):
     """A literal in its code, so that only its graph can be cut."""

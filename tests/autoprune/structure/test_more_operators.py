@@ -14,6 +14,8 @@ from autoprune.structure import Structure, discover
 
 from .operator_nets import CASES
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def found(name: str) -> Structure:

@@ -14,7 +14,7 @@ from autoprune.structure import Structure
 
 from .nets import CASES, Case, discovered, example
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")]
 
 SEQUENCES = {name for name, case in CASES.items() if case.tokens is not None}
 AVERAGING = {"group-norms", "convnext"} | SEQUENCES - {"recurrent", "projected"}

@@ -40,7 +40,7 @@ def saved(name: str, folder: Path) -> tuple[nn.Module, nn.Module, Structure]:
     return net, small, structure
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")]
 
 
 @pytest.mark.parametrize("name", CASES)

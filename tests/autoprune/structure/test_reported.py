@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 from autoprune import StructureError
 from autoprune.structure import discover
 
+pytestmark = pytest.mark.slow
+
 CASES = Path(os.environ.get("AUTOPRUNE_DATA", "../shared")).resolve() / "cases" / "engine"
 CUT = {
     "dynamic_size": {"a": 16, "b": 8, "b#2": 8},

@@ -17,6 +17,8 @@ from autoprune_sources.digits_cnn import DigitsCnn
 from autoprune_sources.factory import Factory
 from autoprune_sources.pruned import Pruned
 
+pytestmark = pytest.mark.slow
+
 
 def recipe(folder: Path, **changes: Any) -> Path:
     folder.mkdir(exist_ok=True)

@@ -14,6 +14,8 @@ from autoprune.host.binding import spec_hash
 from autoprune.study import read_study, resume, search
 from autoprune.study.folder import StudyFolder
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hun/ter2@w:ord"
 PARTS = ("hun/ter2", "hun%2Fter2", "ter2@w", "w:ord", "hun\\u002fter2")
 
