@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from autoprune.errors import StudyError
 from autoprune.host.binding import load_spec
@@ -25,7 +25,7 @@ from autoprune.host.plugins import PluginHost
 from autoprune.plugin import StudyInfo
 from autoprune.spec import Spec, write_text
 from autoprune.spec.secrets import taken_out
-from autoprune.toolkit.files import json_of, plain_file
+from autoprune.toolkit.files import json_of, malformed, plain_file
 
 SPEC_FILE, STUDY_FILE, INFO_FILE, JOURNAL_FILE = "spec.yaml", "study.json", "info.json", "journal.log"
 PLUGINS = "plugins"
@@ -97,7 +97,7 @@ class StudyFolder:
         except OSError as error:
             raise StudyError(f"{path} holds no study: {error.strerror}: {error.filename}") from error
         except ValueError as error:
-            raise StudyError(f"{path / STUDY_FILE} is malformed: {_first(error)}") from error
+            raise StudyError(f"{path / STUDY_FILE} is malformed: {malformed(error)}") from error
         return cls(path, stored.name, stored.trials, stored.spec_folder, stored.overrides, stored.plugins)
 
     @property
@@ -159,7 +159,7 @@ class StudyFolder:
             if "spec_hash" not in info.environment:
                 raise ValueError("it has no spec_hash")
         except (OSError, ValueError) as error:
-            raise StudyError(f"{self.path / INFO_FILE} is malformed: {_first(error)}") from error
+            raise StudyError(f"{self.path / INFO_FILE} is malformed: {malformed(error)}") from error
         return info
 
     @contextmanager
@@ -198,14 +198,6 @@ class _Stored(BaseModel):
 
 def _read(file: Path) -> Any:
     return json_of(plain_file(file, most=_MOST_BYTES).read_bytes())
-
-
-def _first(error: Exception) -> str:
-    """What is wrong, in a line."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}"
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
 def _copied(files: Sequence[PluginFile], folder: Path) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import ValidationError
 
 from autoprune.errors import StudyError
 from autoprune.plugin import Measured, TrialResult
@@ -21,7 +20,7 @@ from autoprune.spec import Spec
 from autoprune.spec.secrets import hint_of, masked
 from autoprune.study.front import Finals
 from autoprune.study.journal import Journal
-from autoprune.toolkit.files import plain_file
+from autoprune.toolkit.files import malformed, plain_file
 
 RESULT, ORIGIN, PROBE, PRECISION = "autoprune:result", "autoprune:origin", "autoprune:probe:", "autoprune:precision"
 SETTLED, PART = "autoprune:settled:", "autoprune:part"
@@ -73,7 +72,7 @@ class StoredStudy:
             except Exception as error:
                 if spec.search.storage is not None:
                     raise
-                raise StudyError(f"{journal} is damaged: {_told(error)}") from error
+                raise StudyError(f"{journal} is damaged: {malformed(error)}") from error
 
     def close(self) -> None:
         """Let go of the storage's connections."""
@@ -121,7 +120,9 @@ class StoredStudy:
         try:
             yield
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise StudyError(f"what is stored of study {self._study.study_name} is damaged: {_told(error)}") from error
+            raise StudyError(
+                f"what is stored of study {self._study.study_name} is damaged: {malformed(error)}"
+            ) from error
 
     def _kept(self, prefix: str) -> Iterator[tuple[int, Any]]:
         """What is kept by trials' numbers."""
@@ -137,14 +138,7 @@ def _read_only(journal: Path) -> JournalStorage:
     try:
         return JournalStorage(JournalFileBackend(str(plain_file(journal))))
     except Exception as error:  # whatever Optuna raises of lines that it has not written
-        raise StudyError(f"{journal} cannot be read: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.200}"
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise StudyError(f"{journal} cannot be read: {malformed(error)}") from error
 
 
 def _measured(metrics: dict[str, Any]) -> dict[str, Measured]:

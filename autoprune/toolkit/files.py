@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from autoprune.errors import DataError
 from autoprune.plugin import SourceContext
 
@@ -66,6 +68,18 @@ def json_of(text: str | bytes | bytearray) -> Any:
         return json.loads(text, parse_constant=_no_number)
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
+
+
+def malformed(error: Exception) -> str:
+    """What is wrong with data that were read, in a line.
+
+    Args:
+        error: What reading them raised; of pydantic the first fault counts.
+    """
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
 
 
 def _no_number(word: str) -> Any:

@@ -33,8 +33,6 @@ class Moments:
     """Σ x xᵀ, (g, F, F)."""
     cross: Tensor
     """Σ x tᵀ, (g, F, O)."""
-    squares: Tensor
-    """Σ t², (g, O)."""
 
     @classmethod
     def of(cls, x: Tensor, t: Tensor) -> Moments:
@@ -42,8 +40,7 @@ class Moments:
         import torch
 
         wide = torch.float64
-        sums = x.sum(1, dtype=wide), t.sum(1, dtype=wide), _products(x, x), _products(x, t)
-        return cls(x.shape[1], *sums, t.square().sum(1, dtype=wide))
+        return cls(x.shape[1], x.sum(1, dtype=wide), t.sum(1, dtype=wide), _products(x, x), _products(x, t))
 
     def __add__(self, other: Moments) -> Moments:
         """Those of both."""
@@ -53,18 +50,6 @@ class Moments:
             self.targets + other.targets,
             self.gram + other.gram,
             self.cross + other.cross,
-            self.squares + other.squares,
-        )
-
-    def less(self, bias: Tensor) -> Moments:
-        """Those of targets less constants, (g, O)."""
-        return Moments(
-            self.count,
-            self.inputs,
-            self.targets - self.count * bias,
-            self.gram,
-            self.cross - self.inputs.unsqueeze(2) * bias.unsqueeze(1),
-            self.squares - 2 * bias * self.targets + self.count * bias.square(),
         )
 
     @property
@@ -78,14 +63,6 @@ class Moments:
     def bias(self, weight: Tensor) -> Tensor:
         """The best constant for weights (g, O, F), (g, O)."""
         return (self.targets - (weight @ self.inputs.unsqueeze(2)).squeeze(2)) / self.count
-
-    def error(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """Mean squared error of weights (g, O, F) and constants (g, O), summed over outputs, of shape ()."""
-        n = self.count
-        quadratic = (weight @ self.gram * weight).sum((0, 1, 2)) - 2 * (weight * self.cross.mT).sum()
-        predicted = (weight @ self.inputs.unsqueeze(2)).squeeze(2)
-        constant = n * bias.square().sum() + 2 * (bias * (predicted - self.targets)).sum()
-        return (quadratic + constant + self.squares.sum()) / n
 
 
 @dataclass(frozen=True)

@@ -161,5 +161,4 @@ def _part(moments: Moments, stays: Tensor, near: Tensor) -> Moments | None:
         moments.targets.gather(1, o),
         by_rows.gather(2, f[:, None, :].expand(-1, features, -1)),
         cross.gather(2, o[:, None, :].expand(-1, features, -1)),
-        moments.squares.gather(1, o),
     )

@@ -39,7 +39,7 @@ class Repair(Recovery):
 
     name = "repair"
 
-    samples: int = Field(default=256, ge=8, description="Train samples whose activations are fitted; no labels.")
+    samples: int = Field(default=_FEW, ge=8, description="Train samples whose activations are fitted; no labels.")
     rows: int = Field(default=8000, ge=64, description="Positions of a layer's outputs that its fit uses, at most.")
     damping: float = Field(
         default=0.1,

@@ -9,7 +9,7 @@ import pytest
 from autoprune import load_pruned, search
 from autoprune.host.binding import load_spec
 
-from .conftest import SPEC
+from .conftest import SPEC, Workspace
 from .saved_models import opened, recorded
 
 NET = """\
@@ -55,3 +55,14 @@ def test_graphs_are_searched_fine_tuned_saved_and_opened(tmp_path: Path) -> None
     assert model.get_parameter("conv1.weight").shape[0] < 16, "no code of the model is needed"
     (tmp_path / "fixed_view.py").write_text(NET, encoding="utf-8")
     assert opened(result.study.folder, number)["accuracy"] == accuracy[number]
+
+
+@pytest.mark.slow
+def test_explain_says_which_inputs_a_graph_takes(workspace: Workspace) -> None:
+    (workspace.folder / "fixed_view.py").write_text(NET, encoding="utf-8")
+    asked = ("explain", "spec.yaml", "--set", "model={use: factory, target: 'fixed_view:Net'}", "--no-timing")
+    said = workspace.call(*asked)
+    assert "it takes inputs of shape (any, 1, 8, 8)" in " ".join(said.out.split())
+    document = workspace.call(*asked, "--json").document
+    assert (document["form"], document["sizes"]) == ("graph", [[None, 1, 8, 8]])
+    assert workspace.call("explain", "spec.yaml", "--no-timing", "--json").document["sizes"] is None

@@ -33,7 +33,6 @@ _MOST_TEXT = 64 << 20
 _MOST_BEYOND = 64 << 20
 """Bytes that its tensors may have beyond what is stored, as some repeat entries (strides of 0)."""
 _HOW = "write it by autoprune.save_program, or by torch.export.save after `program.example_inputs = None`"
-_STRIDED = 7
 TENSOR_NAME = r"[^\"'\\\x00-\x1f\x7f]{1,1000}"
 """What a parameter or buffer may be called: it goes into code, in quotes."""
 

@@ -17,9 +17,9 @@ from torch._export.serde import schema
 from torch._export.serde.serialize import _dict_to_dataclass
 from torch._export.serde.union import _Union
 
+from autoprune.structure.saved.allowed_operators import is_allowed
 from autoprune.structure.saved.archive import TENSOR_NAME
 from autoprune.structure.saved.expressions import SYMBOL, checked
-from autoprune.structure.saved.operators import is_allowed
 from autoprune.toolkit.files import json_of
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,999}")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
 from autoprune.structure.surgery.copying import module_or_none, named_tensors
 from autoprune.structure.surgery.plan import Plan
-from autoprune.toolkit.files import json_of, plain_file
+from autoprune.toolkit.files import json_of, malformed, plain_file
 
 RECIPE_FILE = "recipe.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -193,12 +193,8 @@ def read_recipe(folder: Path) -> Recipe:
         return Recipe.model_validate(data)
     except OSError as error:
         raise StructureError(f"{folder} holds no saved model: {error.strerror}: {error.filename}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise StructureError(f"{file} is no recipe: {where:.200}: {first['msg']:.300}") from error
     except ValueError as error:
-        raise StructureError(f"{file} is no recipe: {error!s:.300}") from error
+        raise StructureError(f"{file} is no recipe: {malformed(error)}") from error
 
 
 def saved_tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ Sizes = tuple[tuple[int | None, ...], ...]
 """Of each input, the size of every dimension; None where it is free."""
 _Dims = list[tuple[int, int]]
 """Number of an input, and a dimension of it."""
+_SAMPLES = 2
 _CLOSE = 1e-4
 """Largest deviation, relative to the largest output."""
 
@@ -41,14 +42,10 @@ def free_sizes(dense: nn.Module, graph: nn.Module, inputs: Inputs) -> tuple[Size
     Returns:
         The sizes, and whether the network takes others that the graph does not.
     """
-    narrower = False
+    inputs, narrower = inputs[:_SAMPLES], False
     sizes = [list(each) for each in sizes_of(inputs)]
-    alike: dict[int, _Dims] = {}
-    for number, tensor in enumerate(inputs.tensors):
-        for dim in range(1, tensor.ndim):
-            alike.setdefault(tensor.shape[dim], []).append((number, dim))
     free: _Dims = []
-    for dims in alike.values():
+    for dims in _alike(inputs):
         together, *alone = (
             [_agree(dense, graph, resized) for resized in _other(inputs, some)] for some in (dims, *([d] for d in dims))
         )
@@ -62,6 +59,14 @@ def free_sizes(dense: nn.Module, graph: nn.Module, inputs: Inputs) -> tuple[Size
     for number, dim in free:
         sizes[number][dim] = None
     return tuple(map(tuple, sizes)), narrower
+
+
+def resized(inputs: Inputs, sizes: Sizes) -> Iterator[Inputs]:
+    """A few of the inputs with other sizes where these are free; dimensions of one size are changed together."""
+    inputs = inputs[:_SAMPLES]
+    for dims in _alike(inputs):
+        if free := [(number, dim) for number, dim in dims if sizes[number][dim] is None]:
+            yield from _other(inputs, free)
 
 
 def check_sizes(given: Sequence[Tensor], sizes: Sizes) -> None:
@@ -82,6 +87,15 @@ def check_sizes(given: Sequence[Tensor], sizes: Sizes) -> None:
 
 def _told(shape: Sequence[int | None]) -> str:
     return f"({', '.join('any' if size is None else str(size) for size in shape)})"
+
+
+def _alike(inputs: Inputs) -> list[_Dims]:
+    """Dimensions of one size, but for the number of samples."""
+    found: dict[int, _Dims] = {}
+    for number, tensor in enumerate(inputs.tensors):
+        for dim in range(1, tensor.ndim):
+            found.setdefault(tensor.shape[dim], []).append((number, dim))
+    return list(found.values())
 
 
 def _other(inputs: Inputs, dims: _Dims) -> Iterator[Inputs]:

@@ -15,7 +15,8 @@ from autoprune.structure.graph.trace import Traced, evaluating
 from autoprune.structure.graph.untraceable import quietly
 from autoprune.structure.surgery.edits import normalise
 
-Path = tuple[int, ...]
+Place = tuple[str, tuple[int, ...]]
+"""A node's name, and where among its arguments: position, and position in a list."""
 _END = 2**63 - 1
 """End of a slice that has none."""
 
@@ -42,9 +43,7 @@ def symbolic_graph(network: nn.Module, inputs: Inputs) -> fx.Graph | None:
     return graph
 
 
-def compute_sizes(
-    graph: fx.Graph, nodes: Mapping[str, fx.Node], traced: Traced, other: fx.Graph
-) -> set[tuple[str, Path]]:
+def compute_sizes(graph: fx.Graph, nodes: Mapping[str, fx.Node], traced: Traced, other: fx.Graph) -> set[Place]:
     """Replace numbers by what computes them, but for those that hang on the number of samples alone.
 
     Args:
@@ -74,12 +73,12 @@ def compute_sizes(
                 continue
             with graph.inserting_before(nodes[node.name]):
                 value = _copied(graph, number, copies)
-            nodes[node.name].args = _replaced(nodes[node.name].args, path, value)
+            nodes[node.name].args = with_argument(nodes[node.name].args, path, value)
             found.add((node.name, path))
     return found
 
 
-def _numbers(static: Any, symbolic: Any, path: Path = ()) -> Iterator[tuple[Path, fx.Node]]:
+def _numbers(static: Any, symbolic: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], fx.Node]]:
     """Where a number is computed."""
     if isinstance(static, tuple | list) and isinstance(symbolic, tuple | list) and len(static) == len(symbolic):
         for number, (a, b) in enumerate(zip(static, symbolic, strict=True)):
@@ -117,9 +116,10 @@ def _is_number(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
 
 
-def _replaced(values: Any, path: Path, new: Any) -> Any:
+def with_argument(values: Any, path: tuple[int, ...], new: Any) -> Any:
+    """Arguments of a node, one of which is another."""
     if not path:
         return new
     changed = list(values)
-    changed[path[0]] = _replaced(changed[path[0]], path[1:], new)
+    changed[path[0]] = with_argument(changed[path[0]], path[1:], new)
     return tuple(changed) if isinstance(values, tuple) else changed

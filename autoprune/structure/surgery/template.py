@@ -21,10 +21,7 @@ from autoprune.structure.surgery.free_sizes import Sizes, free_sizes
 from autoprune.structure.surgery.graph_network import GraphNetwork, bound, copied_graph, graph_network, opened
 from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.slicing import apply
-from autoprune.structure.surgery.symbolic import compute_sizes, symbolic_graph
-
-Place = tuple[str, tuple[int, ...]]
-"""A node's name, and where among its arguments: position, and position in a list."""
+from autoprune.structure.surgery.symbolic import Place, compute_sizes, symbolic_graph, with_argument
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,10 @@ class Template:
     """What would be counted there."""
     edits: tuple[tuple[Edit, int], ...] = ()
     """With what the count is divided by: a size that counts the units of all samples is stated for one."""
+
+    def of_sizes(self, sizes: Sizes) -> Template:
+        """The same for inputs of those sizes alone."""
+        return replace(self, sizes=sizes, freed=self.freed and self.freed.of_sizes(sizes))
 
     def with_edits(self, edits: Iterable[Edit]) -> Template:
         """The same with the places where units are counted."""
@@ -93,7 +94,7 @@ class Template:
         graph, nodes = copied_graph(self.graph)
         for edit, share in self.edits:
             node = nodes[edit.node]
-            node.args = _replaced(node.args, edit.path, count(edit.labels) // share)
+            node.args = with_argument(node.args, edit.path, count(edit.labels) // share)
         for name in bypassed:
             block = self.blocks[name]
             inside = [nodes[each] for each in block.inside]
@@ -210,7 +211,7 @@ def _scale(
                     value = graph.call_function(operator.add, (value, offset))
                 else:
                     scaled[before.name, path] = value.name
-            nodes[before.name].args = _replaced(nodes[before.name].args, path, value)
+            nodes[before.name].args = with_argument(nodes[before.name].args, path, value)
     return scaled
 
 
@@ -227,11 +228,3 @@ def _different(left: Any, right: Any, path: tuple[int, ...] = ()) -> Iterator[tu
             yield from _different(a, b, (*path, number))
     elif type(left) is int and type(right) is int and left != right:
         yield path, left, right
-
-
-def _replaced(values: Any, path: tuple[int, ...], new: Any) -> Any:
-    if not path:
-        return new
-    changed = list(values)
-    changed[path[0]] = _replaced(changed[path[0]], path[1:], new)
-    return tuple(changed) if isinstance(values, tuple) else changed

@@ -10,6 +10,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from autoprune.structure.building import Findings, build
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.trace import Traced, evaluating
 from autoprune.structure.structure import Structure
+from autoprune.structure.surgery.free_sizes import resized, sizes_of
 from autoprune.structure.surgery.template import Template
 from autoprune.structure.verify.comparison import deviation, precise
 from autoprune.structure.verify.readings import Reader, Reading, candidates, pattern_of
@@ -37,7 +39,32 @@ def verified(network: nn.Module, inputs: Inputs, traced: Traced, template: Templ
     """
     network, inputs = precise(network, inputs)
     with evaluating(network):
-        return _Verifier(network, inputs, traced, template).best()
+        findings = _Verifier(network, inputs, traced, template).best()
+        if findings.template is not None and not _right_at_other_sizes(network, inputs, traced, findings):
+            return replace(findings, template=findings.template.of_sizes(sizes_of(inputs)))
+        return findings
+
+
+def _right_at_other_sizes(network: nn.Module, inputs: Inputs, traced: Traced, findings: Findings) -> bool:
+    """Whether cut graphs give what the masked network does for inputs of the sizes that the whole graph may have."""
+    structure = build(network, traced, findings)
+    if not structure.groups or structure.sizes is None:
+        return True
+    taken = ((other, _outputs(network, other)) for other in resized(inputs, structure.sizes))
+    return all(
+        dense is None or deviation(structure, network, other, structure.groups, dense, draw=1) is None
+        for other, dense in taken
+    )
+
+
+def _outputs(network: nn.Module, inputs: Inputs) -> Any:
+    """What a network gives; None where it takes no such inputs."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own
+        try:
+            return inputs.feed(network)
+        except Exception:  # noqa: BLE001  the model's own code may raise anything on sizes that it does not take
+            return None
 
 
 class _Verifier:

@@ -19,6 +19,8 @@ from autoprune.plugin import Inputs
 from autoprune.structure import Structure, discover
 from autoprune.structure.verify.training import in_training
 
+from .zeros import with_zeros
+
 pytestmark = pytest.mark.slow
 
 Made = Callable[[], nn.Module]
@@ -125,14 +127,7 @@ def cut_half(structure: Structure, network: nn.Module) -> tuple[nn.Module, dict[
 def rebuilt(make: Made, structure: Structure, kept: dict[str, Tensor]) -> nn.Module:
     """A network of its own, with the entries of what was cut set to zero."""
     network = made(make)
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    with torch.no_grad():
-        for name, dims in structure.plan(network, kept).kept.items():
-            for dim, index in dims.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[index] = False
-                tensors[name].index_fill_(dim, gone.nonzero().view(-1), 0)
-    return network
+    return with_zeros(network, structure.plan(network, kept).kept)
 
 
 def made(make: Made) -> nn.Module:

@@ -123,6 +123,28 @@ def test_one_size_may_be_free_and_another_not() -> None:
             small(images((16, 20)))
 
 
+class Flat(nn.Module):
+    """What it takes of other sizes it reads as more samples, each of which has some of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.o = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(self.a(x).relu().view(-1, 1024))
+
+
+def test_sizes_at_which_a_cut_graph_is_another_model_are_not_free() -> None:
+    network = made(Flat)
+    assert network(images((16, 16))).shape == (16, 4)
+    structure = discover(network, images((8, 8)), form="graph")
+    assert structure.sizes == ((None, 3, 8, 8),)
+    small, reference = cut(network, structure)
+    torch.testing.assert_close(small(images((8, 8))), reference(images((8, 8))))
+    with pytest.raises(StructureError, match=r"of shape \(4, 3, 16, 16\)"):
+        small(images((16, 16)))
+
+
 def test_a_size_that_is_written_down_is_checked(tmp_path: Path) -> None:
     network = made(Rooted)
     structure = discover(network, images(), form="graph")

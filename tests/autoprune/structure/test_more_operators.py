@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from autoprune.structure import Structure, discover
 
 from .operator_nets import CASES
+from .zeros import close, kept_units, with_zeros
 
 pytestmark = pytest.mark.slow
 
@@ -20,31 +19,6 @@ pytestmark = pytest.mark.slow
 @cache
 def found(name: str) -> Structure:
     return discover(CASES[name].net(), CASES[name].example(4))
-
-
-def kept_units(structure: Structure, share: float, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        g.name: torch.randperm(g.units, generator=generator)[: max(1, round(share * g.units))].sort().values
-        for g in structure.groups
-    }
-
-
-def with_zeros(dense: nn.Module, kept: dict[str, dict[int, Tensor]]) -> nn.Module:
-    """A dense net, newly built, with zeros in the entries that a plan takes away."""
-    tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
-    with torch.no_grad():
-        for name, dims in kept.items():
-            for dim, index in dims.items():
-                gone = torch.ones(tensors[name].shape[dim], dtype=torch.bool)
-                gone[index] = False
-                tensors[name].index_fill_(dim, gone.nonzero().view(-1), 0)
-    return dense
-
-
-def close(actual: Any, expected: Any) -> None:
-    for a, b in zip(pytree.tree_leaves(actual), pytree.tree_leaves(expected), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

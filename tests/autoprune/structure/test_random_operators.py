@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autoprune.structure import discover
 
 from .operator_nets import Net
-from .test_more_operators import close, kept_units, with_zeros
+from .zeros import close, kept_units, with_zeros
 
 NETS = int(os.environ.get("AUTOPRUNE_NETS", "0"))
 STEPS = 5

@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 from autoprune import StructureError
 from autoprune.structure import discover
 
+from .zeros import with_zeros
+
 pytestmark = pytest.mark.slow
 
 CASES = Path(os.environ.get("AUTOPRUNE_DATA", "../shared")).resolve() / "cases" / "engine"
@@ -83,15 +85,7 @@ def test_what_can_be_cut_is_cut_right(name: str, ratio: float) -> None:
     small, masked = (small.float(), masked.float()) if wide else (small, masked)
     references = [masked]
     if name not in ("half", "weight_norm_new"):
-        rebuilt = made(module)
-        tensors = {**dict(rebuilt.named_parameters()), **dict(rebuilt.named_buffers())}
-        with torch.no_grad():
-            for tensor, dims in structure.plan(dense, kept).kept.items():
-                for dim, index in dims.items():
-                    away = torch.ones(tensors[tensor].shape[dim], dtype=torch.bool)
-                    away[index] = False
-                    tensors[tensor].index_fill_(dim, away.nonzero().view(-1), 0)
-        references.append(rebuilt)
+        references.append(with_zeros(made(module), structure.plan(dense, kept).kept))
     for n, more in ((4, {}), (1, {}), (7, {}), *(((3, {"size": 24}),) if name == "dynamic_size" else ())):
         x = module.inputs(n, 10 + n, **more)
         with torch.no_grad():

@@ -72,15 +72,13 @@ def test_behind_a_relu_what_it_makes_zero_is_right_where_zero_is():
     assert float(some.error(weight, bias)) < 0.9 * float(Rows(x, t).error(weight, bias))
 
 
-def test_the_constant_and_the_error_are_those_of_the_rows():
+def test_the_constant_is_that_of_the_rows():
     x, t = rows()
     moments = Moments.of(x[:, :100], t[:, :100]) + Moments.of(x[:, 100:], t[:, 100:])
     weight = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     left = t.double() - x.double() @ weight.mT
     bias = moments.bias(weight)
     torch.testing.assert_close(bias, left.mean(1), rtol=1e-5, atol=1e-5)
-    expected = (left - bias.unsqueeze(1)).square().sum() / x.shape[1]
-    assert float(moments.error(weight, bias)) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_a_column_that_is_always_zero_keeps_its_weight():
