@@ -10,10 +10,15 @@ import argparse
 import json
 import multiprocessing
 import os
+import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from .further import report_opened
 from .measure import report
 from .table import Row, line, markdown
 
@@ -53,22 +58,30 @@ def main() -> None:
 
 
 def _process(key: str, limit: float, peer_limit: float) -> Row:
-    """Measure one case in a process of its own; what is known when the time runs out is kept."""
+    """Measure one case in a process of its own, and open its saved cut in another."""
     source, _, name = key.partition("/")
     row: Row = {"key": key, "source": source, "name": name, "family": name}
-    ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=report, args=(key, theirs))
-    process.start()
-    theirs.close()
-    seconds, part, died = limit, "error", ""
-    deadline = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "model"
+        row |= _measured(key, folder, limit, peer_limit)
+        if "opened" not in row and folder.exists():
+            row |= _opened(key, folder, limit)
+    return row
+
+
+def _measured(key: str, folder: Path, limit: float, peer_limit: float) -> Row:
+    """What is known when the time runs out is kept."""
+    row: Row = {}
+    ours, process = _started(report, key, folder)
+    part, died = "error", ""
+    deadline = time.monotonic() + limit
     try:
         while ours.poll(max(0.0, deadline - time.monotonic())):
             row |= ours.recv()
             if part == "error" and ("error" in row or "trains" in row):  # theirs begins
-                seconds, part = peer_limit, "tp_error"
-                deadline = time.monotonic() + seconds
-        died = f"not done after {seconds:.0f} s"
+                limit, part = peer_limit, "tp_error"
+                deadline = time.monotonic() + limit
+        died = f"not done after {limit:.0f} s"
         process.kill()
     except EOFError:
         pass
@@ -76,6 +89,27 @@ def _process(key: str, limit: float, peer_limit: float) -> Row:
     if not died and process.exitcode:
         died = f"the process ended with {process.exitcode}"
     return {**row, part: died} if died else row
+
+
+def _opened(key: str, folder: Path, limit: float) -> Row:
+    ours, process = _started(report_opened, key, folder)
+    row: Row = {"opened": f"not opened after {limit:.0f} s"}
+    try:
+        if ours.poll(limit):
+            row = ours.recv()
+    except EOFError:
+        row = {"opened": "the process ended"}
+    process.kill()
+    process.join()
+    return row
+
+
+def _started(target: Callable[..., None], key: str, folder: Path) -> tuple[Connection, BaseProcess]:
+    ours, theirs = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=target, args=(key, folder, theirs))
+    process.start()
+    theirs.close()
+    return ours, process
 
 
 if __name__ == "__main__":

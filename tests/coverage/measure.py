@@ -7,14 +7,15 @@ import time
 import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from autoprune.structure import Structure, discover
 
+from .further import apart, leaves, resized, save, trained
 from .zoo import Case, cases
 
 RATIOS = (0.9, 0.5, 0.3)
@@ -23,15 +24,15 @@ RATIOS = (0.9, 0.5, 0.3)
 Row = dict[str, Any]
 
 
-def report(key: str, connection: Connection) -> None:
-    """Send the row of a case, piece by piece."""
+def report(key: str, folder: Path, connection: Connection) -> None:
+    """Send the row of a case, piece by piece, and leave a cut model in the folder."""
     torch.set_num_threads(1)
     case = next(case for case in cases(key.partition("/")[0]) if case.key == key)
-    for piece in measure(case):
+    for piece in measure(case, folder):
         connection.send(piece)
 
 
-def measure(case: Case) -> Iterator[Row]:
+def measure(case: Case, folder: Path) -> Iterator[Row]:
     """The row of a case, piece by piece: what is known when the time runs out is kept."""
     warnings.simplefilter("ignore")  # the models' own
     yield {"key": case.key, "source": case.source, "family": case.family, "name": case.name}
@@ -42,7 +43,7 @@ def measure(case: Case) -> Iterator[Row]:
         return
     yield {"params": _params(network)}
     try:
-        yield from ours(case, network)
+        yield from ours(case, network, folder)
     except Exception as error:  # noqa: BLE001
         yield {"error": _reason(error)}
     yield from _torch_pruning(case, network)
@@ -51,11 +52,17 @@ def measure(case: Case) -> Iterator[Row]:
 # Ours.
 
 
-def ours(case: Case, network: nn.Module) -> Iterator[Row]:
-    """What the structure engine finds, and whether cuts of it are exact, counted right and trainable."""
+def ours(case: Case, network: nn.Module, folder: Path) -> Iterator[Row]:
+    """What the structure engine finds, and whether cuts of it are exact, counted right and trainable.
+
+    Args:
+        case: The case.
+        network: Its network.
+        folder: Where a cut model is saved.
+    """
     started = time.perf_counter()
     structure = discover(network, case.example(2, 0))
-    row: Row = {"seconds": time.perf_counter() - started, "groups": len(structure.groups)}
+    row: Row = {"seconds": time.perf_counter() - started, "form": structure.form, "groups": len(structure.groups)}
     row["units"] = sum(group.units for group in structure.groups)
     row["kinds"] = sorted({group.granularity for group in structure.groups})
     row["uncut"] = [f"{uncut.layer} ({uncut.units}): {uncut.reason}" for uncut in structure.uncut]
@@ -71,6 +78,15 @@ def ours(case: Case, network: nn.Module) -> Iterator[Row]:
     small = structure.cut(network, kept)
     costs = structure.costs({group.name: group.units - len(kept[group.name]) for group in structure.groups})
     yield {"params_equal": costs.params == _params(small)}
+    for name, measured in (("train_parity", trained), ("resized", resized)):
+        try:
+            yield {name: measured(case, network, structure, kept)}
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the column's reason
+            yield {name: f"**{_reason(error)}**"}
+    try:
+        save(case, network, structure, kept, folder)
+    except Exception as error:  # noqa: BLE001
+        yield {"opened": f"not saved: {_reason(error)}"}
     yield {"trains": _trains(small, network, case.example(4, 4))}
 
 
@@ -89,13 +105,9 @@ def _parity(case: Case, network: nn.Module, structure: Structure, seed: int) -> 
     kept = candidate(structure, seed)
     inputs = case.example(3, seed)
     with torch.no_grad():
-        expected = _leaves(structure.masked(network, kept)(*inputs))
-        actual = _leaves(structure.cut(network, kept)(*inputs))
-    worst = 0.0
-    for a, b in zip(expected, actual, strict=True):
-        difference = float((a.double() - b.double()).abs().max()) / max(1.0, float(a.abs().max()))
-        worst = max(worst, difference if difference == difference else float("inf"))
-    return worst
+        expected = leaves(structure.masked(network, kept)(*inputs))
+        actual = leaves(structure.cut(network, kept)(*inputs))
+    return apart(expected, actual)
 
 
 def _trains(small: nn.Module, network: nn.Module, inputs: tuple[Tensor, ...]) -> bool | str:
@@ -114,14 +126,10 @@ def train_step(network: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Whether a step of SGD runs and its loss is finite."""
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    loss = torch.stack([leaf.square().mean() for leaf in _leaves(network(*inputs))]).sum()
+    loss = torch.stack([leaf.square().mean() for leaf in leaves(network(*inputs))]).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return bool(torch.isfinite(loss))
-
-
-def _leaves(outputs: Any) -> list[Tensor]:
-    return [x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.is_floating_point()]
 
 
 def _params(network: nn.Module) -> int:
@@ -140,14 +148,14 @@ def _torch_pruning(case: Case, network: nn.Module) -> Iterator[Row]:
     """Share of parameters gone in the smallest model that still runs, and what went wrong where none does."""
     inputs = case.example(2, 0)
     with torch.no_grad():
-        shapes = [leaf.shape for leaf in _leaves(network(*inputs))]
+        shapes = [leaf.shape for leaf in leaves(network(*inputs))]
     before = _params(network)
     best: Row = {"tp_share": 0.0, "tp_ratio": None, "tp_error": ""}
     for ratio in RATIOS:
         try:
             pruned = _pruned(copy.deepcopy(network), inputs, ratio)
             with torch.no_grad():
-                outputs = _leaves(pruned(*inputs))
+                outputs = leaves(pruned(*inputs))
             if [leaf.shape for leaf in outputs] != shapes:
                 raise RuntimeError(f"output of shape {tuple(outputs[0].shape)}, {tuple(shapes[0])} before")
         except Exception as error:  # noqa: BLE001

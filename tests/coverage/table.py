@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ PARITY = 1e-4
 """Largest deviation, relative to max(1, largest output), that passes for rounding (float32)."""
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
+
+FURTHER = {"train_parity": "in train()", "resized": "resized", "opened": "opened"}
+"""Deviations that are looked at beside parity, and what their columns are called."""
 
 Row = dict[str, Any]
 
@@ -27,6 +31,7 @@ def line(row: Row) -> str:
         said += f" {row['groups']:4} groups {row['units']:6} units, {row['share']:6.1%} can be cut"
     if "parity" in row:
         said += f", parity {row['parity']:.1e}, trains {row.get('trains')}, params {row.get('params_equal')}"
+        said += "".join(f", {name} {_told(row, name)}" for name in FURTHER)
     if "seconds" in row:
         said += f", {row['seconds']:.1f} s"
     if row.get("error"):
@@ -36,21 +41,26 @@ def line(row: Row) -> str:
 
 _ABOUT = """
 *can be cut*: 1 − parameters with every group cut to one unit / parameters. *at .9*: share of parameters gone when every
-group loses 90 % of its units. *parity*: largest deviation of the sliced from the masked model, relative to
-max(1, largest output), over 3 random candidates on fresh inputs. *counted*: the parameters of the sliced model are
-those that were computed. *Torch-Pruning*: share of parameters gone in the smallest model that it makes and that still
-runs, among ratios of .9, .5 and .3 (MetaPruner, random importance, output layer ignored, told the number of heads).
+group loses 90 % of its units. *parity*: largest deviation of the sliced from the masked model, relative to max(1,
+largest output), over 3 random candidates on fresh inputs. *in train()*: the same with dropout off and batch norms on
+the batch's statistics (in float64 where float32 has more than 1e-4). *resized*: the same on inputs of another size,
+where the dense model takes one; *refused* is a line that says so. *opened*: deviation of a saved cut that `load_pruned`
+opened in a new process. *counted*: the parameters of the sliced model are those that were computed. *form*: what is
+cut, the model's modules or its exported graph. *Torch-Pruning*: share of parameters gone in the smallest model that it
+makes and that still runs, among ratios of .9, .5 and .3 (MetaPruner, random importance, output layer ignored, told the
+number of heads).
 Whether that model computes what it should is not looked at.
 """
 
 _HEAD = """
-| family | model | groups | units | can be cut | at .9 | parity | trains | counted | discovery | Torch-Pruning |
-|---|---|--:|--:|--:|--:|--:|---|---|--:|---|"""
+| family | model | form | groups | units | can be cut | at .9 | parity | in train() | resized | opened | trains | \
+counted | discovery | Torch-Pruning |
+|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|--:|---|"""
 
 
 def markdown(rows: Sequence[Row], minutes: float) -> str:
     """The whole page."""
-    silent = [row["key"] for row in rows if row.get("parity", 0.0) >= PARITY]
+    silent = [row["key"] for row in rows if any(_wrong(row, name) for name in ("parity", *FURTHER))]
     behind = [row["key"] for row in rows if not _ahead(row)]
     runs = sum(row.get("tp_ratio") is not None for row in rows)
     lines = [
@@ -59,6 +69,7 @@ def markdown(rows: Sequence[Row], minutes: float) -> str:
         "Random weights (seeded; scales and statistics perturbed), small inputs, 2 CPU cores.\n",
         f"- {len(rows)} architectures. Exact, trainable and counted right on {_share(rows, exact)}.",
         f"- Silent errors (a cut was offered and its result differs): {len(silent)} {' '.join(silent)}".rstrip(),
+        *(f"- {title}: {_counted(rows, name)}." for name, title in FURTHER.items()),
         f"- Torch-Pruning makes a model that runs for {runs} of {len(rows)}.",
         f"- It removes more than ours at the same ratio, or ours fails, for {len(behind)}: {', '.join(behind) or '–'}.",
         _ABOUT.rstrip(),
@@ -74,8 +85,33 @@ def markdown(rows: Sequence[Row], minutes: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _wrong(row: Row, name: str) -> bool:
+    return isinstance(row.get(name), float) and row[name] >= PARITY
+
+
+def _told(row: Row, name: str) -> str:
+    """A deviation, or in a word why there is none."""
+    value = row.get(name, "–")
+    if isinstance(value, float):
+        return f"{value:.0e}"
+    return {"the dense one takes none": "–", "the dense one does not run": "as dense"}.get(value, value)
+
+
 def _ahead(row: Row) -> bool:
     return exact(row) and row.get("share_at_ratio", 0.0) >= row.get("tp_share", 0.0) - 0.005
+
+
+def _counted(rows: Sequence[Row], name: str) -> str:
+    """How many are exact, and what the others say."""
+    found = Counter(
+        "exact" if isinstance(row[name], float) and row[name] < PARITY else "**differs**" if _wrong(row, name)
+        else _told(row, name).partition(":")[0]
+        for row in rows
+        if name in row
+    )  # fmt: skip
+    return ", ".join(
+        f"{number} {what.replace('–', 'the dense model takes no other')}" for what, number in found.most_common()
+    )
 
 
 def _share(rows: Sequence[Row], of: Any) -> str:
@@ -108,11 +144,13 @@ def _row(row: Row) -> str:
     cells = [
         row["family"],
         row["name"],
+        row.get("form", "–"),
         number("groups", "d"),
         number("units", "d"),
         number("share", ".0%"),
         number("share_at_ratio", ".0%"),
         number("parity", ".0e"),
+        *(_told(row, name) for name in FURTHER),
         yes("trains"),
         yes("params_equal"),
         number("seconds", ".1f") + (" s" if "seconds" in row else ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .measure import Row, ours
@@ -25,24 +27,27 @@ _ZOO = (
 )
 
 
-def _check(case: Case) -> None:
+def _check(case: Case, folder: Path) -> None:
     row: Row = {}
-    for piece in ours(case, case.network()):
+    for piece in ours(case, case.network(), folder):
         row |= piece
     assert row["groups"] > 0
     assert row["share"] > _WHOLE
     assert row["parity"] < PARITY
     assert row["params_equal"]
     assert row["trains"]
+    assert row["train_parity"] == "the dense one does not run" or row["train_parity"] < PARITY
+    assert row["resized"] in ("the dense one takes none", "refused") or row["resized"] < PARITY
+    assert "opened" not in row, "it is saved"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_own(case: Case) -> None:
-    _check(case)
+def test_own(case: Case, tmp_path: Path) -> None:
+    _check(case, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", _ZOO)
-def test_zoo(key: str) -> None:
-    _check(next(case for case in cases(key.partition("/")[0]) if case.key == key))
+def test_zoo(key: str, tmp_path: Path) -> None:
+    _check(next(case for case in cases(key.partition("/")[0]) if case.key == key), tmp_path)
