@@ -17,7 +17,7 @@ from autoprune.structure.graph.outputs import counting
 from autoprune.structure.graph.trace import evaluating
 from autoprune.structure.graph.untraceable import quietly, untraceable
 from autoprune.structure.saved.archive import Archive, opened_archive
-from autoprune.structure.surgery.graph_network import GraphNetwork, from_program
+from autoprune.structure.surgery.graph_network import GraphNetwork, check_names, from_program
 
 T = TypeVar("T")
 
@@ -38,8 +38,10 @@ def save_program(
 
     Raises:
         StructureError: ``torch.export`` cannot trace it, or not for any batch size: its code takes a keyword that its
-            signature does not name.
+            signature does not name. Or a module is called what it could not be called when it is opened.
     """
+    if not isinstance(network, GraphNetwork):
+        check_names(network)
     given, sizes = Inputs.of(inputs), ShapesCollection()  # type: ignore[no-untyped-call]
     for number, tensor in enumerate(given.tensors):
         own = network.sizes[number] if isinstance(network, GraphNetwork) else (None, *tensor.shape[1:])

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
+from autoprune.errors import StructureError
 from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced
 from autoprune.structure.surgery.free_sizes import Sizes, check_sizes
@@ -50,6 +51,9 @@ class GraphNetwork(fx.GraphModule):
                 module.recompile()
 
 
+_RESERVED = frozenset(dir(GraphNetwork)) - frozenset(dir(nn.Module))
+
+
 def hollowed(network: GraphNetwork) -> nn.Module:
     """What a network that runs a graph holds, without the graph."""
     root = nn.Module()
@@ -57,6 +61,20 @@ def hollowed(network: GraphNetwork) -> nn.Module:
         root.__dict__[held] = dict(network.__dict__[held])
     root.training = network.training
     return root
+
+
+def check_names(network: nn.Module) -> None:
+    """Refuse what cannot be held by a network of a graph.
+
+    Raises:
+        StructureError: A module or a tensor is called what that has of its own.
+    """
+    held = {name for name, _ in (*network.named_children(), *network.named_parameters(), *network.named_buffers())}
+    if taken := _RESERVED & held:
+        raise StructureError(
+            f"the network of an exported graph cannot hold a module or tensor called {min(taken)!r}, which means "
+            "something else there: rename it, or keep the model's own modules (`search_space.form: modules`)"
+        )
 
 
 def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], name: str, sizes: Sizes) -> GraphNetwork:
@@ -68,7 +86,11 @@ def graph_network(root: nn.Module, graph: fx.Graph, extras: Mapping[str, Any], n
         extras: What the graph reads besides.
         name: Class of the dense network.
         sizes: What its inputs must have; it refuses others.
+
+    Raises:
+        StructureError: A module or a tensor is called what a network of a graph has of its own.
     """
+    check_names(root)
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     with graph.inserting_after(inputs[-1]):
         graph.call_function(check_sizes, (tuple(inputs), sizes))

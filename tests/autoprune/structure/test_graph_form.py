@@ -175,6 +175,29 @@ def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
     )
 
 
+class Coded(nn.Module):
+    """A part whose name means something else in what runs a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.code, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.code(torch.relu(self.body(x)))))
+
+
+def test_names_that_a_graph_cannot_hold_are_told(tmp_path: Path) -> None:
+    inputs = torch.randn(3, 6)
+    for use in (
+        lambda: discover(Coded(), inputs, form="graph"),
+        lambda: save_program(Coded(), inputs, tmp_path / "p.pt2"),
+    ):
+        with pytest.raises(StructureError, match=r"called .code., .*rename it"):
+            use()
+    assert discover(Coded(), inputs).form == "modules"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_many_rounds_do_not_drift(tmp_path: Path) -> None:
     """Cut, save, open and cut again: each model equals what the last one is when masked."""
