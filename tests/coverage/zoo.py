@@ -24,7 +24,7 @@ class Case:
     """One architecture."""
 
     source: str
-    """Where it comes from: ``torchvision``, ``timm``, ``transformers`` or ``own``."""
+    """Where it comes from: ``torchvision``, ``timm``, ``transformers``, ``own`` or ``written``."""
     family: str
     name: str
     make: Callable[[], nn.Module]
@@ -47,6 +47,7 @@ class Case:
 
 _NEEDS = {
     "own": (),
+    "written": (),
     "torchvision": ("torchvision",),
     "timm": ("torchvision", "timm"),
     "transformers": ("transformers",),
