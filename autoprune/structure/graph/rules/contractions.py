@@ -30,6 +30,20 @@ def matrix_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> 
     return product if bias is None else elementwise(coupling, [product, bias], shape)
 
 
+@rule("transformers::grouped_mm_fallback")
+def product_of_groups(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Rows (s, k), sorted by expert, each times its expert's matrix among (e, k, j): the experts stay."""
+    rows, matrices, offsets = args
+    coupling.pin_all(offsets, f"{coupling.ties.where} reads them as places")
+    shared = [plane[0] for plane in matrices.planes if not varies(plane, 0)]
+    for plane in matrices.planes:
+        if varies(plane, 0):
+            coupling.ties.pin(plane, f"{short_name(node)} picks them by number")
+    shared = shared or [torch.zeros((), dtype=torch.int64).expand(matrices.shape[1:])]
+    operands = [rows, Labels(tuple(shared), matrices.parameter)]
+    return contraction(coupling, node, operands, [["s", "k"], ["k", "j"]], ["s", "j"], output_shape(node))
+
+
 @rule("outer", "ger", "linalg_vecdot", "cosine_similarity", "tensordot", "cdist")
 def vector_product(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Of all pairs of entries, or summed over pairs along some dimensions, as distances are."""

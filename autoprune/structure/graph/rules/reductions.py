@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from autoprune.structure.graph.coupling import Coupling
-from autoprune.structure.graph.labels import Labels, constant, narrowed, varies, varying
+from autoprune.structure.graph.labels import Labels, constant, varies, varying
 from autoprune.structure.graph.operators import output_shape, short_name
 from autoprune.structure.graph.rules.elementwise import elementwise
 from autoprune.structure.graph.rules.registry import rule
@@ -58,26 +58,29 @@ def _reduced(plane: Tensor, dims: Sequence[int], ndim: int) -> Tensor:
     return plane
 
 
-@rule(
-    "softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "glu", "sort", "topk"
-)
+@rule("softmax", "log_softmax", "_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort", "topk")
 def along_dimension(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Any:
-    """Mixes entries along one dimension."""
-    x = args[0]
-    name = short_name(node)
-    if name in ("sort", "topk"):
-        dim = args[1] if name == "sort" else args[2]
-        if isinstance(dim, int) and not isinstance(dim, bool) and not varies(x.plane, dim):
-            plane = narrowed(x.plane)
-            return tuple(Labels((plane.expand(value.shape),)) for value in node.meta["val"])
-        return None
-    dim = args[1]
-    if name == "glu":
-        first, second = (Labels((part,)) for part in x.plane.chunk(2, dim))
-        return elementwise(coupling, [first, second], output_shape(node))
-    kept = tuple(plane for plane in x.planes if not varies(plane, dim))
+    """Mixes, orders or picks entries along one dimension."""
+    x, name, values = args[0], short_name(node), node.meta["val"]
+    place = 2 if name == "topk" else 1
+    dim: Any = args[place] if len(args) > place else node.kwargs.get("dim", -1)  # sort(stable=…) takes it by name
+    kept = []
     for plane in x.planes:
-        if varies(plane, dim):
+        if plane.ndim and varies(plane, dim):
             coupling.ties.pin(plane, f"{name} runs over them")
-    labels = Labels(kept or constant(x.shape).planes, x.parameter)
-    return labels if isinstance(node.meta["val"], Tensor) else (labels, labels)
+        else:
+            kept.append(plane.narrow(dim, 0, 1) if plane.ndim else plane)
+    kept = kept or list(constant(()).planes)
+
+    def labels(value: Tensor) -> Labels:
+        return Labels(tuple(plane.expand(value.shape) for plane in kept), x.parameter)
+
+    return labels(values) if isinstance(values, Tensor) else tuple(map(labels, values))
+
+
+@rule("glu")
+def glu(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
+    """Half of a dimension times a sigmoid of the other half."""
+    x, dim = args
+    halves = zip(*(plane.chunk(2, dim) for plane in x.planes), strict=True)
+    return elementwise(coupling, [Labels(half, x.parameter) for half in halves], output_shape(node))

@@ -22,7 +22,7 @@ _OPERATORS = "operators"
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Mark a function as the rule of those operators."""
+    """Mark a function as the rule of those operators: of ``aten`` where no other library is named."""
 
     def mark(function: Rule) -> Rule:
         setattr(function, _OPERATORS, names)
@@ -36,5 +36,5 @@ def rules_of(module: ModuleType) -> dict[str, Rule]:
     found: dict[str, Rule] = {}
     for function in vars(module).values():
         for name in getattr(function, _OPERATORS, ()) if getattr(function, "__module__", "") == module.__name__ else ():
-            found[f"aten::{name}"] = function
+            found[name if "::" in name else f"aten::{name}"] = function
     return found
