@@ -41,21 +41,28 @@ _FAKE_QUANTIZED = (
     "quantises by ranges that it still observes: prune the model before it is prepared for quantisation, and prepare "
     "the pruned one"
 )
+_LOGS = {
+    "torch.fx.experimental.symbolic_shapes": logging.ERROR,
+    "torch._subclasses.fake_tensor": logging.CRITICAL,  # of an operator that fails: its whole stack, line by line
+}
+"""Who writes to handlers of their own, and the least that they may say."""
 _ONE_HOT = "makes as many classes as it sees: say how many by one_hot(…, num_classes=…)"
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep to itself what torch prints besides the error that it raises, and warns of on the way."""
-    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = {logging.getLogger(name): most for name, most in _LOGS.items()}
+    levels = {log: log.level for log in logs}
+    for log, most in logs.items():
+        log.setLevel(most)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")  # about attributes that recurrent layers set while they run
             yield
     finally:
-        log.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def untraceable(network: nn.Module, error: Exception) -> StructureError:

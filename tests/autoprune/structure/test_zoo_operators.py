@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autoprune.errors import StructureError
 from autoprune.structure import Structure, discover
 
 from .operator_nets import OperatorCase, rows, steps
@@ -20,7 +22,15 @@ pytestmark = pytest.mark.slow
 
 
 def _experts(m: Any, x: Tensor) -> Tensor:
-    """A mixture of experts: rows are sorted by expert, and every expert's matrix acts on its own."""
+    """A mixture of experts: every row is multiplied by the matrices of its own."""
+    x = F.relu(m.i(x))
+    weight, expert = m.r(x).softmax(-1).topk(1)
+    made = F.relu(torch.bmm(m.up[expert.view(-1)], x[..., None]))
+    return m.o(x + torch.bmm(m.down[expert.view(-1)], made).squeeze(-1) * weight)
+
+
+def _sorted_experts(m: Any, x: Tensor) -> Tensor:
+    """The same with an operator of transformers."""
     product = torch.ops.transformers.grouped_mm_fallback
     x = F.relu(m.i(x))
     weight, expert = m.r(x).softmax(-1).topk(1)
@@ -40,6 +50,13 @@ def _stack(*shape: int) -> nn.Parameter:
     return nn.Parameter(0.3 * torch.randn(*shape))
 
 
+_EXPERTS = {
+    "i": lambda: nn.Linear(8, 16),
+    "r": lambda: nn.Linear(16, 3),
+    "up": lambda: _stack(3, 24, 16),
+    "down": lambda: _stack(3, 16, 24),
+    "o": lambda: nn.Linear(16, 3),
+}
 CASES = {
     "largest-steps": OperatorCase(
         lambda m, x: m.o(m.i(x).topk(2, dim=1).values.flatten(1)),
@@ -69,21 +86,10 @@ CASES = {
         {"i": 12, "w": 5},
         "modules",
     ),
+    "picked-experts": OperatorCase(_experts, _EXPERTS, rows, {"i": 16, "up": 24}, "modules"),
 }
 if importlib.util.find_spec("transformers"):
-    CASES["sorted-experts"] = OperatorCase(
-        _experts,
-        {
-            "i": lambda: nn.Linear(8, 16),
-            "r": lambda: nn.Linear(16, 3),
-            "up": lambda: _stack(3, 24, 16),
-            "down": lambda: _stack(3, 16, 24),
-            "o": lambda: nn.Linear(16, 3),
-        },
-        rows,
-        {"i": 16, "up": 24},
-        "modules",
-    )
+    CASES["sorted-experts"] = OperatorCase(_sorted_experts, _EXPERTS, rows, {}, "modules")
 
 
 @cache
@@ -116,7 +122,11 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "layer", "reason"),
-    [("largest-units", "i", "topk runs over them"), ("sorted-experts", "r", "softmax runs over them")],
+    [
+        ("largest-units", "i", "topk runs over them"),
+        ("picked-experts", "r", "softmax runs over them"),
+        ("sorted-experts", "i", "make the model with experts_implementation='batched_mm'"),
+    ],
 )
 def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
     if name not in CASES:
@@ -125,8 +135,53 @@ def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
 
 
 def test_counts_the_products_of_experts() -> None:
-    if "sorted-experts" not in CASES:
-        pytest.skip("its package is not installed")
-    structure = found("sorted-experts")
+    structure = found("picked-experts")
     assert structure.dense_costs.macs == 8 * 16 + 16 * 3 + 16 * 24 + 24 * 16 + 16 * 3
     assert structure.costs({"i": 6, "up": 9}).macs == 8 * 10 + 10 * 3 + 10 * 15 + 15 * 10 + 10 * 3
+
+
+class WithForeignOperator(nn.Module):
+    """Can be cut as a graph alone, which calls what is none of PyTorch's operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.o = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(torch.ops.autoprune_tests.doubled(self.i(x)).view(-1, 16))
+
+
+def test_a_graph_that_could_not_be_opened_is_not_offered() -> None:
+    with torch.library._scoped_library("autoprune_tests", "DEF") as library:
+        library.define("doubled(Tensor x) -> Tensor", tags=torch.Tag.pointwise)
+        library.impl("doubled", lambda x: 2 * x, "CompositeExplicitAutograd")
+        network = WithForeignOperator()
+        with pytest.raises(StructureError, match="autoprune_tests::doubled, which is none of PyTorch's operators"):
+            discover(network, torch.randn(2, 8), form="graph")
+        assert discover(network, torch.randn(2, 8)).form == "modules"
+
+
+class WiderWhenTraced(nn.Module):
+    """Makes a mask while it is traced that does not fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.i(x)
+        return x + torch.ones(5) if torch.compiler.is_exporting() else x
+
+
+def test_an_operator_that_fails_in_a_trace_is_told_in_one_line() -> None:
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.addHandler(handler)
+    try:
+        with pytest.raises(StructureError, match=rf"{__file__}:\d+") as error:
+            discover(WiderWhenTraced(), torch.randn(2, 8))
+    finally:
+        log.removeHandler(handler)
+    assert (len(str(error.value).splitlines()), told) == (1, [])
