@@ -34,7 +34,9 @@ SAME = frozenset(
 
 ELEMENTWISE = frozenset(
     f"aten::{name}"
-    for name in "hardswish log_sigmoid masked_fill copy where rsub __and__ __or__ true_divide rrelu".split()
+    for name in (
+        "hardswish log_sigmoid masked_fill copy where rsub __and__ __or__ true_divide rrelu complex polar real imag"
+    ).split()
 )
 """Operators that act entry by entry without the tag that says so."""
 
@@ -48,8 +50,8 @@ FILLED = frozenset(f"aten::{new}{name}" for new in ("", "new_") for name in "zer
 SEVERAL = frozenset(
     f"aten::{name}"
     for name in (
-        "linear conv1d conv2d conv3d matmul mm bmm einsum baddbmm addmm mean sum var std var_mean std_mean amax amin "
-        "softmax log_softmax select index_select index unbind"
+        "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm einsum baddbmm "
+        "addmm mean sum var std var_mean std_mean amax amin softmax log_softmax select index_select index unbind"
     ).split()
 )
 """Operators, besides moves and what acts entry by entry, that know activations with units along two dimensions."""

@@ -10,10 +10,26 @@ from torch import nn
 
 from autoprune.structure import Structure, discover
 
-from .operator_nets import CASES
+from . import (
+    operator_nets_cells,
+    operator_nets_constants,
+    operator_nets_experts,
+    operator_nets_mixing,
+    operator_nets_places,
+    operator_nets_products,
+)
 from .zeros import close, kept_units, with_zeros
 
 pytestmark = pytest.mark.slow
+
+CASES = (
+    operator_nets_constants.CASES
+    | operator_nets_cells.CASES
+    | operator_nets_places.CASES
+    | operator_nets_products.CASES
+    | operator_nets_experts.CASES
+    | operator_nets_mixing.CASES
+)
 
 
 @cache
@@ -49,7 +65,6 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "layer", "reason"),
     [
-        ("slopes-in-the-code", "q", "tied to a constant or an input by aten.add"),
         ("along-the-units", "i", "scatter_add picks them by number"),
         ("part-of-the-units", "i", "gather takes a part of them"),
         ("stacked-experts", "r", "softmax runs over them"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from autoprune.structure.graph.labels import Labels, narrowed, varying
 def elementwise(coupling: Coupling, operands: Sequence[Labels], shape: torch.Size) -> Labels:
     """Ties broadcast operands entry by entry."""
     aligned = [Labels(tuple(_aligned(p, len(shape)) for p in x.planes), x.parameter) for x in operands]
-    activations = [x.plane for x in aligned if not x.parameter]
+    seconds = {varying(plane) for x in aligned if x.several for plane in x.planes[1:]}
+    activations = [_first(x, seconds) for x in aligned if not x.parameter]
     parameters = [x for x in aligned if x.parameter]
     if not activations:
         return _parameters(coupling, parameters, shape)
@@ -35,6 +36,12 @@ def elementwise(coupling: Coupling, operands: Sequence[Labels], shape: torch.Siz
         if any(parameter.shape[dim] != 1 for dim in dims) and not any(varying(p) == dims for p in parameter.planes):
             coupling.ties.pin(result, f"mixed with a whole parameter by {coupling.ties.where}")
     return Labels((result.expand(shape), *(plane.expand(shape) for plane in others.values())))
+
+
+def _first(x: Labels, seconds: Collection[tuple[int, ...]]) -> Tensor:
+    """The plane that meets the first ones of others; constant if it is one that meets second ones."""
+    alone = not x.several and varying(x.plane) in seconds
+    return torch.zeros((), dtype=torch.int64).expand(x.shape) if alone else x.plane
 
 
 def _others(coupling: Coupling, operands: Sequence[Labels]) -> dict[tuple[int, ...], Tensor]:

@@ -28,7 +28,7 @@ def convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Lab
     made, inner = coupling.claim(axis(weight, 0), "output"), axis(weight, 1)
     if groups == 1:
         coupling.ties.tie(read, coupling.claim(inner, "input"))
-    elif coupling.by_whole_groups(node, groups, len(read) // groups):
+    elif not _per_sample(weight, inner) and coupling.by_whole_groups(node, groups, len(read) // groups):
         _tie_blocks(coupling, read, made, groups)
     else:
         coupling.ties.tie(read.view(groups, -1), coupling.claim(inner, "input"))
@@ -41,7 +41,7 @@ def convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Lab
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def transposed_convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, ...]) -> Labels:
     """Weight of shape (in, out / groups, *kernel)."""
-    x, weight = args[0], args[1]
+    x, weight = coupling.of_one_dimension(args[0]), args[1]
     groups = args[6]
     spatial = len(weight.shape) - 2
     channel = len(x.shape) - spatial - 1
@@ -50,7 +50,7 @@ def transposed_convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, .
     coupling.ties.tie(read, rows)
     if groups == 1:
         made = coupling.claim(inner, "output")
-    elif coupling.by_whole_groups(node, groups, len(read) // groups):
+    elif not _per_sample(weight, inner) and coupling.by_whole_groups(node, groups, len(read) // groups):
         block = rows.view(groups, -1)
         coupling.ties.tie(block, block[:, :1])
         made = block[:, :1].expand(groups, weight.shape[1]).reshape(-1)
@@ -64,6 +64,11 @@ def transposed_convolution(coupling: Coupling, node: fx.Node, args: tuple[Any, .
     coupling.macs(kernel * positions, rows, inner, weight=weight)
     coupling.makes(weight, made)
     return along(made, channel, shape)
+
+
+def _per_sample(weight: Labels, inner: Tensor) -> bool:
+    """Whether groups are samples, each with a weight of its own: one that is computed, and has units within a group."""
+    return not weight.parameter and bool(inner.any())
 
 
 def _tie_blocks(coupling: Coupling, read: Tensor, made: Tensor, groups: int) -> None:

@@ -25,7 +25,7 @@ def moved(coupling: Coupling, node: fx.Node, x: Labels, planes: Sequence[Tensor]
     dims = varying(plane)
     if len(dims) > 1:
         likely = ways(node, x.plane, plane.shape, dims)
-        keep = likely[coupling.chosen(node, len(likely))]
+        keep = likely[coupling.chosen(node, len(likely), [plane.reshape(-1)] * len(likely))]
         coupling.named(node, x.plane)
         for dim in dims:
             if dim != keep:
