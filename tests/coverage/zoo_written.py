@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import zoo_written_detectors as detectors
+from . import zoo_written_fields as fields
 from . import zoo_written_forecasts as forecasts
 from . import zoo_written_generators as generators
 from . import zoo_written_graphs as graphs
@@ -32,6 +33,11 @@ def batched_graphs(samples: int, generator: torch.Generator) -> tuple[Tensor, ..
     """The same, which graph every node is of, and the sizes of all."""
     batch = torch.arange(samples).repeat_interleave(5)
     return *edge_list(samples, generator), batch, torch.full((samples,), 5)
+
+
+def stories(samples: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Five sentences of six words for each sample."""
+    return (torch.randint(40, (samples, 5, 6), generator=generator),)
 
 
 _IMAGE, _VIDEO = features(3, 16, 16), features(4, 3, 16, 16)
@@ -77,15 +83,18 @@ _TABLE: tuple[tuple[str, str, type[nn.Module], Inputs], ...] = (
     ("video", "timesformer", video.DividedAttention, _VIDEO),
     ("image-text pair", "clip", video.CLIP, both(_IMAGE, _TEXT)),
     ("set", "set-transformer", others.SetTransformer, features(7, 3)),
-    ("field", "nerf", others.NeRF, features(9, 6)),
-    ("field", "siren", others.Siren, features(9, 2)),
-    ("hypernetwork", "hyper-siren", others.HyperSiren, both(features(9, 2), features(8))),
+    ("field", "nerf", fields.NeRF, features(9, 6)),
+    ("field", "siren", fields.Siren, features(9, 2)),
+    ("hypernetwork", "hyper-siren", fields.HyperSiren, both(features(9, 2), features(8))),
     ("agent", "dueling", others.Dueling, features(4, 16, 16)),
     ("pointer", "pointer-generator", others.PointerGenerator, both(tokens(40, 7), tokens(40, 4))),
     ("pointer", "pointer-net", others.PointerNet, features(6, 2)),
     ("capsules", "capsnet", others.CapsNet, _IMAGE),
     ("gates", "cbam", others.CBAM, _IMAGE),
-    ("flow", "realnvp", others.RealNVP, features(6)),
+    ("field", "fno", fields.FNO, features(8, 8, 3)),
+    ("vae", "vq-vae", fields.VQVAE, _IMAGE),
+    ("memory", "memory-net", others.MemoryNet, both(stories, tokens(40, 6))),
+    ("flow", "realnvp", fields.RealNVP, features(6)),
 )
 
 CASES = [Case("written", family, name, make, inputs) for family, name, make, inputs in _TABLE]

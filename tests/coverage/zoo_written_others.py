@@ -1,4 +1,4 @@
-"""Sets, fields, agents, copies, capsules, codes, flows, nets that make nets."""
+"""Sets, agents, copies, capsules, gates, memories."""
 
 from __future__ import annotations
 
@@ -40,72 +40,6 @@ class SetTransformer(nn.Module):
         x = self.inp(x)
         x = self.mab1(x, self.mab0(self.induced.repeat(x.size(0), 1, 1), x))
         return self.out(self.pma(self.seed.repeat(x.size(0), 1, 1), x)).squeeze(1)
-
-
-class NeRF(nn.Module):
-    """Places and directions as waves, a skip to the middle, density and colour (arXiv:2003.08934)."""
-
-    def __init__(self, width: int = 24) -> None:
-        super().__init__()
-        self.skips = [1]
-        self.pts_linears = nn.ModuleList(
-            [nn.Linear(27, width)] + [nn.Linear(width + 27 if i in self.skips else width, width) for i in range(3)]
-        )
-        self.feature_linear, self.alpha_linear = nn.Linear(width, width), nn.Linear(width, 1)
-        self.views_linears, self.rgb_linear = nn.ModuleList([nn.Linear(width + 15, 12)]), nn.Linear(12, 3)
-
-    @staticmethod
-    def embed(x: Tensor, waves: int) -> Tensor:
-        return torch.cat([x] + [f(x * 2.0**i) for i in range(waves) for f in (torch.sin, torch.cos)], -1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        points, views = torch.split(x, [3, 3], dim=-1)
-        points, views = self.embed(points, 4), self.embed(views, 2)
-        h = points
-        for i, layer in enumerate(self.pts_linears):
-            h = F.relu(layer(h))
-            if i in self.skips:
-                h = torch.cat([points, h], -1)
-        alpha = self.alpha_linear(h)
-        h = torch.cat([self.feature_linear(h), views], -1)
-        for layer in self.views_linears:
-            h = F.relu(layer(h))
-        return torch.cat([self.rgb_linear(h), alpha], -1)
-
-
-class HyperSiren(nn.Module):
-    """A net of sines whose weights another net makes from a code (arXiv:2006.09661)."""
-
-    def __init__(self, hidden: int = 12) -> None:
-        super().__init__()
-        self.sizes = [(2, hidden), (hidden, hidden), (hidden, 3)]
-        self.hyper = nn.ModuleList(
-            nn.Sequential(nn.Linear(8, 20), nn.ReLU(), nn.Linear(20, i * o + o)) for i, o in self.sizes
-        )
-
-    def forward(self, coords: Tensor, code: Tensor) -> Tensor:
-        x = coords
-        for i, ((inp, out), hyper) in enumerate(zip(self.sizes, self.hyper, strict=True)):
-            made = hyper(code)
-            weight, bias = made[:, : inp * out].view(-1, out, inp), made[:, inp * out :].unsqueeze(1)
-            x = torch.bmm(x, weight.transpose(1, 2)) + bias
-            x = torch.sin(x) if i < 2 else x
-        return x
-
-
-class Siren(nn.Module):
-    """Sines of 30 times what a layer makes, as the authors write it."""
-
-    def __init__(self, hidden: int = 24) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(2, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)])
-        self.last, self.omega = nn.Linear(hidden, 3), 3.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.clone().requires_grad_(True)
-        for layer in self.layers:
-            x = torch.sin(self.omega * layer(x))
-        return self.last(x)
 
 
 class Dueling(nn.Module):
@@ -242,27 +176,19 @@ class CBAM(nn.Module):
         return self.head(F.relu(x + y).mean((2, 3)))
 
 
-class RealNVP(nn.Module):
-    """Halves that scale and shift each other; the density of what comes out (arXiv:1605.08803)."""
+class MemoryNet(nn.Module):
+    """A memory read by content, key and value tables, several hops (MemN2N, arXiv:1503.08895)."""
 
-    def __init__(self, width: int = 6) -> None:
+    def __init__(self, vocabulary: int = 40, width: int = 16, hops: int = 3) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width // 2, 20), nn.LeakyReLU(), nn.Linear(20, 16), nn.LeakyReLU(), nn.Linear(16, width)
-            )
-            for _ in range(3)
-        )
+        self.tables = nn.ModuleList(nn.Embedding(vocabulary, width, padding_idx=0) for _ in range(hops + 1))
+        self.register_buffer("encoding", torch.rand(6, width))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        total = torch.zeros(x.shape[0])
-        for i, net in enumerate(self.nets):
-            one, two = x.chunk(2, dim=1)
-            if i % 2:
-                one, two = two, one
-            s, t = net(one).chunk(2, dim=1)
-            s = torch.tanh(s)
-            two = two * torch.exp(s) + t
-            x = torch.cat([two, one] if i % 2 else [one, two], dim=1)
-            total = total + s.sum(1)
-        return x, total - 0.5 * (x**2).sum(1)
+    def forward(self, story: Tensor, query: Tensor) -> Tensor:
+        u = (self.tables[0](query) * self.encoding).sum(1)
+        for hop in range(len(self.tables) - 1):
+            keys = (self.tables[hop](story) * self.encoding).sum(2)
+            values = (self.tables[hop + 1](story) * self.encoding).sum(2)
+            p = F.softmax((keys * u.unsqueeze(1)).sum(2), -1)
+            u = u + (values * p.unsqueeze(2)).sum(1)
+        return F.log_softmax(u @ self.tables[-1].weight.t(), -1)
