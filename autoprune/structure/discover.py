@@ -23,11 +23,11 @@ from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.groups.masks import mask_groups
 from autoprune.structure.structure import Structure
-from autoprune.structure.surgery.template import make_template
+from autoprune.structure.surgery.template import TemplateMaker
 from autoprune.structure.verify.blocks import verified_blocks
 from autoprune.structure.verify.sharing import used
 from autoprune.structure.verify.training import in_training
-from autoprune.structure.verify.verifier import verified
+from autoprune.structure.verify.verifier import right_at_other_sizes, verified
 
 Form = Literal["auto", "modules", "graph"]
 
@@ -129,13 +129,18 @@ def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) ->
     if modules is not None and form == "auto" and _trains_more(network, inputs, traced):
         return modules
     try:
-        template = make_template(network, inputs, traced, block_nodes(traced, find_blocks(network, inputs, traced)))
+        maker = TemplateMaker(network, inputs, traced, block_nodes(traced, find_blocks(network, inputs, traced)))
+        template = maker.template()
     except StructureError as error:
         if modules is None:
             raise StructureError(f"the exported graph cannot be cut: {error}") from error
         return modules
     graph = verified(network, inputs, traced, template)
-    return graph if modules is None or _share(network, traced, graph) > share + _WORTH else modules
+    if modules is not None and _share(network, traced, graph) <= share + _WORTH:
+        return modules
+    assert graph.template is not None  # noqa: S101  it was given
+    freed = replace(graph, template=maker.freed(graph.template))
+    return freed if right_at_other_sizes(network, inputs, traced, freed) else graph
 
 
 def _trains_more(network: nn.Module, inputs: Inputs, traced: Traced) -> bool:

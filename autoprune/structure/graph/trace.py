@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind
 
 from autoprune.plugin import Inputs
+from autoprune.structure.graph.idle import marked
 from autoprune.structure.graph.untraceable import check_sizes, quietly, untraceable
 
 
@@ -33,6 +34,8 @@ class Traced:
     """Placeholders of the model's inputs, in order, to their keyword; empty for positional ones."""
     example: Inputs | None
     """What it was traced with, where that is known."""
+    idle: frozenset[str] = frozenset()
+    """Modules that did nothing, each of which left a dropout of rate 0."""
 
     @property
     def batch(self) -> int:
@@ -52,13 +55,20 @@ class Traced:
         return module
 
     @classmethod
-    def of(cls, program: ExportedProgram, named: Mapping[str, Tensor], example: Inputs | None = None) -> Traced:
+    def of(
+        cls,
+        program: ExportedProgram,
+        named: Mapping[str, Tensor],
+        example: Inputs | None = None,
+        idle: Iterable[str] = (),
+    ) -> Traced:
         """Sort the placeholders of an exported program.
 
         Args:
             program: What ``torch.export`` made.
             named: The parameters and buffers of the model.
             example: What it was traced with; None if that is not known.
+            idle: Modules that left a dropout of rate 0.
         """
         names: dict[str, str] = {}
         constants: dict[str, Tensor] = {}
@@ -81,7 +91,7 @@ class Traced:
             every.setdefault(id(tensor), []).append(name)
         aliases = {name: tuple(every[id(named[name])]) for name in tensors}
         keywords = dict(zip(inputs, _keywords(program, len(inputs)), strict=True))
-        return cls(program, tensors, aliases, names, constants, keywords, example)
+        return cls(program, tensors, aliases, names, constants, keywords, example, frozenset(idle))
 
 
 def _keywords(program: ExportedProgram, count: int) -> list[str]:
@@ -105,6 +115,25 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def exported(
+    network: nn.Module, inputs: Inputs, shapes: ShapesCollection | None = None
+) -> tuple[ExportedProgram, set[str]]:
+    """Export a model in ``eval()``, and name the modules that did nothing.
+
+    Args:
+        network: The model; left as it was.
+        inputs: Example inputs.
+        shapes: Which of their sizes may be others; none if None.
+
+    Raises:
+        Exception: Whatever ``torch.export`` and the model's own code raise: dozens of types.
+    """
+    args, kwargs = inputs.args, dict(inputs.kwargs)
+    with evaluating(network), torch.no_grad(), quietly(), marked(network) as idle:
+        dynamic: Any = None if shapes is None else shapes.dynamic_shapes(network, args, kwargs)  # type: ignore[no-untyped-call]
+        return torch.export.export(network, args, kwargs, dynamic_shapes=dynamic, strict=False), idle
+
+
 def trace(network: nn.Module, inputs: Inputs) -> Traced:
     """Export a model in ``eval()``.
 
@@ -116,8 +145,7 @@ def trace(network: nn.Module, inputs: Inputs) -> Traced:
         StructureError: ``torch.export`` cannot trace it, or sizes in it depend on values.
     """
     try:
-        with evaluating(network), torch.no_grad(), quietly():
-            program = torch.export.export(network, inputs.args, dict(inputs.kwargs), strict=False)
+        program, idle = exported(network, inputs)
     except Exception as error:
         raise untraceable(network, error) from error
     check_sizes(network, program.graph_module)
@@ -125,7 +153,7 @@ def trace(network: nn.Module, inputs: Inputs) -> Traced:
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),
     }
-    return Traced.of(program, named, inputs)
+    return Traced.of(program, named, inputs, idle)
 
 
 def modules_of(node: fx.Node) -> list[str]:

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
 from autoprune.structure.graph.outputs import counting
-from autoprune.structure.graph.trace import evaluating
+from autoprune.structure.graph.trace import exported
 from autoprune.structure.graph.untraceable import quietly, untraceable
 from autoprune.structure.saved.archive import Archive, opened_archive
 from autoprune.structure.surgery.graph_network import GraphNetwork, check_names, from_program
@@ -29,7 +29,8 @@ def save_program(
 
     Other sizes of the inputs are those of the example; what is an exported graph already keeps those that are free.
 
-    What the program returns are tensors in plain dicts, tuples and lists.
+    What the program returns are tensors in plain dicts, tuples and lists. Dropouts are in it, other modules that do
+    nothing in ``eval()``, such as stochastic depth, are not.
 
     Args:
         network: Left as it was.
@@ -46,17 +47,15 @@ def save_program(
     for number, tensor in enumerate(given.tensors):
         own = network.sizes[number] if isinstance(network, GraphNetwork) else (None, *tensor.shape[1:])
         sizes[tensor] = {dim: Dim.AUTO for dim, size in enumerate(own) if size is None}
-    args, kwargs = given.args, dict(given.kwargs)
     named = inspect.signature(network.forward).parameters
-    if unnamed := [name for name in kwargs if name not in named]:
+    if unnamed := [name for name in given.kwargs if name not in named]:
         raise StructureError(
             f"{type(network).__name__} takes {unnamed[0]} by **: torch.export cannot trace that for any batch size; "
             "name it in the signature of forward()"
         )
-    with evaluating(network), torch.no_grad(), quietly(), counting(network):
+    with quietly(), counting(network):
         try:
-            shapes: Any = sizes.dynamic_shapes(network, args, kwargs)  # type: ignore[no-untyped-call]
-            program = torch.export.export(network, args, kwargs, dynamic_shapes=shapes, strict=False)
+            program, _ = exported(network, given, sizes)
         except Exception as error:
             raise untraceable(network, error) from error
         program.example_inputs = None  # they would be pickled

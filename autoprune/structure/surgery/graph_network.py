@@ -6,7 +6,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from autoprune.errors import StructureError
 from autoprune.structure.graph.operators import operator_name
-from autoprune.structure.graph.trace import Traced
+from autoprune.structure.graph.trace import Traced, module_of
 from autoprune.structure.surgery.free_sizes import Sizes, check_sizes
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -119,7 +119,7 @@ def from_program(program: ExportedProgram) -> GraphNetwork:
     sizes = tuple(tuple(size if isinstance(size, int) else None for size in shape) for shape in shapes)
     graph, nodes = opened(traced)
     root = _root(graph, traced, program)
-    extras = bound(graph, nodes, traced, lambda owner: isinstance(root.get_submodule(owner), _BatchNorm))
+    extras = bound(graph, nodes, traced, root)
     for node in graph.nodes:
         node.meta = {}
     return graph_network(root, graph, extras, "Exported", sizes)
@@ -144,14 +144,14 @@ def copied_graph(graph: fx.Graph) -> tuple[fx.Graph, dict[str, fx.Node]]:
     return new, {old.name: new for old, new in copies.items()}
 
 
-def bound(graph: fx.Graph, nodes: dict[str, fx.Node], traced: Traced, is_norm: Callable[[str], bool]) -> dict[str, Any]:
-    """Turn placeholders of tensors into attributes, batch norms and dropouts into modules.
+def bound(graph: fx.Graph, nodes: dict[str, fx.Node], traced: Traced, root: nn.Module) -> dict[str, Any]:
+    """Turn placeholders of tensors into attributes; batch norms, dropouts and what is idle in ``eval()`` into modules.
 
     Args:
         graph: A copy of the traced one, changed.
         nodes: Its nodes by the names in the traced one, changed with it.
         traced: The traced one.
-        is_norm: Whether there is a batch norm of that name.
+        root: Has the batch norms, and what is idle, by their names.
 
     Returns:
         What the graph reads besides parameters and buffers.
@@ -173,19 +173,35 @@ def bound(graph: fx.Graph, nodes: dict[str, fx.Node], traced: Traced, is_norm: C
             target = traced.names.get(name) or extra("constant", traced.constants.get(name))
             with graph.inserting_before(node):
                 _replace(graph, nodes, name, graph.get_attr(target))
-        elif operator_ == "aten::batch_norm" and is_norm(owner := _owner(node)):
+        elif operator_ == "aten::batch_norm" and isinstance(root.get_submodule(owner := _owner(node)), _BatchNorm):
             with graph.inserting_before(node):
                 _replace(graph, nodes, name, graph.call_module(owner, (node.args[0],)))
-        elif operator_ == "aten::dropout":
-            rate: Any = node.args[1]
+        elif operator_ in _DROPOUTS:
+            idle = (path := module_of(node)) in traced.idle
+            held = root.get_submodule(path) if idle else _DROPOUTS[operator_](node)
             with graph.inserting_before(node):
-                module = graph.call_module(extra("dropout", nn.Dropout(rate)), (node.args[0],))
+                module = graph.call_module(extra("dropout", held), (node.args[0],))
                 _replace(graph, nodes, name, module)
     for node in reversed(list(graph.nodes)):
         if node.op == "get_attr" and not node.users:
             extras.pop(str(node.target), None)
             graph.erase_node(node)
     return extras
+
+
+def _of_features(node: fx.Node) -> nn.Module:
+    given, rate, *_ = cast("tuple[fx.Node, float, bool]", node.args)
+    kinds = {3: nn.Dropout1d, 4: nn.Dropout2d, 5: nn.Dropout3d}
+    return kinds.get(given.meta["val"].ndim, nn.Dropout)(rate)
+
+
+_DROPOUTS: Mapping[str, Callable[[fx.Node], nn.Module]] = {
+    "aten::dropout": lambda node: nn.Dropout(node.args[1]),  # type: ignore[arg-type]
+    "aten::feature_dropout": _of_features,
+    "aten::alpha_dropout": lambda node: nn.AlphaDropout(node.args[1]),  # type: ignore[arg-type]
+    "aten::feature_alpha_dropout": lambda node: nn.FeatureAlphaDropout(node.args[1]),  # type: ignore[arg-type]
+}
+"""An operator to the module that does the same, and heeds ``train()`` and ``eval()``."""
 
 
 def _replace(graph: fx.Graph, nodes: dict[str, fx.Node], name: str, new: fx.Node) -> None:

@@ -11,8 +11,7 @@ from torch.export import Dim, ShapesCollection
 
 from autoprune.plugin import Inputs
 from autoprune.structure.graph.operators import operator_name
-from autoprune.structure.graph.trace import Traced, evaluating
-from autoprune.structure.graph.untraceable import quietly
+from autoprune.structure.graph.trace import Traced, exported
 from autoprune.structure.surgery.edits import normalise
 
 Place = tuple[str, tuple[int, ...]]
@@ -31,11 +30,8 @@ def symbolic_graph(network: nn.Module, inputs: Inputs) -> fx.Graph | None:
     sizes = ShapesCollection()  # type: ignore[no-untyped-call]
     for tensor in inputs.tensors:
         sizes[tensor] = dict.fromkeys(range(tensor.ndim), Dim.AUTO)
-    args, kwargs = inputs.args, dict(inputs.kwargs)
     try:
-        with evaluating(network), torch.no_grad(), quietly():
-            shapes: Any = sizes.dynamic_shapes(network, args, kwargs)  # type: ignore[no-untyped-call]
-            program = torch.export.export(network, args, kwargs, dynamic_shapes=shapes, strict=False)
+        program, _ = exported(network, inputs, sizes)
     except Exception:  # noqa: BLE001  of dozens of types; the graph then has the sizes of the example
         return None
     graph: fx.Graph = program.graph_module.graph

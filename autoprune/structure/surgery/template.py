@@ -10,16 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
-from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced, trace
-from autoprune.structure.graph.untraceable import place_of, told
 from autoprune.structure.groups.blocks import BlockNodes
 from autoprune.structure.surgery.edits import Edit, normalise
-from autoprune.structure.surgery.free_sizes import Sizes, free_sizes
+from autoprune.structure.surgery.free_sizes import Sizes, free_sizes, sizes_of
 from autoprune.structure.surgery.graph_network import GraphNetwork, bound, copied_graph, graph_network, opened
 from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.slicing import apply
@@ -48,12 +45,12 @@ class Template:
     """What its inputs must have."""
     symbolic: Set[Place] = frozenset()
     """Where it computes what hangs on its inputs' sizes, by names of the traced graph."""
-    narrower: bool = False
-    """Whether the dense network takes sizes that the graph does not."""
     freed: Template | None = None
     """The same with more sizes free, which must not count units where it computes."""
     computed: tuple[Tensor, ...] = ()
     """What would be counted there."""
+    found: tuple[Edit, ...] = ()
+    """Where units are counted in the traced graph."""
     edits: tuple[tuple[Edit, int], ...] = ()
     """With what the count is divided by: a size that counts the units of all samples is stated for one."""
 
@@ -63,7 +60,7 @@ class Template:
 
     def with_edits(self, edits: Iterable[Edit]) -> Template:
         """The same with the places where units are counted."""
-        edits, placed, computed = list(edits), list[tuple[Edit, int]](), list[Tensor]()
+        edits, placed, computed = tuple(edits), list[tuple[Edit, int]](), list[Tensor]()
         for edit in edits:
             if (edit.node, edit.path) in self.symbolic:
                 computed.append(edit.labels)
@@ -72,7 +69,7 @@ class Template:
             elif edit.node in self.names:
                 placed.append((replace(edit, node=self.names[edit.node]), 1))
         freed = self.freed.with_edits(edits) if self.freed is not None else None
-        return replace(self, edits=tuple(placed), computed=tuple(computed), freed=freed)
+        return replace(self, found=edits, edits=tuple(placed), computed=tuple(computed), freed=freed)
 
     def counting(self, unit_of_atom: Tensor) -> Template:
         """The same, its edits counting units instead of labels; with more sizes free if none counts where it computes.
@@ -107,99 +104,82 @@ class Template:
         return graph_network(root, graph, self.extras, self.name, self.sizes)
 
 
-def make_template(network: nn.Module, inputs: Inputs, traced: Traced, blocks: Mapping[str, BlockNodes]) -> Template:
-    """Make a traced graph independent of the batch size, with its tensors as attributes.
+class TemplateMaker:
+    """Makes a traced graph independent of the batch size, with its tensors as attributes.
 
     A second trace with one more sample tells which numbers depend on the batch size, and how.
-
-    Args:
-        network: The dense network.
-        inputs: What it was traced with.
-        traced: Its graph.
-        blocks: Its residual blocks.
-
-    Raises:
-        StructureError: The graph changes its own state, is another one for another batch size, or calls operators
-            that are none of PyTorch's.
     """
-    if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
-        raise StructureError("its graph changes its own state")
-    _check_operators(traced.graph)
-    more = trace(network, inputs.map(lambda x: torch.cat([x, x[:1]])))
-    for each in (traced, more):
-        normalise(each.graph.graph)
-    pairs = list(zip(traced.graph.graph.nodes, more.graph.graph.nodes, strict=False))
-    if len(traced.graph.graph.nodes) != len(more.graph.graph.nodes) or any(
-        (a.op, a.name) != (b.op, b.name) for a, b in pairs
-    ):
-        raise StructureError("its graph is another one for another batch size")
 
-    def made(other: fx.Graph | None) -> Template:
-        return _made(network, inputs, traced, blocks, pairs, other)
+    def __init__(self, network: nn.Module, inputs: Inputs, traced: Traced, blocks: Mapping[str, BlockNodes]) -> None:
+        """Look at the graph.
 
-    template = made(None)
-    if not template.narrower or (other := symbolic_graph(network, inputs)) is None:
-        return template
-    freed = made(other)
-    return replace(template, freed=freed) if freed.symbolic and freed.sizes != template.sizes else template
+        Args:
+            network: The dense network.
+            inputs: What it was traced with.
+            traced: Its graph.
+            blocks: Its residual blocks.
 
+        Raises:
+            StructureError: The graph changes its own state, or is another one for another batch size.
+        """
+        if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
+            raise StructureError("its graph changes its own state")
+        more = trace(network, inputs.map(lambda x: torch.cat([x, x[:1]])))
+        for each in (traced, more):
+            normalise(each.graph.graph)
+        pairs = list(zip(traced.graph.graph.nodes, more.graph.graph.nodes, strict=False))
+        if len(traced.graph.graph.nodes) != len(more.graph.graph.nodes) or any(
+            (a.op, a.name) != (b.op, b.name) for a, b in pairs
+        ):
+            raise StructureError("its graph is another one for another batch size")
+        self._network, self._inputs, self._traced = network, inputs, traced
+        self._blocks, self._pairs = blocks, pairs
 
-_LIBRARIES = frozenset(("aten", "prims", "torchvision"))
-"""Whose operators a saved graph may call."""
+    def template(self) -> Template:
+        """For inputs of the example's sizes."""
+        return self._made(None)
 
+    def freed(self, template: Template) -> Template:
+        """The same for as many sizes of the inputs as may be.
 
-def _check_operators(graph: fx.GraphModule) -> None:
-    """Refuse a graph that could be cut and saved, but not opened.
+        Args:
+            template: For the example's sizes, with the places where units are counted.
+        """
+        made, narrower = self._tried(self._made(None))
+        if narrower and (other := symbolic_graph(self._network, self._inputs)) is not None:
+            freed, _ = self._tried(self._made(other))
+            if freed.symbolic and freed.sizes != made.sizes:
+                made = replace(made, freed=freed)
+        return made.with_edits(template.found)
 
-    Raises:
-        StructureError: It calls operators that are none of PyTorch's.
-    """
-    graphs = [module for module in graph.modules() if isinstance(module, fx.GraphModule)]
-    for node in (node for each in graphs for node in each.graph.nodes):
-        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in _LIBRARIES:
-            raise StructureError(
-                f"its code {told(place_of(node))}calls {operator_name(node)}, which is none of PyTorch's operators, so "
-                "that a saved graph could not be opened: keep the model's own modules, or write it in PyTorch's"
+    def _tried(self, template: Template) -> tuple[Template, bool]:
+        """With its free sizes, and whether the dense network takes sizes that it does not."""
+        anyhow = tuple((None,) * tensor.ndim for tensor in self._inputs.tensors)
+        graph = template.of_sizes(anyhow).network(apply(self._network, Plan({})), len)
+        sizes, narrower = free_sizes(self._network, graph, self._inputs)
+        return template.of_sizes(sizes), narrower
+
+    def _made(self, other: fx.Graph | None) -> Template:
+        """From the graph in which sizes of inputs are symbols; with those of the example if None."""
+        network, traced = self._network, self._traced
+        graph, nodes = opened(traced)
+        scaled = _scale(graph, nodes, self._pairs, traced)
+        symbolic = frozenset(compute_sizes(graph, nodes, traced, other)) if other is not None else frozenset[Place]()
+        extras = bound(graph, nodes, traced, network)
+        for node in graph.nodes:
+            node.meta = {}
+        graph.lint()
+        there = {node.name for node in graph.nodes}
+        names = {old: node.name for old, node in nodes.items() if node.name in there}
+        placed = {
+            name: BlockNodes(
+                names[block.made], names[block.given], frozenset(names[n] for n in block.inside if n in names)
             )
-
-
-def _made(
-    network: nn.Module,
-    inputs: Inputs,
-    traced: Traced,
-    blocks: Mapping[str, BlockNodes],
-    pairs: Sequence[tuple[fx.Node, fx.Node]],
-    other: fx.Graph | None,
-) -> Template:
-    """See `make_template`.
-
-    Args:
-        network: The dense network.
-        inputs: What it was traced with.
-        traced: Its graph.
-        blocks: Its residual blocks.
-        pairs: Its nodes, and those for one more sample.
-        other: The graph in which sizes of inputs are symbols; as they are in the example if None.
-    """
-    graph, nodes = opened(traced)
-    scaled = _scale(graph, nodes, pairs, traced)
-    symbolic = frozenset(compute_sizes(graph, nodes, traced, other)) if other is not None else frozenset[Place]()
-    extras = bound(graph, nodes, traced, lambda owner: isinstance(network.get_submodule(owner), _BatchNorm))
-    for node in graph.nodes:
-        node.meta = {}
-    graph.lint()
-    there = {node.name for node in graph.nodes}
-    names = {old: node.name for old, node in nodes.items() if node.name in there}
-    placed = {
-        name: BlockNodes(names[block.made], names[block.given], frozenset(names[n] for n in block.inside if n in names))
-        for name, block in blocks.items()
-    }
-    tensors = _tensors(graph, network, extras)
-    anyhow = tuple((None,) * tensor.ndim for tensor in inputs.tensors)
-    name = type(network).__name__
-    template = Template(graph, traced.batch, scaled, placed, extras, tensors, name, names, anyhow, symbolic)
-    sizes, narrower = free_sizes(network, template.network(apply(network, Plan({})), len), inputs)
-    return replace(template, sizes=sizes, narrower=narrower)
+            for name, block in self._blocks.items()
+        }
+        tensors, sizes = _tensors(graph, network, extras), sizes_of(self._inputs)
+        name = type(network).__name__
+        return Template(graph, traced.batch, scaled, placed, extras, tensors, name, names, sizes, symbolic)
 
 
 def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Set[str]:

@@ -20,7 +20,7 @@ from autoprune.structure.building import Findings, build
 from autoprune.structure.graph.labeling import Labeling
 from autoprune.structure.graph.trace import Traced, evaluating
 from autoprune.structure.structure import Structure
-from autoprune.structure.surgery.free_sizes import resized, sizes_of
+from autoprune.structure.surgery.free_sizes import resized
 from autoprune.structure.surgery.template import Template
 from autoprune.structure.verify.comparison import deviation, precise
 from autoprune.structure.verify.readings import Reader, Reading, candidates, pattern_of
@@ -39,22 +39,21 @@ def verified(network: nn.Module, inputs: Inputs, traced: Traced, template: Templ
     """
     network, inputs = precise(network, inputs)
     with evaluating(network):
-        findings = _Verifier(network, inputs, traced, template).best()
-        if findings.template is not None and not _right_at_other_sizes(network, inputs, traced, findings):
-            return replace(findings, template=findings.template.of_sizes(sizes_of(inputs)))
-        return findings
+        return _Verifier(network, inputs, traced, template).best()
 
 
-def _right_at_other_sizes(network: nn.Module, inputs: Inputs, traced: Traced, findings: Findings) -> bool:
+def right_at_other_sizes(network: nn.Module, inputs: Inputs, traced: Traced, findings: Findings) -> bool:
     """Whether cut graphs give what the masked network does for inputs of the sizes that the whole graph may have."""
+    network, inputs = precise(network, inputs)
     structure = build(network, traced, findings)
     if not structure.groups or structure.sizes is None:
         return True
-    taken = ((other, _outputs(network, other)) for other in resized(inputs, structure.sizes))
-    return all(
-        dense is None or deviation(structure, network, other, structure.groups, dense, draw=1) is None
-        for other, dense in taken
-    )
+    with evaluating(network):
+        taken = ((other, _outputs(network, other)) for other in resized(inputs, structure.sizes))
+        return all(
+            dense is None or deviation(structure, network, other, structure.groups, dense, draw=1) is None
+            for other, dense in taken
+        )
 
 
 def _outputs(network: nn.Module, inputs: Inputs) -> Any:

@@ -175,6 +175,44 @@ def test_a_saved_graph_needs_no_code(tmp_path: Path) -> None:
     )
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv:1603.09382): does nothing in ``eval()``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * torch.empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(0.5) / 0.5
+
+
+class Regularised(nn.Module):
+    """What acts in training alone: whole paths, and features of every kind, are dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.channels, self.path = nn.Conv2d(3, 8, 3, padding=1), nn.Dropout2d(0.5), DropPath()
+        self.branch, self.alpha = nn.Conv2d(8, 8, 3, padding=1), nn.AlphaDropout(0.5)
+        self.again, self.head = DropPath(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channels(torch.relu(self.stem(x)))
+        x = x + self.path(torch.relu(self.branch(x)))
+        return self.head(self.again(self.alpha(x.mean((2, 3)))))
+
+
+def test_what_acts_in_training_alone_is_in_the_graph() -> None:
+    torch.manual_seed(0)
+    network, inputs = Regularised(), torch.randn(4, 3, 8, 8)
+    whole = discover(network, inputs, form="graph").cut(network, {})
+    assert "forward" not in vars(network.path), "the network is left as it was"
+    for mode in (True, False):
+        results = []
+        for each in (network, whole):
+            torch.manual_seed(1)
+            results.append(each.train(mode)(inputs))
+        torch.testing.assert_close(*results)
+        assert (not torch.equal(whole(inputs), results[0])) == mode
+
+
 class Coded(nn.Module):
     """A part whose name means something else in what runs a graph."""
 
