@@ -109,22 +109,41 @@ Duration = Annotated[
 ]
 """A length of time, written ``90s``, ``30m`` or ``1h30m``."""
 
-_BOUND = re.compile(r"\s*(<=|>=)\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*")
+_BOUND_PATTERN = r"^\s*(<=|>=)\s*([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?)\s*((%?)\s+of\s+dense\s*)?$"
+_BOUND = re.compile(_BOUND_PATTERN)
 
 
 class Bound(BaseModel):
-    """A constraint on one metric, written ``">= 0.80"`` or ``"<= 1e6"``."""
+    """A constraint on one metric, written ``">= 0.80"``, ``"<= 1e6"`` or ``">= 97% of dense"``."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     relation: Literal["<=", ">="]
     value: float
+    of_dense: bool = False
+    """Whether the value is a share of what the dense model has."""
+
+    def at(self, dense: float) -> Bound:
+        """The same as a number of its own.
+
+        Args:
+            dense: What the dense model has of the metric.
+        """
+        return Bound(relation=self.relation, value=self.value * dense) if self.of_dense else self
 
     def violation(self, measured: float) -> float:
-        """How far the bound is broken; ≤ 0 where it holds."""
+        """How far the bound is broken; ≤ 0 where it holds. A share of the dense model's has to be made a number first.
+
+        Raises:
+            ValueError: It is such a share.
+        """
+        if self.of_dense:
+            raise ValueError(f"{self} is a share: see `at`")
         return measured - self.value if self.relation == "<=" else self.value - measured
 
     def __str__(self) -> str:
+        if self.of_dense:
+            return f"{self.relation} {100 * self.value:.12g}% of dense"
         return f"{self.relation} {repr(self.value).removesuffix('.0')}"
 
 
@@ -133,17 +152,16 @@ def _bound(value: object) -> object:
         return value
     match = _BOUND.fullmatch(value) if isinstance(value, str) else None
     if match is None or not float("-inf") < float(match[2]) < float("inf"):
-        raise ValueError('write a bound as ">= 0.80" or "<= 1e6"')
-    return {"relation": match[1], "value": float(match[2])}
+        raise ValueError('write a bound as ">= 0.80", "<= 1e6" or ">= 97% of dense"')
+    value = float(match[2]) / (100 if match[6] else 1)
+    return {"relation": match[1], "value": value, "of_dense": match[5] is not None}
 
 
 BoundField = Annotated[
     Bound,
     BeforeValidator(_bound),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^\s*(<=|>=)\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"}
-    ),
+    WithJsonSchema({"type": "string", "pattern": _BOUND_PATTERN}),
 ]
 
 

@@ -241,7 +241,9 @@ class Spec(_Section):
     )
     evaluators: list[Reference] = Field(min_length=1, description="What is measured in every trial.")
     objectives: dict[str, Direction] = Field(min_length=1, description="Metrics to minimize or maximize.")
-    constraints: dict[str, BoundField] = Field(default={}, description='Bounds on metrics, as ">= 0.80".')
+    constraints: dict[str, BoundField] = Field(
+        default={}, description='Bounds on metrics, as ">= 0.80" or ">= 97% of dense".'
+    )
     search: Search = Field(default=Search(), description="How long, by which algorithm and where the search runs.")
     exporters: list[Reference] = Field(default=[], description="Write the front's models in forms for elsewhere.")
     observers: list[Reference] = Field(default=[], description="Watch the search.")

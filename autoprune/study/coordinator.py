@@ -134,8 +134,12 @@ class Session:
 
     def _next(self) -> Proposal | Probe | None:
         """What is to be done next; None as long as that hangs on what is being done, or when nothing is left."""
-        proposal = self._unfinished.popleft() if self._unfinished else None
-        if proposal is None:
+        compared = self._compared
+        if self._unfinished and (compared or self._unfinished[0].origin == "dense"):
+            proposal = self._unfinished.popleft()
+        elif self._unfinished:
+            return None
+        else:
             number = self._study.begun
             if number >= self._folder.trials:
                 return None
@@ -143,11 +147,17 @@ class Session:
                 self._probing.update(cuts)
                 samples = self._problem.components.sampler.probe_samples or _SAMPLES
                 return Probe(cuts=cuts, samples=samples, precision=self._precision)
-            if self._probing:
+            if self._probing or (number and not compared):
                 return None
             proposal = self._study.ask()
         facts = {"scorers": self._study.rankings.scorers, "rivals": self._front.losses, "precision": self._precision}
-        return proposal.model_copy(update=facts)
+        return proposal.model_copy(update={**facts, "dense": self._study.dense})
+
+    @property
+    def _compared(self) -> bool:
+        """Whether all bounds are numbers: what is bound to a share of the dense model's waits for that."""
+        relative = any(bound.of_dense for bound in self._problem.spec.constraints.values())
+        return not relative or bool(self._study.dense)
 
     def _due(self, number: int) -> tuple[Cut, ...]:
         """Probes for one job of those that come before a trial; the dense model, trial 0, waits for none."""

@@ -144,7 +144,8 @@ class Ending:
         except Exception:  # noqa: BLE001  whatever it raises is told by the job
             same = False
         was = losses(result.metrics, self._info.objectives)
-        return None if same else Refine(proposal=proposal.model_copy(update={"final": True, "rivals": (was,)}))
+        changes = {"final": True, "rivals": (was,), "dense": self._study.dense}
+        return None if same else Refine(proposal=proposal.model_copy(update=changes))
 
     def _settle(self, before: TrialResult, made: TrialResult) -> None:
         objectives = self._info.objectives

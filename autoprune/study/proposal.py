@@ -25,6 +25,8 @@ class Proposal(BaseModel):
     """Label of the scorer that ranks it, per group; of the first one where a group is missing."""
     rivals: tuple[tuple[float, ...], ...] = ()
     """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
+    dense: dict[str, float] = {}
+    """What the dense model has of the metrics that are bound to a share of it."""
     precision: Precision = "float32"
     """Of forward passes without gradients."""
     final: bool = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from autoprune.plugin import Candidate, Measured, TrialResult
 from autoprune.plugin.results import TrialState
+from autoprune.spec import Bound
 from autoprune.spec.secrets import masked
 from autoprune.study.proposal import Proposal
 from autoprune.study.seeding import derive
@@ -42,16 +43,31 @@ class Record:
         self.scorers = {group: self.scorers.get(group, space.scorer(proposal, group)) for group in cut if cut[group]}
 
     @property
+    def bounds(self) -> dict[str, Bound]:
+        """The constraints, as numbers; of the dense model, those that are a share of it are left out."""
+        dense = self._proposal.dense
+        return {
+            name: bound.at(dense.get(name, 0.0))
+            for name, bound in self._problem.spec.constraints.items()
+            if name in dense or not bound.of_dense
+        }
+
+    @property
     def violations(self) -> dict[str, float]:
         """Per constraint on what is measured so far, how far it is broken."""
-        bounds = self._problem.spec.constraints.items()
+        bounds = self.bounds.items()
         return {name: bound.violation(self.metrics[name].value) for name, bound in bounds if name in self.metrics}
 
     @property
     def broken(self) -> str:
         """The constraints that do not hold, in words; empty where all do."""
-        bounds, broken = self._problem.spec.constraints, [name for name, by in self.violations.items() if by > 0]
-        return ", ".join(f"{name} {self.metrics[name].value:g} is not {bounds[name]}" for name in broken)
+        broken = [name for name, by in self.violations.items() if by > 0]
+        return ", ".join(f"{name} {self.metrics[name].value:g} is not {self._in_words(name)}" for name in broken)
+
+    def _in_words(self, name: str) -> str:
+        """A constraint, with the number that a share of the dense model's is."""
+        bound = self._problem.spec.constraints[name]
+        return f"{bound}, {self.bounds[name].value:g}" if bound.of_dense else str(bound)
 
     def _shown(self, reason: str) -> str:
         spec = self._problem.spec

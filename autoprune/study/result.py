@@ -112,6 +112,11 @@ class SearchResult:
     def _within(self, points: list[FrontPoint], name: str, bound: Bound) -> list[FrontPoint]:
         self._check_metric(name)
         known = [(point, point.trial.metrics[name].value) for point in points if name in point.trial.metrics]
+        if bound.of_dense:
+            dense = [t.metrics[name].value for t in self.outcome.trials if t.origin == "dense" and name in t.metrics]
+            if not dense:
+                raise StudyError(f"{name} {bound}: the dense model was not measured")
+            bound = bound.at(dense[0])
         within = [point for point, value in known if bound.violation(value) <= 0]
         if known and not within:
             values = sorted(value for _, value in known)

@@ -94,6 +94,13 @@ class Study(StoredStudy):
         return [self._results[number] for number in sorted(self._results)]
 
     @property
+    def dense(self) -> dict[str, float]:
+        """What the dense model has of the metrics that are bound to a share of it; nothing before it was measured."""
+        dense = (result for result in self._results.values() if result.origin == "dense")
+        metrics = next((result.metrics for result in dense if result.state == "complete"), {})
+        return {name: metrics[name].value for name, bound in self._constraints.items() if bound.of_dense and metrics}
+
+    @property
     def begun(self) -> int:
         """How many trials were asked for, finished or not."""
         return len(self._trials(TrialState.RUNNING, *STATES.values()))
@@ -136,7 +143,8 @@ class Study(StoredStudy):
         for metric, violation in result.violations.items():
             if metric not in told:
                 # Samplers add violations up, so each is told relative to its bound.
-                trial.set_constraint(metric, violation / (abs(self._constraints[metric].value) or 1.0))
+                bound = self._constraints[metric].at(self.dense.get(metric, 0.0))
+                trial.set_constraint(metric, violation / (abs(bound.value) or 1.0))
         complete = result.state == "complete"
         with quiet():
             self._study.tell(

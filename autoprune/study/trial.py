@@ -138,7 +138,7 @@ class Runner:
         race = Race(
             () if dense else proposal.rivals,
             objectives=problem.spec.objectives,
-            constraints={} if dense else problem.spec.constraints,
+            constraints={} if dense else record.bounds,
             # What is made again is compared with what it was, all of it measured.
             error=0.0 if proposal.final else problem.spec.search.early_rejection,
         )

@@ -98,7 +98,7 @@ class Prediction:
                 values[name] = fitted.draws(traits, self._arithmetic(rows), sign * quantiles)
         holds = np.ones((len(quantiles), len(rows)))
         for name, bound in self._ctx.constraints.items():
-            holds *= np.vectorize(bound.violation)(values[name]) <= 0
+            holds *= np.vectorize(bound.at(self._dense[name]).violation)(values[name]) <= 0
         return self._points(values), holds.mean(axis=0)
 
     def _described(self, rows: Ints) -> tuple[Traits, Floats]:

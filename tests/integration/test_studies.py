@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import autoprune
+from autoprune.study import read_study
 
 from .conftest import SPEC, Workspace
 from .witnesses import PLUGINS
@@ -136,6 +137,30 @@ def test_no_feasible_trial_is_code_4(workspace) -> None:
     ended = workspace.call("search", "spec.yaml", *UNTRACKED, *impossible, "--json", code=4)
     assert ended.document["error"]["type"] == "NoFeasibleTrialError"
     assert "rejected" in ended.document["error"]["message"]
+
+
+@pytest.mark.slow
+def test_bounds_may_be_shares_of_the_dense_model(workspace) -> None:
+    bounds = 'constraints={macs: "<= 60% of dense", accuracy: ">= 0.5 of dense"}'
+    search = ("search", "spec.yaml", "--set", bounds, "--set", "search.workers=2", "-o", "runs/shares", "--json")
+    document = workspace.call(*search, *UNTRACKED).document
+    result = read_study(workspace.folder / "runs/shares")
+    dense, *others = result.outcome.trials
+    assert not dense.violations
+    assert dense.state == "complete"
+    for trial in others:
+        over = trial.metrics["macs"].value - 0.6 * dense.metrics["macs"].value
+        assert trial.violations["macs"] == pytest.approx(over)
+        if over > 0:
+            assert trial.state == "rejected"
+            assert "is not <= 60% of dense, " in trial.reason
+        elif trial.state == "complete":
+            under = 0.5 * dense.metrics["accuracy"].value - trial.metrics["accuracy"].value
+            assert trial.violations["accuracy"] == pytest.approx(under)
+    assert {trial.state for trial in others} >= {"complete", "rejected"}
+    assert document["front"]
+    best = result.best("macs", accuracy=">= 60% of dense")
+    assert best.trial.metrics["accuracy"].value >= 0.6 * dense.metrics["accuracy"].value
 
 
 @pytest.mark.parametrize("command", ["search", "explain"])

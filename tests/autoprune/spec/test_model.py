@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -72,8 +73,37 @@ def test_bounds_go_out_as_they_come_in(relation: Any, value: float) -> None:
     assert BOUND.validate_python(BOUND.dump_python(bound)) == bound
 
 
+@given(st.sampled_from(["<=", ">="]), st.decimals(0, 1000, places=4))
+def test_shares_of_the_dense_model_go_out_as_they_come_in(relation: str, percent: Decimal) -> None:
+    bound = BOUND.validate_python(f"{relation} {percent}% of dense")
+    assert BOUND.validate_python(BOUND.dump_python(bound)) == bound
+    assert bound.at(50.0) == Bound(relation=bound.relation, value=bound.value * 50.0)
+    with pytest.raises(ValueError, match="is a share"):
+        bound.violation(1.0)
+
+
+def test_shares_of_the_dense_model_are_written_in_two_ways() -> None:
+    assert BOUND.validate_python(">= 97% of dense") == BOUND.validate_python(">=0.97 of  dense")
+    assert BOUND.validate_python(">= 97% of dense").at(0.5).violation(0.48) == pytest.approx(0.005)
+
+
 @pytest.mark.parametrize(
-    "value", ["> 1", "1", "== 1", ">= ", ">= 1.2.3", ">= 1e999", ">= nan", ">= 80%", 0.8, None, {"value": 1}]
+    "value",
+    [
+        "> 1",
+        "1",
+        "== 1",
+        ">= ",
+        ">= 1.2.3",
+        ">= 1e999",
+        ">= nan",
+        ">= 80%",
+        ">= 80 % of dense x",
+        ">= of dense",
+        0.8,
+        None,
+        {"value": 1},
+    ],
 )
 def test_what_is_no_bound(value: object) -> None:
     with pytest.raises(ValidationError, match=r'write a bound as ">= 0\.80"'):
