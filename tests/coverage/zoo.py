@@ -50,7 +50,7 @@ _NEEDS = {
     "written": (),
     "torchvision": ("torchvision",),
     "timm": ("torchvision", "timm"),
-    "transformers": ("transformers",),
+    "transformers": ("torchvision", "transformers"),
 }
 
 
