@@ -46,8 +46,10 @@ def _may_be_idle(module: nn.Module) -> bool:
 
 
 def _marking(forward: Callable[..., Any], found: set[str], name: str, *args: Any, **kwargs: Any) -> Any:
+    given = [(each, each._version) for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
     returned = forward(*args, **kwargs)
-    if isinstance(returned, Tensor) and any(returned is each for each in (*args, *kwargs.values())):
+    # What is changed in place, as by `nn.ReLU(inplace=True)`, has another version.
+    if any(returned is each and each._version == version for each, version in given):
         found.add(name)
         return functional.dropout(returned, 0.0, training=False)
     return returned

@@ -11,7 +11,7 @@ from torch import nn
 
 from autoprune.structure import Structure, discover
 
-from .operator_nets import Cases, convolution, images, linear, parameter, rows, steps, tokens
+from .operator_nets import Cases, Net, convolution, images, linear, parameter, rows, steps, tokens
 from .zeros import close, kept_units, with_zeros
 
 pytestmark = pytest.mark.slow
@@ -151,3 +151,24 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
 @pytest.mark.parametrize(("name", "layer", "reason"), [("mixed-units-by-frequencies", "i", "fft_fft2 mixes them")])
 def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
     assert reason in " | ".join(uncut.reason for uncut in found(name).uncut if uncut.layer == layer)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.LeakyReLU])
+def test_graphs_act_in_place_once(activation: type[nn.Module]) -> None:
+    """What changes its input and returns it is not idle."""
+    parts = {
+        "i": convolution(3, 16),
+        "n": lambda: nn.BatchNorm2d(16),
+        "a": lambda: activation(inplace=True),
+        "o": linear(16, 4),
+    }
+    net = Net(lambda m, x: m.o(m.a(m.n(m.i(x))).view(-1, 16, 64).mean(2)), **parts).eval()
+    inputs = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    structure = discover(net, inputs)
+    assert structure.form == "graph"
+    kept = kept_units(structure, 0.5, seed=1)
+    small = structure.cut(net, kept)
+    with torch.no_grad():
+        close(small(inputs), structure.masked(net, kept)(inputs))
+    small.train()(inputs).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in small.parameters())
