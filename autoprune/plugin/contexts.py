@@ -176,6 +176,8 @@ class EvaluationContext(Context):
     costs: Costs
     """Exact arithmetic of the candidate."""
     dense_costs: Costs
+    of_dense: bool = False
+    """Whether the dense model itself is measured."""
     source: SourceContext = field(default_factory=lambda: SourceContext(folder=Path(), cache=Path(), seed=0))
     """Where files, modules and Python objects are that its options name."""
     report: Callable[[Mapping[str, Measured]], None] = _to_nobody

@@ -60,6 +60,23 @@ class Metric:
             raise ValueError(f"metric {self.name}: cost is one of {costs}, not {self.cost!r}")
 
 
+class Difference(BaseModel):
+    """What a model has of a metric less what the dense one has, on the same samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end of the 95 % interval."""
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval is without 0: the two models differ by more than chance explains."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
 class Measured(BaseModel):
     """A measured value with its uncertainty."""
 
@@ -72,6 +89,8 @@ class Measured(BaseModel):
     """Upper end of the 95 % interval (or upper quartile of a timing)."""
     samples: int | None = None
     """How many samples or repetitions the value rests on."""
+    difference: Difference | None = None
+    """From the dense model, where both were measured on the same samples."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
-from autoprune.plugin.values import Measured
+from autoprune.plugin.values import Difference, Measured
 
 NO_VALUE = "-"
 _SUFFIXES = {"ms": "_ms", "MB": "_mb", "fraction of dense": "_ratio"}
@@ -54,6 +54,17 @@ def spread(measured: Measured | None, unit: str) -> str:
         return text
     low, high = (number(end, unit).removesuffix(" %") for end in (measured.low, measured.high))
     return f"{text} ({low} to {high})"
+
+
+def against(difference: Difference | None, unit: str) -> str:
+    """How much more a model has than the dense one, with the interval: ``-1.2 (-2.0 to -0.4)``, ``≈`` if it holds 0."""
+    if difference is None:
+        return NO_VALUE
+    ends = [end for end in (difference.low, difference.high) if end is not None]
+    value, *bounds = (number(each, unit).removesuffix(" %") for each in (difference.value, *ends))
+    sign = "+" if difference.value > 0 else ""
+    text = f"{sign}{value} ({bounds[0]} to {bounds[1]})" if bounds else f"{sign}{value}"
+    return text if difference.told_apart or not bounds else f"{text} ≈"
 
 
 def tested_on(outcome: StudyOutcome) -> str:

@@ -100,10 +100,11 @@ def _member(point: FrontPoint) -> dict[str, Any]:
     }
 
 
-def _measured(value: Measured) -> dict[str, float | int | None]:
+def _measured(value: Measured) -> dict[str, Any]:
     return {
         "value": _finite(value.value),
         "low": _finite(value.low),
         "high": _finite(value.high),
         "samples": value.samples,
+        "difference": value.difference and {name: _finite(end) for name, end in value.difference.model_dump().items()},
     }

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
-from autoprune.plugin.values import Direction, Measured
+from autoprune.plugin.values import Difference, Direction, Measured
 from autoprune.report._words import (
     NO_VALUE,
+    against,
     chosen,
     dense_trial,
     heading,
@@ -187,16 +188,35 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
         if not told or any(name in of(point) for _, point in entries)
     ]
     columns += [(name, heading(name, study.units.get(name, "")), values[0][1]) for name in others]
+    compared = [
+        name for name in outcome.front.objectives if any(_difference(point, name) is not None for _, point in entries)
+    ]
     rows = [
         [
             title,
             *(spread(of(point).get(name), study.units.get(name, "")) for name, _, of in columns),
+            *(against(_difference(point, name), study.units.get(name, "")) for name in compared),
             percent(mean_ratio(point.trial)),
         ]
         for title, point in entries
     ]
-    table = _table(["trial", *(title for _, title, _ in columns), "mean ratio"], rows)
-    return ["## Front", table, " ".join(_columns_told(outcome)), "![The Pareto front](front.svg)"]
+    differences = [f"{heading(name, study.units.get(name, ''))}, against dense" for name in compared]
+    table = _table(["trial", *(title for _, title, _ in columns), *differences, "mean ratio"], rows)
+    told = _columns_told(outcome)
+    if compared:
+        told.append(
+            "*Against dense* is the difference from the dense model on the same samples, of the test split where the"
+            " model was measured on it; ≈ where chance explains it."
+        )
+    return ["## Front", table, " ".join(told), "![The Pareto front](front.svg)"]
+
+
+def _difference(point: FrontPoint, name: str) -> Difference | None:
+    """From the dense model, on as many samples as there are."""
+    for metrics in (point.whole_test, point.test, point.trial.metrics):
+        if name in metrics:
+            return metrics[name].difference
+    return None
 
 
 def _columns_told(outcome: StudyOutcome) -> list[str]:

@@ -147,6 +147,7 @@ class Contexts:
         cache: Cache,
         split: SplitName,
         costs: Costs,
+        of_dense: bool = False,
         report: Callable[[Mapping[str, Measured]], None] = unwatched,
     ) -> EvaluationContext:
         """For an evaluator.
@@ -157,6 +158,7 @@ class Contexts:
             cache: What evaluations share.
             split: What is measured on.
             costs: Exact ones of what is measured.
+            of_dense: Whether that is the dense model.
             report: Told what is known so far.
         """
         return EvaluationContext(
@@ -169,6 +171,7 @@ class Contexts:
             dense=predictor(self.network.eval()),
             costs=costs,
             dense_costs=self.structure.dense_costs,
+            of_dense=of_dense,
             source=self.source,
             report=report,
         )

@@ -46,6 +46,7 @@ class Measuring:
         stages: Stages,
         samples: int | None = None,
         precision: Precision = "float32",
+        of_dense: bool = False,
         report: Callable[[Mapping[str, Measured]], None] = unwatched,
     ) -> dict[str, Measured]:
         """What an evaluator makes of a network, by the names that objectives use.
@@ -58,6 +59,7 @@ class Measuring:
             stages: Of the trial.
             samples: Of the test split, see `part_of`; all if None.
             precision: Of passes without gradients.
+            of_dense: Whether it is the dense network.
             report: Told what is known so far.
 
         Raises:
@@ -73,6 +75,7 @@ class Measuring:
             cache=self._kept.setdefault(samples, {}),
             split=split,
             costs=costs,
+            of_dense=of_dense,
             report=report,
         )
         with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):

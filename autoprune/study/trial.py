@@ -91,6 +91,7 @@ class Runner:
                     split="test",
                     samples=job.samples,
                     stages=stages,
+                    of_dense=job.dense,
                 )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
             return Remeasured(number=job.number, metrics=metrics, reason=stages.reason(error))
@@ -155,6 +156,7 @@ class Runner:
                         split="validation",
                         stages=stages,
                         precision=proposal.precision,
+                        of_dense=dense,
                         report=partial(_report, evaluator, race, record.metrics),
                     )
         except GivenUp as given_up:

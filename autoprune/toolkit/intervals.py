@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from autoprune.plugin import Measured
+from autoprune.plugin import Difference, Measured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +135,27 @@ class Totals:
         sums = self._sums[: self.samples]
         drawn = _counts(len(sums)) @ sums
         return percentiles(float(value(sums.sum(0))), value(drawn).tolist(), samples=self.samples)
+
+    def difference(self, other: Totals, value: Callable[[Tensor], Tensor]) -> Difference | None:
+        """How much more a function makes of these sums than of another model's, on the same samples.
+
+        Args:
+            other: Of the same samples in the same order.
+            value: As of `measured`.
+
+        Returns:
+            None where one of them does not define it.
+        """
+        if self._sums is None or other._sums is None or self.samples != other.samples:
+            return None
+        both = [each[: self.samples] for each in (self._sums, other._sums)]
+        mine, theirs = (float(value(sums.sum(0))) for sums in both)
+        counts = _counts(len(both[0]))
+        drawn = value(counts @ both[0]) - value(counts @ both[1])
+        if not math.isfinite(mine - theirs):
+            return None
+        found = percentiles(mine - theirs, drawn.tolist(), samples=self.samples)
+        return Difference(value=found.value, low=found.low, high=found.high)
 
 
 def percentiles(value: float, resampled: Sequence[float], *, samples: int) -> Measured:

@@ -195,6 +195,11 @@ def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str,
         for end, value in (("low", measured.low), ("high", measured.high)):
             if value is not None:
                 ends[key("uncertainty", f"{prefix}{name}_{end}")] = value
+        if (difference := measured.difference) is not None:
+            ends[key("against_dense", f"{prefix}{name}")] = difference.value
+            for end, value in (("low", difference.low), ("high", difference.high)):
+                if value is not None:
+                    ends[key("against_dense", f"{prefix}{name}_{end}")] = value
     return ends
 
 

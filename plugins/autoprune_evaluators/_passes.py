@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from autoprune import TrialError
-from autoprune.plugin import EvaluationContext, Measured, Task
+from autoprune.plugin import Difference, EvaluationContext, Inputs, Measured, Task
 from autoprune.plugin.task import shapes
-from autoprune.toolkit import intervals
+from autoprune.toolkit import intervals, paired
 from autoprune.toolkit.samples import SampleEvaluator, weights
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ _WORTH_A_LOOK = 1.25
 
 
 class OnePass(SampleEvaluator):
-    """Makes its one metric in a pass over the samples, and tells on the way what is known."""
+    """Makes its one metric in a pass over the samples, and tells on the way what is known.
+
+    What it keeps of the dense model's pass tells how much a model differs from that.
+    """
 
     undefined: ClassVar[str] = "nothing counts in any of the samples"
     """What to say where the samples do not define the metric."""
@@ -36,37 +39,60 @@ class OnePass(SampleEvaluator):
         import torch
 
         name = self.metrics[0].name
-        known = Measured(value=math.nan)
+        model, ctx = self.focused(model, ctx)
         with torch.inference_mode():
-            for known in self._known(*self.focused(model, ctx)):
-                if math.isfinite(known.value):
+            tally, told = self._tally(ctx), False
+            for batch in self.batches(ctx):
+                told = tally.add(model, *batch)
+                if told and math.isfinite((known := tally.measured()).value):
                     ctx.report({name: known})
-        if math.isnan(known.value):
-            raise TrialError(f"{name}: {self.undefined}")
-        return {name: known}
+            known = tally.measured()
+            if math.isnan(known.value):
+                raise TrialError(f"{name}: {self.undefined}")
+            if not told:
+                ctx.report({name: known})
+            dense = self._of_dense(tally, ctx)
+            return {name: known.model_copy(update={"difference": dense and tally.less(dense)})}
+
+    def _of_dense(self, tally: Tally, ctx: EvaluationContext) -> Tally | None:
+        """What is kept of the dense model's pass over the same samples; None for the dense model itself."""
+
+        def made() -> Tally:
+            other = self._tally(ctx)
+            for batch in self.batches(ctx):
+                other.add(ctx.dense, *batch)
+            return other
+
+        # The label is no matter, and two evaluators with the same options keep the same.
+        options = self.model_dump_json(exclude={"label"})
+        key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
+        found = ctx.memo(key, (lambda: tally) if ctx.of_dense else made)
+        return None if ctx.of_dense else found
 
     def final(self) -> Self:
         """The same on the whole split."""
         return self.model_copy(update={"samples": None})
 
     @abstractmethod
-    def _known(self, model: nn.Module, ctx: EvaluationContext) -> Iterator[Measured]:
-        """The metric of the samples so far, in the end of all of them; NaN where they do not define it."""
+    def _tally(self, ctx: EvaluationContext) -> Tally:
+        """What is kept of a pass, before its first batch."""
+
+
+class Tally(Protocol):
+    """What is kept of a pass over samples."""
+
+    def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
+        """Have a model predict a batch; whether it is worth a look what is known by now."""
+
+    def measured(self) -> Measured:
+        """The metric of the samples so far; NaN where they do not define it."""
+
+    def less(self, dense: Any) -> Difference | None:
+        """How much more the metric is than by the dense model's tally; None where that is not known."""
 
 
 class MeanEvaluator(OnePass):
-    """A mean over all elements that count, of a value that each sample has."""
-
-    def _known(self, model: nn.Module, ctx: EvaluationContext) -> Iterator[Measured]:
-        import torch
-
-        values: list[Tensor] = []
-        counted: list[Tensor] = []
-        for inputs, targets in self.batches(ctx):
-            outputs = inputs.feed(model)
-            values.append(self._values(ctx.task, outputs, targets))
-            counted.append(weights(ctx.task, outputs, targets))
-            yield self._mean(torch.cat(values), torch.cat(counted))
+    """A mean over all elements that count, of a value that each sample has, or a function of it."""
 
     @abstractmethod
     def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
@@ -76,19 +102,43 @@ class MeanEvaluator(OnePass):
         """Of all samples so far, both (N,)."""
         return intervals.mean_of(values, counted)
 
+    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference | None:
+        """Of all samples, all (N,), from what the dense model has."""
+        return paired.of_means(values, dense, counted)
+
+    def _tally(self, ctx: EvaluationContext) -> Tally:
+        return _Means(self, ctx.task)
+
+
+class _Means:
+    def __init__(self, evaluator: MeanEvaluator, task: Task) -> None:
+        self._evaluator, self._task = evaluator, task
+        self._values: list[Tensor] = []
+        self._counted: list[Tensor] = []
+
+    def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
+        outputs = inputs.feed(model)
+        self._values.append(self._evaluator._values(self._task, outputs, targets))
+        self._counted.append(weights(self._task, outputs, targets))
+        return True
+
+    def _all(self) -> tuple[Tensor, Tensor]:
+        import torch
+
+        return torch.cat(self._values), torch.cat(self._counted)
+
+    def measured(self) -> Measured:
+        return self._evaluator._mean(*self._all())
+
+    def less(self, dense: _Means) -> Difference | None:
+        (values, counted), (theirs, alike) = self._all(), dense._all()
+        if not bool((counted == alike).all()):  # a task may count by what a model says
+            return None
+        return self._evaluator._less(values, theirs, counted)
+
 
 class TotalsEvaluator(OnePass):
     """A function of sums over samples."""
-
-    def _known(self, model: nn.Module, ctx: EvaluationContext) -> Iterator[Measured]:
-        totals, told = intervals.Totals(), 0
-        for inputs, targets in self.batches(ctx):
-            totals.add(self._statistics(ctx.task, inputs.feed(model), targets))
-            if totals.samples >= _WORTH_A_LOOK * told:
-                told = totals.samples
-                yield totals.measured(self._value)
-        if told < totals.samples:
-            yield totals.measured(self._value)
 
     @abstractmethod
     def _statistics(self, task: Task, outputs: Any, targets: Any) -> Tensor:
@@ -97,6 +147,27 @@ class TotalsEvaluator(OnePass):
     @abstractmethod
     def _value(self, sums: Tensor) -> Tensor:
         """The metric of sums of them, (…, K) to (…,)."""
+
+    def _tally(self, ctx: EvaluationContext) -> Tally:
+        return _Sums(self, ctx.task)
+
+
+class _Sums:
+    def __init__(self, evaluator: TotalsEvaluator, task: Task) -> None:
+        self._evaluator, self._task = evaluator, task
+        self._totals, self._told = intervals.Totals(), 0
+
+    def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
+        self._totals.add(self._evaluator._statistics(self._task, inputs.feed(model), targets))
+        worth = self._totals.samples >= _WORTH_A_LOOK * self._told
+        self._told = self._totals.samples if worth else self._told
+        return worth
+
+    def measured(self) -> Measured:
+        return self._totals.measured(self._evaluator._value)
+
+    def less(self, dense: _Sums) -> Difference | None:
+        return self._totals.difference(dense._totals, self._evaluator._value)
 
 
 def came(metric: str, takes: str, task: Task, outputs: Any, targets: Any) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from autoprune import TrialError
-from autoprune.plugin import Cost, EvaluationContext, Measured, Metric, Task
-from autoprune.toolkit import intervals
+from autoprune.plugin import Cost, Difference, EvaluationContext, Inputs, Measured, Metric, Task
+from autoprune.toolkit import intervals, paired
 from autoprune.toolkit.samples import agreements, losses, right_shares, weights
-from autoprune_evaluators._passes import MeanEvaluator, OnePass, came
+from autoprune_evaluators._passes import MeanEvaluator, OnePass, Tally, came
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +34,9 @@ class Accuracy(MeanEvaluator):
 
     def _mean(self, values: Tensor, counted: Tensor) -> Measured:
         return intervals.share_of(values, counted)
+
+    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference:
+        return paired.of_shares(values, dense, counted)
 
 
 class Loss(MeanEvaluator):
@@ -67,6 +70,9 @@ class Perplexity(MeanEvaluator):
     def _mean(self, values: Tensor, counted: Tensor) -> Measured:
         return changed(intervals.mean_of(values, counted), _exp)
 
+    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference | None:
+        return changed_difference(values, dense, counted, _exp, slope=_exp)
+
 
 class Agreement(OnePass):
     """The share of the dense model's predictions that a model still makes, right or wrong, as the task compares them.
@@ -80,16 +86,11 @@ class Agreement(OnePass):
         Metric("agreement", "fraction", "maximize", Cost.FORWARD, "Share of the dense model's predictions still made."),
     )
 
-    def _known(self, model: nn.Module, ctx: EvaluationContext) -> Iterator[Measured]:
-        import torch
+    def _tally(self, ctx: EvaluationContext) -> Tally:
+        return _Agreements(ctx.task, iter(self._dense_outputs(ctx)))
 
-        shares: list[Tensor] = []
-        counted: list[Tensor] = []
-        for (inputs, targets), dense in zip(self.batches(ctx), self._dense_outputs(ctx), strict=True):
-            outputs = inputs.feed(model)
-            shares.append(agreements(ctx.task, outputs, dense, targets))
-            counted.append(weights(ctx.task, outputs, targets))
-            yield intervals.share_of(torch.cat(shares), torch.cat(counted))
+    def _of_dense(self, tally: Tally, ctx: EvaluationContext) -> None:
+        """Nothing: the metric tells how much a model differs already."""
 
     def _dense_outputs(self, ctx: EvaluationContext) -> Iterable[Any]:
         """Of each batch, computed once per study if they fit."""
@@ -108,12 +109,55 @@ class Agreement(OnePass):
         return (inputs.feed(ctx.dense) for inputs, _ in self.batches(ctx)) if outputs is None else outputs
 
 
+class _Agreements:
+    def __init__(self, task: Task, dense: Iterator[Any]) -> None:
+        self._task, self._dense = task, dense
+        self._shares: list[Tensor] = []
+        self._counted: list[Tensor] = []
+
+    def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
+        outputs = inputs.feed(model)
+        self._shares.append(agreements(self._task, outputs, next(self._dense), targets))
+        self._counted.append(weights(self._task, outputs, targets))
+        return True
+
+    def measured(self) -> Measured:
+        import torch
+
+        return intervals.share_of(torch.cat(self._shares), torch.cat(self._counted))
+
+    def less(self, dense: Any) -> None:
+        """Nothing, as there is no such tally."""
+
+
 def changed(measured: Measured, change: Callable[[float], float]) -> Measured:
     """A rising function of what was measured; without an interval where that has an end that is no number any more."""
     value = change(measured.value)
     if measured.low is None or measured.high is None or not math.isfinite(change(measured.high)):
         return Measured(value=value, samples=measured.samples)
     return Measured(value=value, low=change(measured.low), high=change(measured.high), samples=measured.samples)
+
+
+def changed_difference(
+    values: Tensor, dense: Tensor, counted: Tensor, change: Callable[[float], float], slope: Callable[[float], float]
+) -> Difference | None:
+    """The difference of a function of two means, to first order; None where it is no number.
+
+    Args:
+        values: Of each sample, (N,).
+        dense: The dense model's, (N,).
+        counted: What each counts, (N,).
+        change: The function.
+        slope: Its derivative.
+    """
+    mine, theirs = (intervals.mean_of(each, counted).value for each in (values, dense))
+    found, value = paired.of_means(values, dense, counted, (slope(mine), slope(theirs))), change(mine) - change(theirs)
+    if not math.isfinite(value):
+        return None
+    if found.low is None or found.high is None or not math.isfinite(found.high - found.low):
+        return Difference(value=value)
+    half = (found.high - found.low) / 2
+    return Difference(value=value, low=value - half, high=value + half)
 
 
 def _exp(nats: float) -> float:

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from autoprune import TrialError
-from autoprune.plugin import Cost, Measured, Metric, Task
+from autoprune.plugin import Cost, Difference, Measured, Metric, Task
 from autoprune.toolkit import intervals
 from autoprune_evaluators._passes import MeanEvaluator, TotalsEvaluator, came
-from autoprune_evaluators.forward import changed
+from autoprune_evaluators.forward import changed, changed_difference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,14 @@ class Rmse(MeanEvaluator):
         return (predicted - true).square().mean(1)
 
     def _mean(self, values: Tensor, counted: Tensor) -> Measured:
-        return changed(intervals.mean_of(values, counted), lambda square: math.sqrt(max(0.0, square)))
+        return changed(intervals.mean_of(values, counted), _root)
+
+    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference | None:
+        return changed_difference(values, dense, counted, _root, slope=lambda square: 0.5 / max(_root(square), 1e-150))
+
+
+def _root(square: float) -> float:
+    return math.sqrt(max(0.0, square))
 
 
 class R2(TotalsEvaluator):

@@ -6,14 +6,14 @@ two grey levels of an image in [0, 1]. An epsilon taken after normalisation is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from autoprune import DataError
 from autoprune.plugin import Cost, Data, EvaluationContext, Measured, Metric
-from autoprune.toolkit import intervals
+from autoprune.toolkit import intervals, paired
 from autoprune.toolkit.samples import SampleEvaluator
 
 if TYPE_CHECKING:
@@ -102,20 +102,24 @@ class _AttackEvaluator(SampleEvaluator):
         ball = Linf(self.epsilon) if self.norm == "linf" else L2(self.epsilon)
         attack = Attack(ball, steps=steps, step_size=step_size, bounds=bounds)
 
-        def measured(shares: Tensor, counted: Tensor) -> dict[str, Measured]:
-            return {"robust_accuracy": intervals.share_of(shares, counted)}
+        def run(model: nn.Module, report: Callable[[Tensor, Tensor], None]) -> tuple[Tensor, Tensor]:
+            return withstood(
+                model,
+                self.batches(ctx),
+                attack,
+                task=ctx.task,
+                restarts=restarts,
+                random_start=random_start,
+                seed=seed,
+                report=report,
+            )
 
-        found = withstood(
-            model,
-            self.batches(ctx),
-            attack,
-            task=ctx.task,
-            restarts=restarts,
-            random_start=random_start,
-            seed=seed,
-            report=lambda *so_far: ctx.report(measured(*so_far)),
-        )
-        return measured(*found)
+        found = run(model, report=lambda *known: ctx.report({"robust_accuracy": intervals.share_of(*known)}))
+        options = self.model_dump_json(exclude={"label"})
+        key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
+        dense = ctx.memo(key, lambda: found if ctx.of_dense else run(ctx.dense, report=lambda *_: None))
+        difference = None if ctx.of_dense else paired.of_shares(found[0], dense[0], found[1])
+        return {"robust_accuracy": intervals.share_of(*found).model_copy(update={"difference": difference})}
 
 
 class Fgsm(_AttackEvaluator):

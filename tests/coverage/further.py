@@ -49,8 +49,8 @@ def trained(case: Case, network: nn.Module, structure: Structure, kept: Kept) ->
 
     def deviation(dtype: torch.dtype) -> float:
         inputs = Inputs(tuple(x.to(dtype) if x.is_floating_point() else x for x in case.example(4, 5)))
-        # Copies: what is not masked is shared with the dense network.
-        pair = (copy.deepcopy(structure.masked(network, kept)), structure.cut(network, kept))
+        own = copy.deepcopy(network)  # what is not masked is shared with it, and gets another type
+        pair = (structure.masked(own, kept), structure.cut(own, kept))
         with torch.no_grad():
             return apart(*(leaves(in_training(net.to(dtype), inputs)) for net in pair))
 

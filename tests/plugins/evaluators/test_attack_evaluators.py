@@ -291,7 +291,7 @@ def test_every_batch_is_told_of(digits: Case, evaluator: Fgsm | Pgd) -> None:
     result = digits.measure(some, report=told.append)
     assert [set(partial) for partial in told] == [{"robust_accuracy"}] * 3
     assert [partial["robust_accuracy"].samples for partial in told] == [20, 40, 50]
-    assert told[-1] == result
+    assert told[-1]["robust_accuracy"] == result["robust_accuracy"].model_copy(update={"difference": None})
     before = 0
     for partial, (inputs, targets) in zip(told, some.batches(digits.context()), strict=True):
         measured = partial["robust_accuracy"]
