@@ -23,10 +23,12 @@ from autoprune.structure.graph.trace import Traced, evaluating, trace
 from autoprune.structure.groups.blocks import block_groups, block_nodes, find_blocks
 from autoprune.structure.groups.masks import mask_groups
 from autoprune.structure.structure import Structure
-from autoprune.structure.surgery.template import TemplateMaker
+from autoprune.structure.surgery.plan import Plan
+from autoprune.structure.surgery.slicing import apply
+from autoprune.structure.surgery.template import Template, TemplateMaker
 from autoprune.structure.verify.blocks import verified_blocks
 from autoprune.structure.verify.sharing import used
-from autoprune.structure.verify.training import in_training
+from autoprune.structure.verify.training import in_training, learns
 from autoprune.structure.verify.verifier import right_at_other_sizes, verified
 
 Form = Literal["auto", "modules", "graph"]
@@ -138,6 +140,12 @@ def _findings(network: nn.Module, inputs: Inputs, traced: Traced, form: Form) ->
     graph = verified(network, inputs, traced, template)
     if modules is not None and _share(network, traced, graph) <= share + _WORTH:
         return modules
+    if _trains_otherwise(network, inputs, template):
+        if modules is None:
+            raise StructureError(
+                "its graph, which is that of eval(), gives something else in train() than the model; use form: modules"
+            )
+        return modules
     assert graph.template is not None  # noqa: S101  it was given
     freed = replace(graph, template=maker.freed(graph.template))
     return freed if right_at_other_sizes(network, inputs, traced, freed) else graph
@@ -154,6 +162,20 @@ def _trains_more(network: nn.Module, inputs: Inputs, traced: Traced) -> bool:
             return used(network, lambda: in_training(network, inputs), besides=read) is not None
         except Exception:  # noqa: BLE001  it wants targets then, say, and may well use more
             return True
+
+
+def _trains_otherwise(network: nn.Module, inputs: Inputs, template: Template) -> bool:
+    """Whether ``train()`` returns or draws what the whole graph, traced in ``eval()``, does not, or it cannot learn."""
+    whole = template.network(apply(network, Plan({})), len)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model's own
+        try:
+            expected = in_training(network, inputs)
+        except Exception:  # noqa: BLE001  it wants targets then, say
+            return True
+        found = in_training(whole, inputs)
+    alike = len(expected) == len(found) and all(map(_alike, expected, found))
+    return not alike or (learns(network, inputs) and not learns(whole, inputs))
 
 
 _ENOUGH = 0.95

@@ -24,6 +24,10 @@ _ZOO = (
     "timm/swin_tiny_patch4_window7_224",
     "transformers/bert",
     "transformers/llama",
+    "written/dlrm",
+    "written/gin",
+    "written/clip",
+    "written/s4d",
 )
 
 

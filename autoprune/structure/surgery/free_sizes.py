@@ -47,14 +47,14 @@ def free_sizes(dense: nn.Module, graph: nn.Module, inputs: Inputs) -> tuple[Size
     free: _Dims = []
     for dims in _alike(inputs):
         together, *alone = (
-            [_agree(dense, graph, resized) for resized in _other(inputs, some)] for some in (dims, *([d] for d in dims))
+            [agree(dense, graph, resized) for resized in _other(inputs, some)] for some in (dims, *([d] for d in dims))
         )
         narrower = narrower or any(False in each for each in (together, *alone))
         if True in together and not any(False in each for each in (together, *alone)):
             free += dims
         else:
             free += [each for each, found in zip(dims, alone, strict=True) if True in found and False not in found]
-    if len(free) > 1 and any(_agree(dense, graph, resized) is False for resized in _other(inputs, free)):
+    if len(free) > 1 and any(agree(dense, graph, resized) is False for resized in _other(inputs, free)):
         free, narrower = [], True
     for number, dim in free:
         sizes[number][dim] = None
@@ -116,7 +116,7 @@ def _resized(tensor: Tensor, number: int, dims: _Dims, wanted: int) -> Tensor:
     return tensor
 
 
-def _agree(dense: nn.Module, graph: nn.Module, inputs: Inputs) -> bool | None:
+def agree(dense: nn.Module, graph: nn.Module, inputs: Inputs) -> bool | None:
     """Whether a graph gives what the network does; None where the network takes no such inputs."""
     with evaluating(dense), evaluating(graph), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the model's own

@@ -16,7 +16,7 @@ from autoprune.plugin import Inputs
 from autoprune.structure.graph.trace import Traced, trace
 from autoprune.structure.groups.blocks import BlockNodes
 from autoprune.structure.surgery.edits import Edit, normalise
-from autoprune.structure.surgery.free_sizes import Sizes, free_sizes, sizes_of
+from autoprune.structure.surgery.free_sizes import Sizes, agree, free_sizes, sizes_of
 from autoprune.structure.surgery.graph_network import GraphNetwork, bound, copied_graph, graph_network, opened
 from autoprune.structure.surgery.plan import Plan
 from autoprune.structure.surgery.slicing import apply
@@ -136,8 +136,21 @@ class TemplateMaker:
         self._blocks, self._pairs = blocks, pairs
 
     def template(self) -> Template:
-        """For inputs of the example's sizes."""
-        return self._made(None)
+        """For inputs of the example's sizes, any number of them.
+
+        Raises:
+            StructureError: The graph computes something else of another batch size.
+        """
+        made = self._made(None)
+        if not self._at_any_batch_size(made):
+            raise StructureError("its graph computes something else of another batch size")
+        return made
+
+    def _at_any_batch_size(self, template: Template) -> bool:
+        """Whether the whole graph gives what the network does for more samples than told what hangs on their number."""
+        graph = template.network(apply(self._network, Plan({})), len)
+        more = [self._inputs.map(lambda x, m=m: torch.cat([x, x, x[:m]])) for m in (0, 1)]  # type: ignore[misc]
+        return not any(agree(self._network, graph, inputs) is False for inputs in more)
 
     def freed(self, template: Template) -> Template:
         """The same for as many sizes of the inputs as may be.
@@ -148,7 +161,8 @@ class TemplateMaker:
         made, narrower = self._tried(self._made(None))
         if narrower and (other := symbolic_graph(self._network, self._inputs)) is not None:
             freed, _ = self._tried(self._made(other))
-            if freed.symbolic and freed.sizes != made.sizes:
+            # The trace of symbols may have the example's batch size written down.
+            if freed.symbolic and freed.sizes != made.sizes and self._at_any_batch_size(freed):
                 made = replace(made, freed=freed)
         return made.with_edits(template.found)
 

@@ -48,6 +48,21 @@ def in_training(network: nn.Module, inputs: Inputs, *, seed: int = 0) -> list[Te
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
+def learns(network: nn.Module, inputs: Inputs) -> bool:
+    """Whether gradients go through a network in ``train()``, as far as its outputs have any."""
+    with evaluating(network), _buffers_kept(network), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        network.train()
+        try:
+            leaves = [leaf for leaf in pytree.tree_leaves(inputs.feed(network)) if isinstance(leaf, Tensor)]
+            known = [leaf.sum() for leaf in leaves if leaf.requires_grad]
+            wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            if known and wanted:
+                torch.autograd.grad(known, wanted, allow_unused=True)
+        except Exception:  # noqa: BLE001  the model's own code may raise anything
+            return False
+    return True
+
+
 @dataclass(frozen=True)
 class Trained:
     """What the dense network gives in ``train()``."""
@@ -84,8 +99,9 @@ def _buffers_kept(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for buffer, value in before:
-            buffer.copy_(value)
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 @contextmanager

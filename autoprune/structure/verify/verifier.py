@@ -22,6 +22,7 @@ from autoprune.structure.graph.trace import Traced, evaluating
 from autoprune.structure.structure import Structure
 from autoprune.structure.surgery.free_sizes import resized
 from autoprune.structure.surgery.template import Template
+from autoprune.structure.verify.attributes import attributes_read
 from autoprune.structure.verify.comparison import deviation, precise
 from autoprune.structure.verify.readings import Reader, Reading, candidates, pattern_of
 from autoprune.structure.verify.training import Trained
@@ -91,7 +92,29 @@ class _Verifier:
                 best, offered, reading, found = attempt, units, merged, again
             if not best.refused:
                 break
-        return best
+        return self._needed(best)
+
+    def _needed(self, best: Findings) -> Findings:
+        """The same without attributes that need not change.
+
+        Some are as large as a size by chance: a longest sequence that is as long as a layer is wide would be shorter
+        otherwise, which the example need not show. A size that is wrongly left mostly raises; a number that is wrongly
+        changed is silent.
+        """
+        if not best.sizes:
+            return best
+        read = {_kind(each) for each in attributes_read(self._network, self._inputs, best.sizes)}
+        needed = replace(best, sizes={each: counted for each, counted in best.sizes.items() if _kind(each) in read})
+        for kind in sorted(read):
+            fewer = replace(needed, sizes={each: n for each, n in needed.sizes.items() if _kind(each) != kind})
+            if self._right(fewer, draw=1):
+                needed = fewer
+        return needed if needed.sizes == best.sizes or self._right(needed, draw=0) else best
+
+    def _right(self, findings: Findings, draw: int) -> bool:
+        """Whether all that is offered verifies."""
+        structure = self._build(findings, dict(findings.refused))
+        return self._deviation(structure, structure.groups, draw) is None
 
     def _promises(self, findings: Findings, best: Findings) -> bool:
         """Whether one of each kind of refused group would verify now."""
@@ -178,6 +201,12 @@ class _Verifier:
 
     def _deviation(self, structure: Structure, groups: Sequence[Group], draw: int = 0) -> str | None:
         return deviation(structure, self._network, self._inputs, groups, self._dense, draw, self._trained)
+
+
+def _kind(attribute: tuple[str, str]) -> tuple[str, str]:
+    """What it has in common with that of like modules."""
+    module, name = attribute
+    return pattern_of(module), name
 
 
 def _one_unit(group: Group, found: Labeling) -> str:
