@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
+from autoprune_evaluators.apgd import Apgd
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.latency import Latency
@@ -18,4 +19,5 @@ from autoprune_evaluators.robustness import Fgsm, Pgd
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
-    return (Params, Macs, Size, Sparsity, Latency, *measured, Fgsm, Pgd)
+    attacks = (Fgsm, Pgd, Apgd)
+    return (Params, Macs, Size, Sparsity, Latency, *measured, *attacks)

@@ -1,38 +1,37 @@
-"""Gradient ascent on the task's loss inside a norm ball around each input.
+"""Gradient ascent on a loss inside a norm ball around each input, and what samples withstand.
 
 Shapes use: N samples, and … for whatever a sample's shape is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from autoprune import DataError
+from autoprune import DataError, TrialError
 from autoprune.plugin import Batch, Inputs, Task
 from autoprune.plugin.data import mapped
+from autoprune.plugin.task import shapes
 from autoprune.toolkit.balls import Ball
 from autoprune.toolkit.samples import losses, right_shares, weights
+from autoprune_evaluators._attacking import Loss
 
 
-@dataclass(frozen=True)
-class Attack:
-    """Projected gradient descent; a single step of size epsilon without noise is the fast gradient method.
+class Attack(Protocol):
+    """One run on each sample, within a norm ball around it."""
 
-    Madry et al., *Towards deep learning models resistant to adversarial attacks*, arXiv:1706.06083; Goodfellow et al.,
-    *Explaining and harnessing adversarial examples*, arXiv:1412.6572.
-    """
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest legal value."""
 
-    ball: Ball
-    steps: int
-    step_size: float
-    bounds: tuple[float, float]
-    """Smallest and largest legal value."""
+    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:
+        """Perturbations to start from, (N, …), drawn by a generator of the CPU where they are random."""
 
     def perturb(
         self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task
@@ -44,55 +43,172 @@ class Attack:
             inputs: N samples; the first tensor is attacked.
             targets: Theirs, as the task takes them.
             start: Perturbations to start from (N, …).
-            task: Its loss is climbed, and it says what is right.
+            task: It says what is right.
 
         Returns:
             The attacked first input (N, …), and the smallest share that was right at any step, (N,) in [0, 1].
         """
-        origin = inputs.first
-        attacked = self._legal(origin, start)
-        standing = torch.arange(len(origin), device=origin.device)
-        worst = torch.ones(len(origin), device=origin.device)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where attacked inputs may be: in a ball around each sample, and within bounds."""
+
+    origin: Tensor
+    """The samples, (N, …)."""
+    ball: Ball
+    bounds: tuple[float, float]
+    scale: Tensor | None = None
+    """How many times larger each sample's ball is, (N,); not at all if None."""
+
+    def length(self, size: float) -> Tensor | float:
+        """A length, of each sample in its ball: (N, 1, …), or the same for all."""
+        return size if self.scale is None else size * self.scale.view(-1, *[1] * (self.origin.dim() - 1))
+
+    def nearest(self, points: Tensor, samples: Tensor) -> Tensor:
+        """The legal inputs near points (M, …), of the samples with these numbers, (M,)."""
+        origin, scale = self.origin[samples], self.length(1.0)
+        if isinstance(scale, float):
+            perturbation = self.ball.project(points - origin)
+        else:
+            perturbation = self.ball.project((points - origin) / scale[samples]) * scale[samples]
+        return (origin + perturbation).clamp(*self.bounds)
+
+
+Climb = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From the numbers of M samples, (M,), where they are (M, …), the gradient there (M, …) and the loss (M,), to where to
+look next (M, …)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(ABC):
+    """Goes where the gradient of a loss leads."""
+
+    ball: Ball
+    steps: int
+    step_size: float
+    bounds: tuple[float, float]
+    loss: Callable[[Task, Any, Any], Tensor] = losses
+    """Is climbed: of each sample, (N,), from the task, outputs and targets."""
+    random_start: bool = True
+    """Whether it starts from noise, or from the input itself."""
+
+    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise, or nothing."""
+        return self.ball.noise(origin, generator) if self.random_start else torch.zeros_like(origin)
+
+    @abstractmethod
+    def _climb(self, region: Region) -> Climb:
+        """What takes the steps of one run."""
+
+    def perturb(
+        self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As of `Attack`.
+
+        Args:
+            model: In ``eval()``; takes input units.
+            inputs: N samples.
+            targets: Theirs.
+            start: Perturbations to start from (N, …).
+            task: It says what is right.
+            scale: How many times larger each sample's ball is, (N,); not at all if None.
+
+        Raises:
+            TrialError: The loss has no gradient.
+        """
+        region = Region(inputs.first, self.ball, self.bounds, scale)
+        standing = torch.arange(len(start), device=start.device)
+        attacked = region.nearest(inputs.first + start, standing)
+        worst, climb = torch.ones(len(start), device=start.device), self._climb(region)
         for step in range(self.steps + 1):
             here = attacked[standing].requires_grad_(step < self.steps)
             outputs = inputs[standing].with_first(here).feed(model)
-            right = right_shares(task, outputs, _picked(targets, standing)).detach().to(worst)
+            right = right_shares(task, outputs, picked(targets, standing)).detach().to(worst)
             worst[standing] = worst[standing].minimum(right)
             hit = right > 0
             standing = standing[hit]
             if step == self.steps or not len(standing):
                 break
-            loss = losses(task, _picked(outputs, hit), _picked(targets, standing)).sum()
-            # A NaN gradient tells no direction; a NaN input would count as an adversarial one.
-            gradient = torch.autograd.grad(loss, here)[0][hit].nan_to_num()
-            climbed = here.detach()[hit] + self.step_size * self.ball.steepest(gradient)
-            attacked[standing] = self._legal(origin[standing], climbed - origin[standing])
+            loss = self.loss(task, picked(outputs, hit), picked(targets, standing))
+            gradient = input_gradient(loss.sum(), here)[hit]
+            attacked[standing] = climb(standing, here.detach()[hit], gradient, loss.detach())
         return attacked, worst
 
-    def _legal(self, origin: Tensor, perturbation: Tensor) -> Tensor:
-        return (origin + self.ball.project(perturbation)).clamp(*self.bounds)
+
+class ProjectedGradient(GradientAttack):
+    """Projected gradient descent; a single step of size epsilon without noise is the fast gradient method.
+
+    Madry et al., *Towards deep learning models resistant to adversarial attacks*, arXiv:1706.06083; Goodfellow et al.,
+    *Explaining and harnessing adversarial examples*, arXiv:1412.6572.
+    """
+
+    def _climb(self, region: Region) -> Climb:
+        def climb(samples: Tensor, here: Tensor, gradient: Tensor, loss: Tensor) -> Tensor:  # noqa: ARG001  as it is
+            return region.nearest(here + self.step_size * self.ball.steepest(gradient), samples)
+
+        return climb
+
+
+def input_gradient(loss: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient of a loss, (), to inputs (N, …), 0 where it is NaN.
+
+    Raises:
+        TrialError: There is none.
+    """
+    # NaN tells no direction, and a NaN input would count as an adversarial one.
+    found = torch.autograd.grad(loss, inputs, allow_unused=True)[0] if loss.requires_grad else None
+    if found is None:
+        raise TrialError("the outputs have no gradient to the inputs: attack with {use: square}, which needs none")
+    return found.nan_to_num()
+
+
+def logit_ratios(task: Task, outputs: Any, targets: Any) -> Tensor:
+    """Difference of logits ratio of each sample, (N,): a loss that does not change with the logits' scale.
+
+    Croce and Hein, *Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks*,
+    arXiv:2003.01690, equation 6.
+
+    Args:
+        task: Only named.
+        outputs: Scores, (N, C), of 3 classes or more.
+        targets: Classes, (N,).
+
+    Raises:
+        TrialError: They are none.
+    """
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 3 or targets.dim() != 1:
+        told = f"{shapes(outputs)} and targets {shapes(targets)}"
+        raise TrialError(
+            f"loss dlr is of scores (N, C) of 3 classes or more; task {task.name} has outputs {told}:"
+            " use loss: cross-entropy"
+        )
+    top = outputs.topk(3).values
+    true = outputs.gather(1, targets[:, None]).squeeze(1)
+    other = torch.where(outputs.argmax(1) == targets, top[:, 1], top[:, 0])
+    return (other - true) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+LOSSES: dict[Loss, Callable[[Task, Any, Any], Tensor]] = {"cross-entropy": losses, "dlr": logit_ratios}
+"""What can be climbed, by its option."""
 
 
 def withstood(
     model: nn.Module,
     batches: Iterable[Batch],
-    attack: Attack,
+    runs: Sequence[Attack],
     *,
     task: Task,
-    restarts: int,
-    random_start: bool,
     seed: int,
     report: Callable[[Tensor, Tensor], None],
 ) -> tuple[Tensor, Tensor]:
-    """How much of each sample the model predicts right, and still does after every run of the attack.
+    """How much of each sample the model predicts right, and still does after every run of an attack.
 
     Args:
         model: In ``eval()``; takes input units.
         batches: The samples.
-        attack: One run of it.
-        task: Its loss is climbed, and it says what is right.
-        restarts: Runs on each sample.
-        random_start: Whether the first run, too, starts from noise.
+        runs: What attacks, one after the other, what still stands.
+        task: It says what is right.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
         report: Told after each batch what is returned, of the samples so far, once something counts.
 
@@ -106,21 +222,20 @@ def withstood(
     """
     generator = torch.Generator().manual_seed(seed)
     found, counted = torch.empty(0), torch.empty(0)
-    with torch.enable_grad(), _without_parameter_gradients(model):
+    with torch.enable_grad(), without_parameter_gradients(model):
         for inputs, targets in batches:
-            _check_bounds(inputs.first, attack.bounds)
+            check_bounds(inputs.first, runs[0].bounds)
             with torch.no_grad():
                 outputs = inputs.feed(model)
                 shares = right_shares(task, outputs, targets).clone()
                 counts = weights(task, outputs, targets)
-            for run in range(restarts):
+            for attack in runs:
                 # Drawn for all samples, so that a sample's noise does not hang on which others fell.
-                noise = run or random_start
-                start = attack.ball.noise(inputs.first, generator) if noise else torch.zeros_like(inputs.first)
+                start = attack.start(inputs.first, generator)
                 standing = (shares > 0).nonzero().squeeze(1)
                 if len(standing):  # a model need not take a batch of none
-                    picked, wanted = inputs[standing], _picked(targets, standing)
-                    _, worst = attack.perturb(model, picked, wanted, start[standing], task=task)
+                    left, wanted = inputs[standing], picked(targets, standing)
+                    _, worst = attack.perturb(model, left, wanted, start[standing], task=task)
                     shares[standing] = shares[standing].minimum(worst.to(shares))
             found, counted = torch.cat([found, shares.cpu().float()]), torch.cat([counted, counts.cpu().float()])
             if counted.any():
@@ -128,22 +243,27 @@ def withstood(
     return found, counted
 
 
-def _check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
+def check_bounds(inputs: Tensor, bounds: tuple[float, float]) -> None:
+    """Refuse inputs that clipping alone would change, and such as are no numbers.
+
+    Raises:
+        DataError: Some lie outside the bounds.
+    """
     low, high = float(inputs.min()), float(inputs.max())
-    if low < bounds[0] or high > bounds[1]:
+    if not bounds[0] <= low <= high <= bounds[1]:
         raise DataError(
             f"an attack keeps to the data's bounds, {bounds[0]:g} to {bounds[1]:g}, "
             f"but inputs go from {low:g} to {high:g}; correct the bounds or the scale of the data"
         )
 
 
-def _picked(tensors: Any, index: Tensor) -> Any:
+def picked(tensors: Any, index: Tensor) -> Any:
     """Targets, or outputs, of those samples."""
     return mapped(lambda tensor: tensor[index], tensors)
 
 
 @contextmanager
-def _without_parameter_gradients(model: nn.Module) -> Iterator[None]:
+def without_parameter_gradients(model: nn.Module) -> Iterator[None]:
     """Only the input's gradient is wanted; parameters get their flags back afterwards."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from autoprune import DataError, TrialError
 from autoprune.plugin import Cost, Inputs, Measured, Normalization, Split, Task
 from autoprune.toolkit.balls import L2, Ball, Linf
 from autoprune_evaluators import Accuracy, Fgsm, Pgd
-from autoprune_evaluators._attack import Attack, withstood
+from autoprune_evaluators._attack import ProjectedGradient, withstood
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.regression import Regression
 
@@ -75,7 +76,7 @@ def few(case: Case, count: int = COUNT) -> Case:
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 2 / 255), ("linf", 0.1), ("l2", 0.25)])
 def test_one_step_gives_foolboxs_adversarial_images(case: Case, norm: str, epsilon: float) -> None:
     images, targets = right_ones(case)
-    attack = Attack(BALLS[norm](epsilon), steps=1, step_size=epsilon, bounds=(0, 1))
+    attack = steps_of(BALLS[norm](epsilon), 1, epsilon)
     ours, worst = attack.perturb(
         case.model, Inputs.of(images), targets, torch.zeros_like(images), task=Classification()
     )
@@ -154,15 +155,18 @@ def test_epsilon_taken_after_normalisation_would_show(cifar: Case) -> None:
     assert faulty > ours + 0.2
 
 
+def steps_of(ball: Ball, steps: int, step_size: float, **options: Any) -> ProjectedGradient:
+    return ProjectedGradient(ball=ball, steps=steps, step_size=step_size, **{"bounds": (0, 1), **options})
+
+
 def run(
     model: nn.Module,
     inputs: Inputs | Tensor,
     targets: Any,
-    attack: Attack,
+    attack: ProjectedGradient,
     *,
     task: Task | None = None,
     restarts: int = 1,
-    random_start: bool = True,
     seed: int = 0,
     report: Callable[[Tensor, Tensor], None] = lambda *_: None,
 ) -> Tensor:
@@ -170,10 +174,8 @@ def run(
     shares, _ = withstood(
         model,
         [(Inputs.of(inputs), targets)],
-        attack,
+        [attack, *[replace(attack, random_start=True)] * (restarts - 1)],
         task=task or Classification(),
-        restarts=restarts,
-        random_start=random_start,
         seed=seed,
         report=report,
     )
@@ -223,7 +225,7 @@ def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
     images = (torch.rand(6, 2, 3, 3, generator=generator) * 1.5 - 0.25).clamp(0, 1) * (1 - low) + low
     recorder = Recorder(Linear(torch.randn(18, 3, generator=generator)))
     targets = recorder.model(images).argmax(1)
-    attack = Attack(BALLS[norm](epsilon), steps=steps, step_size=step_size, bounds=(low, 1.0))
+    attack = steps_of(BALLS[norm](epsilon), steps, step_size, bounds=(low, 1.0), random_start=random_start)
     reports: list[Tensor] = []
     shares = run(
         recorder,
@@ -231,7 +233,6 @@ def test_every_input_the_model_sees_is_in_the_ball_and_in_bounds(
         targets,
         attack,
         restarts=restarts,
-        random_start=random_start,
         seed=seed,
         report=lambda shares, _: reports.append(shares),
     )
@@ -407,7 +408,7 @@ def test_no_gradient_of_a_parameter_is_computed() -> None:
             return super().forward(x)
 
     asked: list[bool] = []
-    attack = Attack(Linf(0.1), 1, 0.1, (0, 1))
+    attack = steps_of(Linf(0.1), 1, 0.1)
     run(Asked(torch.zeros(4, 2)), torch.rand(2, 4), torch.zeros(2, dtype=torch.int64), attack)
     assert asked
     assert not any(asked)
@@ -420,7 +421,7 @@ def test_flags_come_back_after_a_crash() -> None:
 
     model = Crashes(torch.zeros(4, 2))
     with pytest.raises(RuntimeError, match="out of memory"):
-        run(model, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), Attack(Linf(0.1), 1, 0.1, (0, 1)))
+        run(model, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), steps_of(Linf(0.1), 1, 0.1))
     assert model.weight.requires_grad
 
 
@@ -435,7 +436,7 @@ def test_only_the_first_input_is_attacked() -> None:
     model = Gated(torch.randn(4, 3, generator=generator))
     images, gates = torch.rand(8, 4, generator=generator), torch.arange(1.0, 9.0)
     targets = super(Gated, model).forward(images).argmax(1)
-    attack = Attack(Linf(0.02), 3, 0.01, (0, 1))
+    attack = steps_of(Linf(0.02), 3, 0.01)
     run(model, Inputs((images, gates)), targets, attack)
     assert all(set(gate.tolist()) <= set(gates.tolist()) for gate in seen)
     assert len(seen) == 5
@@ -447,8 +448,8 @@ def test_a_gradient_of_nan_is_not_taken_for_a_success(ball: Ball) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([x.sum(1) + 1, (x * 0).sum(1).sqrt()], 1)
 
-    attack = Attack(ball, 3, 0.05, (0, 1))
-    shares = run(Rooted(), torch.full((2, 4), 0.5), torch.zeros(2, dtype=torch.int64), attack, random_start=False)
+    attack = steps_of(ball, 3, 0.05, random_start=False)
+    shares = run(Rooted(), torch.full((2, 4), 0.5), torch.zeros(2, dtype=torch.int64), attack)
     assert shares.tolist() == [1, 1]
 
 
@@ -540,7 +541,7 @@ def test_where_a_sample_has_many_elements_its_worst_iterate_counts() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, inputs = torch.randn(5, 4, generator=generator), torch.rand(30, 5, generator=generator)
     targets = (inputs @ weight).sign() * torch.tensor([1.0, 1, 1, -1])  # the last element is wrong from the start
-    task, attack = PerElement(), Attack(Linf(0.15), 4, 0.08, (0, 1))
+    task, attack = PerElement(), steps_of(Linf(0.15), 4, 0.08)
     found = []
     for sample, wanted in zip(inputs.split(1), targets.split(1), strict=True):
         recorder = Recorder(Linear(weight))
@@ -577,7 +578,7 @@ def test_several_targets_by_name_and_inputs_by_name() -> None:
     generator = torch.Generator().manual_seed(0)
     weight, inputs = torch.randn(5, 4, generator=generator), torch.rand(30, 5, generator=generator)
     signs, gate = (inputs @ weight).sign(), torch.ones(30, 1)
-    attack = Attack(L2(0.3), 4, 0.1, (0, 1))
+    attack = steps_of(L2(0.3), 4, 0.1)
     named = run(Keyed(weight), Inputs(kwargs={"pixels": inputs, "gate": gate}), {"signs": signs}, attack, task=ByName())
     plain = run(Linear(weight), inputs, signs, attack, task=PerElement())
     assert torch.equal(named, plain)

@@ -1,0 +1,158 @@
+"""What evaluators share that attack the input: distances, norms, and how many predictions survive.
+
+Epsilon is in input units, *before* normalisation: models take inputs as the data source hands them out, so ``2/255`` is
+two grey levels of an image in [0, 1]. An epsilon taken after normalisation is another, mostly far weaker attack.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from autoprune import DataError
+from autoprune.plugin import Cost, Data, EvaluationContext, Measured, Metric
+from autoprune.toolkit import intervals, paired
+from autoprune.toolkit.samples import SampleEvaluator
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from autoprune.toolkit.balls import L2, Linf
+    from autoprune_evaluators._attack import Attack
+
+Loss = Annotated[
+    Literal["cross-entropy", "dlr"],
+    Field(
+        description="What is climbed: cross-entropy the task's loss; dlr the difference of logits ratio, of three"
+        " classes or more, which the scale of the logits does not change."
+    ),
+]
+
+
+def _fraction(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("write a distance as 2/255 or 0.008")
+    if not isinstance(value, str):
+        return value
+    over, slash, under = value.partition("/")
+    try:
+        return float(over) / float(under if slash else 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("write a distance as 2/255 or 0.008") from None
+
+
+Distance = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^\s*[0-9.]+([eE][-+]?[0-9]+)?\s*(/\s*[0-9.]+\s*)?$"},
+            ]
+        }
+    ),
+]
+"""A distance in input units, as a number or a fraction: ``2/255``."""
+
+
+class BoundedEvaluator(SampleEvaluator):
+    """Moves inputs within their bounds."""
+
+    norm: Literal["linf", "l2"] = Field(
+        default="linf",
+        description="What epsilon bounds: linf the change of each value, l2 the Euclidean length of them all.",
+    )
+    samples: int | None = Field(
+        default=256, ge=1, description="Samples to attack, a fixed random choice; the whole split if null."
+    )
+    batch_size: int = Field(
+        default=64, ge=1, description="Samples attacked at once; after each batch a hopeless candidate is given up."
+    )
+
+    def refuses(self, data: Data) -> str | None:
+        """Why it cannot attack inputs like these; None when it can."""
+        if data.bounds is None:
+            return f"{self.name} attacks inputs with bounds, such as images; this data has none"
+        return None
+
+    def bounds(self, data: Data) -> tuple[float, float]:
+        """Smallest and largest legal value.
+
+        Raises:
+            DataError: The data has none.
+        """
+        if data.bounds is None:
+            raise DataError(str(self.refuses(data)))
+        return data.bounds
+
+    def ball(self, epsilon: float) -> Linf | L2:
+        """All perturbations of at most that size."""
+        from autoprune.toolkit.balls import L2, Linf
+
+        return Linf(epsilon) if self.norm == "linf" else L2(epsilon)
+
+    def kept(self, ctx: EvaluationContext, make: Callable[[], Any]) -> Any:
+        """What is made once in a study for these options, whatever the label."""
+        options = self.model_dump_json(exclude={"label"})
+        return ctx.memo(("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split), make)
+
+
+class AttackEvaluator(BoundedEvaluator):
+    """Counts the predictions that are right despite an attack of size epsilon."""
+
+    metrics = (
+        Metric(
+            "robust_accuracy", "fraction", "maximize", Cost.ATTACK, "Share of predictions right despite the attack."
+        ),
+    )
+
+    epsilon: Distance = Field(
+        description="Size of the perturbation in input units, before normalisation, as a number or a fraction: 2/255."
+    )
+
+    def refuses(self, data: Data) -> str | None:
+        """Why it cannot attack inputs like these; None when it can."""
+        if data.bounds is not None and self.norm == "linf" and self.epsilon > data.bounds[1] - data.bounds[0]:
+            return (
+                f"{self.name}: epsilon {self.epsilon:g} is more than the inputs' whole range, {data.bounds[0]:g} to"
+                f" {data.bounds[1]:g}; it is in input units, before normalisation: 2/255 for two grey levels of an"
+                " image in 0 to 1"
+            )
+        return super().refuses(data)
+
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        """Attack each sample that is predicted right, and count those that still are, among all samples."""
+        model, ctx = self.focused(model, ctx)
+        runs = self._runs(self.epsilon, self.bounds(ctx.data))
+        found = self._withstood(model, ctx, runs, report=True)
+        dense = self.kept(ctx, lambda: found if ctx.of_dense else self._withstood(ctx.dense, ctx, runs))
+        difference = None if ctx.of_dense else paired.of_shares(found[0], dense[0], found[1])
+        return {"robust_accuracy": intervals.share_of(*found).model_copy(update={"difference": difference})}
+
+    @abstractmethod
+    def _runs(self, epsilon: float, bounds: tuple[float, float]) -> Sequence[Attack]:
+        """What attacks each sample, one after the other."""
+
+    def _withstood(
+        self, model: nn.Module, ctx: EvaluationContext, runs: Sequence[Attack], *, report: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The share of each sample that is right in the end, and what the sample counts, both (N,)."""
+        from autoprune_evaluators._attack import withstood
+
+        def tell(*known: Tensor) -> None:
+            if report:
+                ctx.report({"robust_accuracy": intervals.share_of(*known)})
+
+        return withstood(model, self.batches(ctx), runs, task=ctx.task, seed=getattr(self, "seed", 0), report=tell)
+
+
+class RandomAttackEvaluator(AttackEvaluator):
+    """An attack that chance has a part in."""
+
+    restarts: int = Field(default=1, ge=1, description="Runs on each sample, the first included; the worst one counts.")
+    seed: int = Field(default=0, ge=0, description="Seeds what is random, the same for every model of a study.")
