@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
 from autoprune_evaluators.apgd import Apgd
+from autoprune_evaluators.calibration import CalibrationError
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.latency import Latency
 from autoprune_evaluators.metric import UserMetric
 from autoprune_evaluators.numbers import R2, Mae, Rmse
-from autoprune_evaluators.overlap import F1, MeanIou
+from autoprune_evaluators.overlap import F1, MeanIou, Precision, Recall, WorstClass
+from autoprune_evaluators.ranking import Auc, TopK
 from autoprune_evaluators.robustness import Fgsm, Pgd
 
 
@@ -19,5 +21,6 @@ from autoprune_evaluators.robustness import Fgsm, Pgd
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
+    classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     attacks = (Fgsm, Pgd, Apgd)
-    return (Params, Macs, Size, Sparsity, Latency, *measured, *attacks)
+    return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *attacks)

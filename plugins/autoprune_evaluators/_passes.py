@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_WORTH_A_LOOK = 1.25
+WORTH_A_LOOK = 1.25
 """Times as many samples: a bootstrap of 1,000 classes takes a tenth of a second, and looks cost certainty."""
 
 
@@ -159,7 +159,7 @@ class _Sums:
 
     def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
         self._totals.add(self._evaluator._statistics(self._task, inputs.feed(model), targets))
-        worth = self._totals.samples >= _WORTH_A_LOOK * self._told
+        worth = self._totals.samples >= WORTH_A_LOOK * self._told
         self._told = self._totals.samples if worth else self._told
         return worth
 

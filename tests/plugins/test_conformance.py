@@ -68,6 +68,7 @@ OPTIONS = {
         "direction": "minimize",
         "resamples": 40,
     },
+    ("evaluator", "top-k"): {"k": 2},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},

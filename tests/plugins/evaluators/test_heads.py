@@ -17,14 +17,20 @@ from autoprune_evaluators import (
     R2,
     Accuracy,
     Agreement,
+    Auc,
+    CalibrationError,
     Fgsm,
     Loss,
     Mae,
     MeanIou,
     Perplexity,
     Pgd,
+    Precision,
+    Recall,
     Rmse,
+    TopK,
     UserMetric,
+    WorstClass,
 )
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.multi_head import MultiHead
@@ -67,6 +73,7 @@ def evaluate(evaluator: Evaluator, model: nn.Module, dense: nn.Module, targets: 
 
 CASES = [
     *(("kind", each) for each in (Accuracy(), Loss(), Perplexity(), F1(), MeanIou(), Agreement())),
+    *(("kind", each) for each in (TopK(k=2), Precision(), Recall(), Auc(), CalibrationError(), WorstClass())),
     *(("kind", each) for each in (Fgsm(epsilon=0.05, batch_size=16), Pgd(epsilon=0.05, steps=3))),
     *(("size", each) for each in (R2(), Mae(), Rmse(), Loss(), Agreement())),
     ("kind", UserMetric(target="torch.nn.functional:cross_entropy", direction="minimize", resamples=0)),

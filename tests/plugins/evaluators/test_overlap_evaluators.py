@@ -1,20 +1,21 @@
-"""F1 and mean intersection over union against scikit-learn."""
+"""Precision, recall, F1, mean intersection over union and the worst class against scikit-learn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.metrics import f1_score, jaccard_score
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 from torch import Tensor
 
 from autoprune import TrialError
 from autoprune.plugin import Measured
-from autoprune_evaluators import F1, MeanIou
+from autoprune_evaluators import F1, MeanIou, Precision, Recall, WorstClass
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.language_models import CausalLM
 from autoprune_tasks.multilabel import Multilabel
@@ -23,6 +24,7 @@ from autoprune_tasks.segmentation import Segmentation
 from tests.plugins.evaluators.answers import measured
 
 AVERAGES = ("macro", "micro", "weighted")
+REFERENCES = ((Precision, precision_score), (Recall, recall_score), (F1, f1_score))
 
 
 def classified(samples: int = 300, classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -195,3 +197,67 @@ def test_targets_outside_the_classes_fail_the_trial() -> None:
     scores, targets = classified(classes=3)
     with pytest.raises(TrialError, match="class 3, but the model has 3 outputs"):
         measured(F1(), scores, targets + 1, Classification())
+
+
+@pytest.mark.parametrize(("evaluator", "reference"), REFERENCES, ids=["precision", "recall", "f1"])
+@pytest.mark.parametrize("average", AVERAGES)
+def test_precision_and_recall_are_scikit_learns(evaluator: Any, reference: Any, average: str) -> None:
+    scores, targets = classified(classes=6)
+    targets[targets == 5] = 0  # predicted, and never true
+    scores[:, 4] = -9.0  # true, and never predicted
+    found = measured(evaluator(average=average, batch_size=37), scores, targets, Classification())
+    expected = reference(targets, scores.argmax(1), average=average, zero_division=0.0)
+    assert found.value == pytest.approx(expected, rel=1e-12)
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(("evaluator", "reference"), REFERENCES, ids=["precision", "recall", "f1"])
+def test_one_class_or_label_alone(evaluator: Any, reference: Any) -> None:
+    scores, targets = classified()
+    for number in (0, 3):
+        found = measured(evaluator(of_class=number), scores, targets, Classification())
+        expected = reference(targets, scores.argmax(1), labels=[number], average=None)[0]
+        assert found.value == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(TrialError, match=r"of_class 5, but the model has 5, from 0 on$"):
+        measured(evaluator(of_class=5), scores, targets, Classification())
+    scores, targets = labelled()
+    targets[::3, 1] = -100
+    known = targets[:, 1] >= 0
+    found = measured(evaluator(of_class=1), scores, targets, Multilabel(threshold=0.3))
+    expected = reference(targets[known, 1], scores[known, 1].sigmoid() > 0.3)
+    assert found.value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("evaluator", "reference"), REFERENCES[:2], ids=["precision", "recall"])
+def test_precision_and_recall_of_labels_and_maps(evaluator: Any, reference: Any) -> None:
+    scores, targets = maps(ignore=255)
+    true, predicted = (each.flatten()[targets.flatten() != 255] for each in (targets, scores.argmax(1)))
+    found = measured(evaluator(), scores, targets, Segmentation(ignore_index=255))
+    assert found.value == pytest.approx(reference(true, predicted, average="macro"), rel=1e-12)
+    scores, targets = labelled()
+    found = measured(evaluator(average="weighted"), scores, targets, Multilabel())
+    assert found.value == pytest.approx(reference(targets, scores > 0, average="weighted"), rel=1e-12)
+
+
+def test_a_class_that_is_nowhere_has_no_precision_of_its_own() -> None:
+    scores, targets = classified(classes=3)
+    wide = torch.cat([scores, torch.full((300, 1), -9.0)], dim=1)
+    with pytest.raises(TrialError, match="occurs in the samples"):
+        measured(Precision(of_class=3), wide, targets, Classification())
+
+
+def test_the_worst_class_is_the_smallest_recall() -> None:
+    scores, targets = classified(samples=600)
+    found = measured(WorstClass(batch_size=50), scores, targets, Classification())
+    assert found.value == pytest.approx(min(recall_score(targets, scores.argmax(1), average=None)), rel=1e-12)
+    assert found.low < found.value < found.high
+    # Classes that are never true have no recall, though they are predicted.
+    targets[targets == 0] = 4
+    assert measured(WorstClass(), scores, targets, Classification()).value == pytest.approx(
+        min(recall_score(targets, scores.argmax(1), labels=[1, 2, 3, 4], average=None)), rel=1e-12
+    )
+
+
+def test_no_class_is_worst_where_none_is_true() -> None:
+    with pytest.raises(TrialError, match=r"^worst_class_accuracy: no class is true in any of the samples$"):
+        measured(WorstClass(), torch.ones(4, 2), torch.zeros(4, 2), Multilabel())
