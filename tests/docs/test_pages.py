@@ -246,7 +246,7 @@ def test_examples_work_together(tmp_path: Path, quick_python: str, monkeypatch: 
         "scorer": {"use": "fisher", "samples": 32},
         "strategy": {"use": "two-rounds", "recover": {"use": "output-bias", "samples": 64}},
         "transforms": [{"use": "half-precision"}],
-        "evaluators": [{"use": "recall"}, {"use": "size"}],
+        "evaluators": [{"use": "class-recall"}, {"use": "size"}],
         "objectives": {"recall_3": "maximize", "size_mb": "minimize"},
         "search": {"sampler": {"use": "near-front"}, "executor": {"use": "prefixed", "prefix": ["env"]}, "trials": 3},
         "exporters": [{"use": "arrays"}],

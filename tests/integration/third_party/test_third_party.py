@@ -64,7 +64,7 @@ def packaged(quick_workers: str, tmp_path_factory: pytest.TempPathFactory) -> Wa
             "data": {"use": "acme-pairs"},
             "strategy": {"use": "acme-adaptive", "recover": {"use": "fine-tune", "epochs": 2}},
             "transforms": [{"use": "acme-gates", "layers": ["second"], "epochs": 3}],
-            "evaluators": [{"use": "params"}, {"use": "recall"}, place.witness],
+            "evaluators": [{"use": "params"}, {"use": "each-recall"}, place.witness],
             "objectives": {"recall_0": "maximize", "params": "minimize", "witness": "maximize", "mirror": "maximize"},
             "constraints": {"recall_3": ">= 0"},
             "search": {"sampler": {"use": "in-turn"}, "trials": 7, "ladder": 2, "workers": 2},
@@ -215,7 +215,7 @@ def test_an_objective_on_a_class_that_the_data_does_not_have_is_refused(tmp_path
                 "name": "nobody",
                 "model": {"use": "acme-net"},
                 "data": {"use": "acme-pairs"},
-                "evaluators": [{"use": "recall"}],
+                "evaluators": [{"use": "each-recall"}],
                 "objectives": {"recall_3": "maximize", "recall_4": "maximize"},
             }
         )

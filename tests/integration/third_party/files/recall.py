@@ -13,7 +13,7 @@ from autoprune.plugin import Cost, Data, EvaluationContext, Evaluator, Measured,
 class Recall(Evaluator):
     """``recall_0``, ``recall_1``, …"""
 
-    name = "recall"
+    name = "each-recall"
     only_predicts = True
 
     def declares(self, data: Data | None) -> tuple[Metric, ...]:
@@ -21,7 +21,7 @@ class Recall(Evaluator):
         return tuple(Metric(f"recall_{n}", "fraction", "maximize", Cost.FORWARD) for n in range(classes))
 
     def refuses(self, data: Data) -> str | None:
-        return "recall is of classes, and the data has none" if data.classes is None else None
+        return "each-recall is of classes, and the data has none" if data.classes is None else None
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
         said, true = [], []
