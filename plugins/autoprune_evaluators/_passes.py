@@ -11,7 +11,7 @@ from autoprune import TrialError
 from autoprune.plugin import Difference, EvaluationContext, Inputs, Measured, Task
 from autoprune.plugin.task import shapes
 from autoprune.toolkit import intervals, paired
-from autoprune.toolkit.samples import SampleEvaluator, weights
+from autoprune.toolkit.samples import SampleEvaluator, right_shares, weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,6 +108,19 @@ class MeanEvaluator(OnePass):
 
     def _tally(self, ctx: EvaluationContext) -> Tally:
         return _Means(self, ctx.task)
+
+
+class ShareEvaluator(MeanEvaluator):
+    """The share that is right, as the task counts it, with Wilson's interval where samples are right as a whole."""
+
+    def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
+        return right_shares(task, outputs, targets)
+
+    def _mean(self, values: Tensor, counted: Tensor) -> Measured:
+        return intervals.share_of(values, counted)
+
+    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference:
+        return paired.of_shares(values, dense, counted)
 
 
 class _Means:

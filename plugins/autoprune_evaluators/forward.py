@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from autoprune import TrialError
 from autoprune.plugin import Cost, Difference, EvaluationContext, Inputs, Measured, Metric, Task
 from autoprune.toolkit import intervals, paired
-from autoprune.toolkit.samples import agreements, losses, right_shares, weights
-from autoprune_evaluators._passes import MeanEvaluator, OnePass, Tally, came
+from autoprune.toolkit.samples import agreements, losses, weights
+from autoprune_evaluators._passes import MeanEvaluator, OnePass, ShareEvaluator, Tally, came
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,7 @@ _KEPT_BYTES = 2**30
 """Outputs of the dense model that take more than this on the device are computed anew for every model."""
 
 
-class Accuracy(MeanEvaluator):
+class Accuracy(ShareEvaluator):
     """The share of right predictions, as the task counts them.
 
     In a classification, of samples whose largest output is their class, with Wilson's 95 % interval; where a sample has
@@ -28,15 +28,6 @@ class Accuracy(MeanEvaluator):
 
     name = "accuracy"
     metrics = (Metric("accuracy", "fraction", "maximize", Cost.FORWARD, "Share of right predictions."),)
-
-    def _values(self, task: Task, outputs: Any, targets: Any) -> Tensor:
-        return right_shares(task, outputs, targets)
-
-    def _mean(self, values: Tensor, counted: Tensor) -> Measured:
-        return intervals.share_of(values, counted)
-
-    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference:
-        return paired.of_shares(values, dense, counted)
 
 
 class Loss(MeanEvaluator):

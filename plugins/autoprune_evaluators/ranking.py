@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from autoprune import TrialError
-from autoprune.plugin import Cost, Difference, Measured, Metric, Task
-from autoprune.toolkit import intervals, paired
-from autoprune_evaluators._passes import MeanEvaluator
+from autoprune.plugin import Cost, Measured, Metric, Task
+from autoprune_evaluators._passes import ShareEvaluator
 from autoprune_evaluators._whole import WholeEvaluator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TopK(MeanEvaluator):
+class TopK(ShareEvaluator):
     """The share of samples, or of elements that count, whose class is among the k of the largest scores.
 
     Of equal scores the first class stands higher, as in a prediction; where a score is NaN nothing is right. Its 95 %
@@ -51,12 +50,6 @@ class TopK(MeanEvaluator):
         better = (found.scores > own) | ((found.scores == own) & (number < place))
         right = found.counting & (better.sum(1) < self.k) & ~found.scores.isnan().any(1)
         return right.double().sum(1) / found.counting.sum(1).clamp_min(1)
-
-    def _mean(self, values: Tensor, counted: Tensor) -> Measured:
-        return intervals.share_of(values, counted)
-
-    def _less(self, values: Tensor, dense: Tensor, counted: Tensor) -> Difference:
-        return paired.of_shares(values, dense, counted)
 
 
 class Auc(WholeEvaluator):
