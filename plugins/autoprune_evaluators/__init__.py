@@ -10,17 +10,14 @@ from autoprune_evaluators.calibration import CalibrationError
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
-from autoprune_evaluators.gaps import GeneralizationGap
 from autoprune_evaluators.latency import Latency
 from autoprune_evaluators.membership import MembershipInference
 from autoprune_evaluators.metric import UserMetric
-from autoprune_evaluators.noise import GaussianNoise, SaltAndPepper
 from autoprune_evaluators.noise import GaussianNoise, SaltAndPepper
 from autoprune_evaluators.numbers import R2, Mae, Rmse
 from autoprune_evaluators.overlap import F1, MeanIou, Precision, Recall, WorstClass
 from autoprune_evaluators.ranking import Auc, TopK
 from autoprune_evaluators.robustness import Fgsm, Pgd
-from autoprune_evaluators.square import Square
 
 
 @hookimpl
@@ -29,7 +26,6 @@ def autoprune_components() -> Iterable[type[Component]]:
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper)
-    changed = (GeneralizationGap, GaussianNoise, SaltAndPepper)
-    attacks = (Fgsm, Pgd, Apgd, Square)
+    attacks = (Fgsm, Pgd, Apgd)
     privacy = (MembershipInference,)
-    return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *changed, *privacy, *attacks)
+    return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)
