@@ -18,6 +18,7 @@ from autoprune_evaluators.numbers import R2, Mae, Rmse
 from autoprune_evaluators.overlap import F1, MeanIou, Precision, Recall, WorstClass
 from autoprune_evaluators.ranking import Auc, TopK
 from autoprune_evaluators.robustness import Fgsm, Pgd
+from autoprune_evaluators.square import Square
 
 
 @hookimpl
@@ -26,6 +27,6 @@ def autoprune_components() -> Iterable[type[Component]]:
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper)
-    attacks = (Fgsm, Pgd, Apgd)
     privacy = (MembershipInference,)
+    attacks = (Fgsm, Pgd, Apgd, Square)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)
