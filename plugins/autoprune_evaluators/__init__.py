@@ -13,6 +13,7 @@ from autoprune_evaluators.gaps import GeneralizationGap
 from autoprune_evaluators.latency import Latency
 from autoprune_evaluators.membership import MembershipInference
 from autoprune_evaluators.metric import UserMetric
+from autoprune_evaluators.min_distance import MinDistance
 from autoprune_evaluators.noise import GaussianNoise, SaltAndPepper
 from autoprune_evaluators.numbers import R2, Mae, Rmse
 from autoprune_evaluators.overlap import F1, MeanIou, Precision, Recall, WorstClass
@@ -28,5 +29,5 @@ def autoprune_components() -> Iterable[type[Component]]:
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper)
     privacy = (MembershipInference,)
-    attacks = (Fgsm, Pgd, Apgd, Square)
+    attacks = (Fgsm, Pgd, Apgd, Square, MinDistance)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)

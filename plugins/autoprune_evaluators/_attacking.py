@@ -32,7 +32,12 @@ Loss = Annotated[
 ]
 
 
-def _fraction(value: object) -> object:
+def distance(value: object) -> object:
+    """The number that is meant by a fraction.
+
+    Raises:
+        ValueError: It is no fraction.
+    """
     if isinstance(value, bool):
         raise ValueError("write a distance as 2/255 or 0.008")
     if not isinstance(value, str):
@@ -44,19 +49,15 @@ def _fraction(value: object) -> object:
         raise ValueError("write a distance as 2/255 or 0.008") from None
 
 
-Distance = Annotated[
-    float,
-    Field(gt=0, allow_inf_nan=False),
-    BeforeValidator(_fraction),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^\s*[0-9.]+([eE][-+]?[0-9]+)?\s*(/\s*[0-9.]+\s*)?$"},
-            ]
-        }
-    ),
-]
+WRITTEN = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "string", "pattern": r"^\s*[0-9.]+([eE][-+]?[0-9]+)?\s*(/\s*[0-9.]+\s*)?$"},
+        ]
+    }
+)
+Distance = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(distance), WRITTEN]
 """A distance in input units, as a number or a fraction: ``2/255``."""
 
 

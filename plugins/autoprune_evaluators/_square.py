@@ -59,22 +59,22 @@ class SquareAttack(ABC):
         standing = torch.arange(len(origin), device=origin.device)
         worst = torch.ones(len(origin), device=origin.device)
         highest = torch.full_like(worst, -torch.inf)
-        with torch.no_grad():
-            for query in range(self.queries):
-                proposed = best[standing]
-                if query:
-                    moved = self._moved(proposed - origin[standing], self._share(query), generator)
-                    proposed = (origin[standing] + moved).clamp(*self.bounds)
-                outputs, wanted = inputs[standing].with_first(proposed).feed(model), picked(targets, standing)
-                right = right_shares(task, outputs, wanted).to(worst)
-                rise = margins(task, outputs, wanted).to(worst)
-                better = (rise > highest[standing]) | (right < worst[standing])
-                taken = standing[better]
-                best[taken], highest[taken] = proposed[better], rise[better]
-                worst[standing] = worst[standing].minimum(right)
-                standing = standing[right > 0]
-                if not len(standing):
-                    break
+        # Not without gradients, in which a study may predict in low precision: as precisely as other attacks.
+        for query in range(self.queries):
+            proposed = best[standing]
+            if query:
+                moved = self._moved(proposed - origin[standing], self._share(query), generator)
+                proposed = (origin[standing] + moved).clamp(*self.bounds)
+            outputs, wanted = inputs[standing].with_first(proposed).feed(model), picked(targets, standing)
+            right = right_shares(task, outputs, wanted).detach().to(worst)
+            rise = margins(task, outputs, wanted).detach().to(worst)
+            better = (rise > highest[standing]) | (right < worst[standing])
+            taken = standing[better]
+            best[taken], highest[taken] = proposed[better], rise[better]
+            worst[standing] = worst[standing].minimum(right)
+            standing = standing[right > 0]
+            if not len(standing):
+                break
         return best, worst
 
     def _share(self, query: int) -> float:

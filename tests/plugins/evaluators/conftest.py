@@ -71,7 +71,7 @@ class Case:
 
     def measure(self, evaluator: Evaluator, model: nn.Module | None = None, **changes: object) -> dict[str, Measured]:
         found = evaluator.evaluate(model or self.model, self.context(**changes))
-        assert set(found) == {metric.name for metric in evaluator.metrics}
+        assert set(found) == {metric.name for metric in evaluator.declares(self.data)}
         return {name: value if isinstance(value, Measured) else Measured(value=value) for name, value in found.items()}
 
     def with_data(self, **changes: object) -> Case:
