@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from autoprune.plugin import Component, hookimpl
 from autoprune_evaluators.apgd import Apgd
 from autoprune_evaluators.calibration import CalibrationError
+from autoprune_evaluators.corruptions import Corruption
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
@@ -27,7 +28,7 @@ def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
-    changed = (GeneralizationGap, GaussianNoise, SaltAndPepper)
+    changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption)
     privacy = (MembershipInference,)
     attacks = (Fgsm, Pgd, Apgd, Square, MinDistance)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)
