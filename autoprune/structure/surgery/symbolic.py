@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export import Dim, ShapesCollection
+from torch.overrides import TorchFunctionMode
 
 from autoprune.plugin import Inputs
 from autoprune.structure.graph.operators import operator_name
@@ -16,6 +18,8 @@ from autoprune.structure.surgery.edits import normalise
 
 Place = tuple[str, tuple[int, ...]]
 """A node's name, and where among its arguments: position, and position in a list."""
+_PATIENCE_S = 5.0
+"""CPU seconds for a trace. Without it a graph has the sizes of its example, and says so."""
 _END = 2**63 - 1
 """End of a slice that has none."""
 
@@ -31,12 +35,26 @@ def symbolic_graph(network: nn.Module, inputs: Inputs) -> fx.Graph | None:
     for tensor in inputs.tensors:
         sizes[tensor] = dict.fromkeys(range(tensor.ndim), Dim.AUTO)
     try:
-        program, _ = exported(network, inputs, sizes)
+        with _Patience():
+            program, _ = exported(network, inputs, sizes)
     except Exception:  # noqa: BLE001  of dozens of types; the graph then has the sizes of the example
         return None
     graph: fx.Graph = program.graph_module.graph
     normalise(graph)
     return graph
+
+
+class _Patience(TorchFunctionMode):
+    """Ends a trace that takes too long: what a code asks of its sizes may be solved for minutes, mostly in vain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._end = time.process_time() + _PATIENCE_S
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if time.process_time() > self._end:
+            raise TimeoutError("the trace of sizes as symbols takes too long")
+        return func(*args, **(kwargs or {}))
 
 
 def compute_sizes(graph: fx.Graph, nodes: Mapping[str, fx.Node], traced: Traced, other: fx.Graph) -> set[Place]:
