@@ -12,7 +12,7 @@ from functools import partial
 from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.front import RunningFront
 from autoprune.study.dispatcher import Dispatcher
-from autoprune.study.doubts import Silence, noise
+from autoprune.study.doubts import Silence, noise, saturation
 from autoprune.study.ending import Ending
 from autoprune.study.environment import environment
 from autoprune.study.folder import SPEC_FILE, StudyFolder
@@ -219,8 +219,9 @@ class Session:
         self._study.tell(result)
         for fallen in set(self._add(result)) - self._settled:
             shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
-        if result.origin == "dense" and (doubt := noise(result, self._problem.metrics)):
-            log.warning(doubt)
+        for doubtful in (noise, saturation) if result.origin == "dense" else ():
+            if doubt := doubtful(result, self._problem.metrics):
+                log.warning(doubt)
         self._observers.finished_trial(info, self._with_model(result))
 
     def _add(self, result: TrialResult) -> tuple[int, ...]:

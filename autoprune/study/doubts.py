@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from autoprune.plugin import Metric, TrialResult
+from autoprune.plugin import Cost, Metric, TrialResult
 from autoprune.study.jobs import Effect
 
+_RANKED = (0.4, 0.8)
+"""Robust accuracies of the dense model between which attacks rank pruned models as a strong attack does."""
 _OFF = 0.1
 """How far from 1 a metric of the dense model may be that is told as a fraction of the dense model's."""
 
@@ -29,6 +31,30 @@ def noise(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
         f"timings on this machine are too noisy to trust: of the dense model over itself, {', '.join(off)};"
         " end other work on it, or take fewer workers or threads"
     )
+
+
+def saturation(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
+    """Why an attack ranks models badly: the dense model withstands nearly all of it, or nearly nothing.
+
+    Args:
+        dense: The dense model's trial.
+        metrics: What can be measured.
+    """
+    off = [
+        f"{name} is {measured.value:.2f}"
+        for name, measured in dense.metrics.items()
+        if name in metrics and _is_robustness(metrics[name]) and not _RANKED[0] <= measured.value <= _RANKED[1]
+    ]
+    if not off:
+        return None
+    return (
+        f"attacks that tell models apart leave the dense one {_RANKED[0]:.0%} to {_RANKED[1]:.0%}; of the dense model,"
+        f" {', '.join(off)}: take another epsilon, or epsilon: auto"
+    )
+
+
+def _is_robustness(metric: Metric) -> bool:
+    return metric.cost is Cost.ATTACK and metric.unit == "fraction" and metric.direction == "maximize"
 
 
 class Silence:

@@ -7,27 +7,25 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
+from pydantic import AfterValidator, Field, PlainValidator
 
 from autoprune import TrialError
 from autoprune.plugin import Cost, Data, EvaluationContext, Measured, Metric
 from autoprune.toolkit import intervals, paired
-from autoprune_evaluators._attacking import WRITTEN, BoundedEvaluator, Distance, Loss
+from autoprune_evaluators._attacking import WRITTEN, BoundedEvaluator, Loss, number
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_NUMBER: TypeAdapter[float] = TypeAdapter(Distance)
 
-
-def _written(value: object) -> object:
+def _written(value: object) -> float | str:
     """As it is, for the metric's name, once it is known to be a distance."""
-    number = _NUMBER.validate_python(value)
-    return value if isinstance(value, str) else number
+    known = number(value)
+    return value if isinstance(value, str) else known
 
 
 def _told_apart(values: tuple[float | str, ...]) -> tuple[float | str, ...]:
-    if len({_NUMBER.validate_python(value) for value in values}) < len(values):
+    if len({number(value) for value in values}) < len(values):
         raise ValueError("an epsilon is there twice")
     return values
 
@@ -48,7 +46,7 @@ class MinDistance(BoundedEvaluator):
     )
 
     epsilons: Annotated[
-        tuple[Annotated[float | str, BeforeValidator(_written), WRITTEN], ...], AfterValidator(_told_apart)
+        tuple[Annotated[float | str, PlainValidator(_written), WRITTEN], ...], AfterValidator(_told_apart)
     ] = Field(
         default=(),
         description="Sizes to tell the robust accuracy of, too, in input units: 2/255 makes robust_accuracy_at_2_255.",
@@ -63,7 +61,13 @@ class MinDistance(BoundedEvaluator):
     def declares(self, data: Data | None) -> tuple[Metric, ...]:
         """The distance, and a share for each epsilon."""
         shares = [
-            Metric(name, "fraction", "maximize", Cost.ATTACK, f"Share of predictions right despite {epsilon:.4g}.")
+            Metric(
+                name,
+                "fraction at an epsilon",
+                "maximize",
+                Cost.ATTACK,
+                f"Share of predictions right despite {epsilon:.4g}.",
+            )
             for name, epsilon in self._asked().items()
         ]
         return (*super().declares(data), *shares)
@@ -107,7 +111,7 @@ class MinDistance(BoundedEvaluator):
             text = epsilon if isinstance(epsilon, str) else f"{epsilon:g}"
             return "robust_accuracy_at_" + re.sub(r"\W", "_", re.sub(r"\s", "", text))
 
-        return {name(epsilon): _NUMBER.validate_python(epsilon) for epsilon in self.epsilons}
+        return {name(epsilon): number(epsilon) for epsilon in self.epsilons}
 
     def _measured(self, distances: Tensor) -> dict[str, Measured]:
         """Without the distance where that is not known."""

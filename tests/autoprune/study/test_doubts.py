@@ -7,13 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from autoprune.plugin import Cost, Measured, Metric
-from autoprune.study.doubts import Silence, noise
+from autoprune.study.doubts import Silence, noise, saturation
 from autoprune.study.jobs import Cut, Effect
 
 METRICS = {
     "latency_ratio": Metric("latency_ratio", "fraction of dense", "minimize", Cost.TIMING),
     "params_ratio": Metric("params_ratio", "fraction of dense", "minimize", Cost.EXACT),
     "accuracy": Metric("accuracy", "fraction", "maximize", Cost.FORWARD),
+    "robust_accuracy": Metric("robust_accuracy", "fraction", "maximize", Cost.ATTACK),
+    "leakage": Metric("leakage", "fraction", "minimize", Cost.ATTACK),
+    "distance": Metric("distance", "input units", "maximize", Cost.ATTACK),
 }
 
 
@@ -30,6 +33,17 @@ def test_a_dense_model_that_is_not_as_fast_as_itself_is_told(value, said):
         assert "too noisy to trust" in doubt
         assert "params" not in doubt
         assert "accuracy" not in doubt
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.4, False), (0.6, False), (0.8, False), (0.39, True), (0.97, True)])
+def test_an_attack_that_tells_no_models_apart_is_told(value, said):
+    doubt = saturation(dense(robust_accuracy=value, accuracy=0.97, leakage=0.1, distance=0.02), METRICS)
+    assert (doubt is not None) == said
+    if said:
+        assert f"of the dense model, robust_accuracy is {value:.2f}:" in doubt
+        assert "40% to 80%" in doubt
+        assert "epsilon: auto" in doubt
+    assert saturation(dense(accuracy=0.1), METRICS) is None
 
 
 def effects(*told):

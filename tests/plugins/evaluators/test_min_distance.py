@@ -1,4 +1,4 @@
-"""The smallest adversarial perturbation: against the closed form of a linear model, and a fine grid of Foolbox's PGD."""
+"""The smallest adversarial perturbation: against a linear model's closed form, and a fine grid of Foolbox's PGD."""
 
 from __future__ import annotations
 
