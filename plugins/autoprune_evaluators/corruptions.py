@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from autoprune import DataError
 from autoprune.plugin import Batch, Cost, Data, EvaluationContext, Measured, Metric
+from autoprune.plugin.data import mapped
 from autoprune.plugin.task import shapes
 from autoprune.toolkit import intervals, paired
 from autoprune.toolkit.samples import SampleEvaluator, right_shares, weights
@@ -24,6 +26,8 @@ Kind = Literal[
 """The common corruptions, in the article's order."""
 _KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
 _LEVELS = 255
+_AT_ONCE = 2**28
+"""Bytes of corrupted images of a batch."""
 _LEAST = 8
 """Pixels of the smaller side."""
 
@@ -41,8 +45,9 @@ class Corruption(SampleEvaluator):
     arXiv:1903.12261: CIFAR-10-C's parameters for images under 64 pixels, ImageNet-C's, scaled, for larger ones. Images
     have 1 or 3 channels, and are rounded to 8 bits, as theirs are. Frost is made up, where theirs is photographed.
 
-    Corrupted images are made once, the same for every model, and kept where they fit into 1 GiB: 15 × 5 of each of 256
-    images of CIFAR-10 are 59 MB. Each model predicts all of them. Its 95 % interval is over images.
+    Corrupted images are made once, the same for every model, and kept where they fit into 1 GiB: all of 256 images of
+    CIFAR-10 take 59 MB, of 224 × 224 pixels 95 images fit. Each model predicts all of them. Its 95 % interval is over
+    images.
     """
 
     name = "corruption"
@@ -157,7 +162,7 @@ class Corruption(SampleEvaluator):
             (kind, severity): torch.Generator().manual_seed(100 * self.seed + 5 * _KINDS.index(kind) + severity)
             for kind, severity in wanted
         }
-        for inputs, targets in self.batches(ctx):
+        for inputs, targets in self._parts(ctx, len(wanted)):
             if fault := _no_images(inputs.first):
                 raise DataError(fault)
             within(self.name, inputs.first, bounds)
@@ -166,6 +171,14 @@ class Corruption(SampleEvaluator):
                 (_LEVELS * corrupted(images, *which, generators[which])).round().to(torch.uint8) for which in wanted
             ]
             yield inputs.with_first(torch.stack(levels, dim=1).to(ctx.device)), targets
+
+    def _parts(self, ctx: EvaluationContext, changes: int) -> Iterator[Batch]:
+        """Batches of no more images than can be held in so many versions at once."""
+        for inputs, targets in self.batches(ctx):
+            size = max(1, _AT_ONCE // (changes * inputs.first[0].numel()))
+            for start in range(0, len(inputs), size):
+                rows = slice(start, start + size)
+                yield inputs[rows], mapped(itemgetter(rows), targets)
 
 
 def _metric(kind: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Cost, Measured, Metric, Task
+from autoprune.toolkit.ranks import Separation
 from autoprune_evaluators._passes import ShareEvaluator
 from autoprune_evaluators._whole import WholeEvaluator
 
@@ -129,9 +130,8 @@ def _area(scores: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
     import torch
 
     moved = torch.zeros_like(scores)
-    for mark, sign in ((0, -1), (1, 1)):
-        own, rest = scores[marks == mark], scores[marks == 1 - mark].sort().values
-        below = (torch.searchsorted(rest, own) + torch.searchsorted(rest, own, right=True)).to(own) / (2 * len(rest))
-        area, size = below.mean(), len(own)
-        moved[marks == mark] = sign * (below - area) / size * math.sqrt(size / max(1, size - 1))  # Bessel's correction
-    return area, moved.sum(1)
+    found = Separation.of(scores[marks == 1], scores[marks == 0])
+    for mark, shares in ((1, found.above), (0, found.below)):
+        bessel = math.sqrt(len(shares) / max(1, len(shares) - 1))
+        moved[marks == mark] = bessel * (shares - shares.mean()) / len(shares)
+    return found.above.mean(), moved.sum(1)

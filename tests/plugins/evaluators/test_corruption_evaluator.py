@@ -101,6 +101,16 @@ def test_images_that_are_not_kept_are_made_the_same(digits: Case, monkeypatch: p
     assert evaluate(digits, Corruption(**FEW, seed=1), other()) != kept
 
 
+@pytest.mark.slow
+def test_large_batches_are_made_in_parts(digits: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator, cache = Corruption(**{**FEW, "kinds": ("contrast", "jpeg")}), {}
+    whole = evaluate(digits, evaluator, other())
+    monkeypatch.setattr("autoprune_evaluators.corruptions._AT_ONCE", 10 * 4 * 64)
+    assert evaluate(digits, evaluator, other(), cache=cache) == whole
+    (images,) = (value for key, value in cache.items() if key[0] == "autoprune_evaluators.corrupted")
+    assert [len(batch[0]) for batch in images] == [10] * 6
+
+
 def of_images(images: Tensor, bounds: tuple[float, float] | None = (0.0, 1.0), **changes: Any) -> Any:
     ctx = context(images, torch.zeros(len(images), dtype=torch.int64), Classification(), **changes)
     return replace(ctx, data=replace(ctx.data, bounds=bounds))
