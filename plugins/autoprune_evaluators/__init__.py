@@ -9,6 +9,7 @@ from autoprune_evaluators.apgd import Apgd
 from autoprune_evaluators.calibration import CalibrationError
 from autoprune_evaluators.corruptions import Corruption
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
+from autoprune_evaluators.explanations import ExplanationAgreement
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
 from autoprune_evaluators.latency import Latency
@@ -28,7 +29,7 @@ def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
-    changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption)
+    changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
     privacy = (MembershipInference,)
     attacks = (Fgsm, Pgd, Apgd, Square, MinDistance)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)

@@ -72,6 +72,7 @@ OPTIONS = {
     ("evaluator", "gaussian-noise"): {"deviation": "16/255"},
     ("evaluator", "salt-and-pepper"): {"share": 0.1},
     ("evaluator", "corruption"): {"kinds": ["shot-noise", "fog"], "severities": [2, 4], "each": True, "samples": 32},
+    ("evaluator", "explanation-agreement"): {"steps": 3, "samples": 32},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
