@@ -13,6 +13,7 @@ from autoprune_evaluators.explanations import ExplanationAgreement
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
 from autoprune_evaluators.latency import Latency
+from autoprune_evaluators.masking import Masking
 from autoprune_evaluators.membership import MembershipInference
 from autoprune_evaluators.metric import UserMetric
 from autoprune_evaluators.min_distance import MinDistance
@@ -31,5 +32,5 @@ def autoprune_components() -> Iterable[type[Component]]:
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
     privacy = (MembershipInference,)
-    attacks = (Fgsm, Pgd, Apgd, Square, MinDistance)
+    attacks = (Fgsm, Pgd, Apgd, Square, MinDistance, Masking)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)

@@ -78,6 +78,7 @@ OPTIONS = {
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "square"): {"epsilon": 0.1, "queries": 10, "samples": 32},
     ("evaluator", "min-distance"): {"epsilons": ["2/255"], "steps": 3, "halvings": 1, "samples": 32},
+    ("evaluator", "masking"): {"epsilon": 0.1, "steps": 3, "queries": 10, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
     ("model", "digits-cnn"): {"width": 4, "epochs": 1},
     ("model", "huggingface"): {"path": "vit"},
