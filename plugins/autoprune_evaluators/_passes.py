@@ -161,6 +161,10 @@ class TotalsEvaluator(OnePass):
     def _value(self, sums: Tensor) -> Tensor:
         """The metric of sums of them, (…, K) to (…,)."""
 
+    def _ends(self, sums: Tensor) -> tuple[float, float] | None:  # noqa: ARG002  for subclasses
+        """The 95 % interval, from the sums over all samples, (K,); the bootstrap's if None."""
+        return None
+
     def _tally(self, ctx: EvaluationContext) -> Tally:
         return _Sums(self, ctx.task)
 
@@ -169,15 +173,21 @@ class _Sums:
     def __init__(self, evaluator: TotalsEvaluator, task: Task) -> None:
         self._evaluator, self._task = evaluator, task
         self._totals, self._told = intervals.Totals(), 0
+        self._sums: Tensor | None = None
 
     def add(self, model: nn.Module, inputs: Inputs, targets: Any) -> bool:
-        self._totals.add(self._evaluator._statistics(self._task, inputs.feed(model), targets))
+        statistics = self._evaluator._statistics(self._task, inputs.feed(model), targets).cpu().double()
+        self._totals.add(statistics)
+        self._sums = statistics.sum(0) if self._sums is None else self._sums + statistics.sum(0)
         worth = self._totals.samples >= WORTH_A_LOOK * self._told
         self._told = self._totals.samples if worth else self._told
         return worth
 
     def measured(self) -> Measured:
-        return self._totals.measured(self._evaluator._value)
+        found = self._totals.measured(self._evaluator._value)
+        if self._sums is None or not math.isfinite(found.value) or not (ends := self._evaluator._ends(self._sums)):
+            return found
+        return found.model_copy(update={"low": ends[0], "high": ends[1]})
 
     def less(self, dense: _Sums) -> Difference | None:
         return self._totals.difference(dense._totals, self._evaluator._value)

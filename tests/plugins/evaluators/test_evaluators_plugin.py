@@ -12,6 +12,9 @@ from autoprune.plugin import Evaluator
 def test_the_host_finds_every_evaluator() -> None:
     found = PluginHost().components(Evaluator)
     assert {"accuracy", "loss", "params", "macs", "size", "latency", "pgd", "fgsm"} <= found.keys()
+    assert {"top-k", "precision", "recall", "auc", "calibration-error", "worst-class"} <= found.keys()
+    assert {"generalization-gap", "gaussian-noise", "salt-and-pepper", "corruption"} <= found.keys()
+    assert {"explanation-agreement"} <= found.keys()
     assert {"perplexity", "f1", "miou", "r2", "mae", "rmse", "agreement", "metric"} <= found.keys()
 
 
@@ -30,6 +33,8 @@ def test_each_metric_carries_its_unit_and_each_option_its_description() -> None:
 def test_checking_a_spec_needs_no_torch() -> None:
     code = (
         "import sys, autoprune_evaluators as e; e.Pgd(epsilon='2/255'); e.Latency(); e.F1(); e.R2(); "
+        "e.TopK(); e.Auc(); e.CalibrationError(); e.GeneralizationGap(); e.GaussianNoise(deviation='8/255'); "
+        "e.Corruption(each=True).produces(); e.ExplanationAgreement(); "
         "assert e.UserMetric(target='m:f1', direction='maximize').produces()[0].name == 'f1'; "
         "assert not {'torch', 'numpy', 'sklearn'} & sys.modules.keys()"
     )

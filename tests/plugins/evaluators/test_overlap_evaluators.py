@@ -258,6 +258,35 @@ def test_the_worst_class_is_the_smallest_recall() -> None:
     )
 
 
+def test_the_worst_classs_interval_is_of_wilson_intervals_that_hold_together() -> None:
+    """By SciPy's Wilson intervals of each class at 1 - 0.05 / 5."""
+    scores, targets = classified(samples=600)
+    right = scores.argmax(1) == targets
+    of_each = [
+        stats.binomtest(int(right[targets == number].sum()), int((targets == number).sum())).proportion_ci(
+            1 - 0.05 / 5, method="wilson"
+        )
+        for number in range(5)
+    ]
+    found = measured(WorstClass(), scores, targets, Classification())
+    assert found.low == pytest.approx(min(each.low for each in of_each))
+    assert found.high == pytest.approx(min(each.high for each in of_each))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [0.7, 0.9], ids=["one is worst", "all are alike"])
+def test_the_worst_classs_interval_holds_the_truth(others: float) -> None:
+    held, generator = 0, torch.Generator().manual_seed(0)
+    chances = torch.tensor([others] + [0.9] * 9)
+    for _ in range(100):
+        targets = torch.randint(10, (1000,), generator=generator)
+        right = torch.rand(1000, generator=generator) < chances[targets]
+        scores = torch.eye(10)[torch.where(right, targets, (targets + 1) % 10)]
+        found = measured(WorstClass(batch_size=1000), scores, targets, Classification())
+        held += found.low <= float(chances.min()) <= found.high
+    assert held >= 92
+
+
 def test_no_class_is_worst_where_none_is_true() -> None:
     with pytest.raises(TrialError, match=r"^worst_class_accuracy: no class is true in any of the samples$"):
         measured(WorstClass(), torch.ones(4, 2), torch.zeros(4, 2), Multilabel())
