@@ -48,8 +48,8 @@ def saturation(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
     if not off:
         return None
     return (
-        f"attacks that tell models apart leave the dense one {_RANKED[0]:.0%} to {_RANKED[1]:.0%}; of the dense model,"
-        f" {', '.join(off)}: take another epsilon, or epsilon: auto"
+        f"attacks that tell models apart leave the dense one {_RANKED[0]:.0%} to {_RANKED[1]:.0%} robust accuracy;"
+        f" of the dense model, {', '.join(off)}: take another epsilon, or epsilon: auto"
     )
 
 
