@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-WORTH_A_LOOK = 1.25
+_WORTH_A_LOOK = 1.25
 """Times as many samples: a bootstrap of 1,000 classes takes a tenth of a second, and looks cost certainty."""
 
 
@@ -179,7 +179,7 @@ class _Sums:
         statistics = self._evaluator._statistics(self._task, inputs.feed(model), targets).cpu().double()
         self._totals.add(statistics)
         self._sums = statistics.sum(0) if self._sums is None else self._sums + statistics.sum(0)
-        worth = self._totals.samples >= WORTH_A_LOOK * self._told
+        worth = self._totals.samples >= _WORTH_A_LOOK * self._told
         self._told = self._totals.samples if worth else self._told
         return worth
 

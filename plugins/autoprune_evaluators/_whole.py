@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from autoprune import TrialError
 from autoprune.plugin import Difference, EvaluationContext, Inputs, Measured, Task
 from autoprune.toolkit import intervals, paired
-from autoprune_evaluators._passes import WORTH_A_LOOK, OnePass, Tally
+from autoprune_evaluators._passes import OnePass, Tally
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_WORTH_A_LOOK = 2
+"""Times as many samples: a look goes through all of them, and takes seconds where there are 1,000 classes."""
 _KEPT = 2**26
 """Numbers of a pass that are kept, half a gigabyte."""
 
@@ -61,7 +63,7 @@ class _Whole:
                 f"{name} keeps {kept[0].numel()} numbers of each sample, too many after {self._samples} of them;"
                 f" ask it of fewer: {{use: {name}, samples: {_KEPT // kept[0].numel()}}}"
             )
-        worth = self._samples >= WORTH_A_LOOK * self._told
+        worth = self._samples >= _WORTH_A_LOOK * self._told
         self._told = self._samples if worth else self._told
         return worth
 
