@@ -30,6 +30,7 @@ from autoprune.structure.verify.blocks import verified_blocks
 from autoprune.structure.verify.sharing import used
 from autoprune.structure.verify.training import in_training, learns
 from autoprune.structure.verify.verifier import right_at_other_sizes, verified
+from autoprune.toolkit.copies import duplicate
 
 Form = Literal["auto", "modules", "graph"]
 
@@ -175,7 +176,8 @@ def _trains_otherwise(network: nn.Module, inputs: Inputs, template: Template) ->
             return True
         found = in_training(whole, inputs)
     alike = len(expected) == len(found) and all(map(_alike, expected, found))
-    return not alike or (learns(network, inputs) and not learns(whole, inputs))
+    # A copy: code may keep what it computes in the network, with its gradients.
+    return not alike or (learns(duplicate(network), inputs) and not learns(whole, inputs))
 
 
 _ENOUGH = 0.95

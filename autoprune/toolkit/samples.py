@@ -58,6 +58,16 @@ class SampleEvaluator(Evaluator):
         task = ctx.task.part(self.head)
         return OneHead(model, self.head), replace(ctx, task=task, dense=OneHead(ctx.dense, self.head))
 
+    def kept(self, ctx: EvaluationContext, make: Callable[[], Any]) -> Any:
+        """What is made once in a study for these options, whatever the label: what the dense model gives, say.
+
+        Args:
+            ctx: Remembers it, for its split and device.
+            make: Makes it.
+        """
+        options = self.model_dump_json(exclude={"label"})
+        return ctx.memo(("autoprune.toolkit.kept", self.name, options, str(ctx.device), ctx.split), make)
+
     def batches(self, ctx: EvaluationContext) -> Iterable[Batch]:
         """The samples on the device, with the targets of the ``head``, fetched once per study if they fit.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,11 +104,6 @@ class BoundedEvaluator(SampleEvaluator):
         from autoprune.toolkit.balls import L2, Linf
 
         return Linf(epsilon) if self.norm == "linf" else L2(epsilon)
-
-    def kept(self, ctx: EvaluationContext, make: Callable[[], Any]) -> Any:
-        """What is made once in a study for these options, whatever the label."""
-        options = self.model_dump_json(exclude={"label"})
-        return ctx.memo(("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split), make)
 
 
 class AttackEvaluator(BoundedEvaluator):

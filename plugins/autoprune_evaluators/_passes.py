@@ -63,10 +63,7 @@ class OnePass(SampleEvaluator):
                 other.add(ctx.dense, *batch)
             return other
 
-        # The label is no matter, and two evaluators with the same options keep the same.
-        options = self.model_dump_json(exclude={"label"})
-        key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
-        found = ctx.memo(key, (lambda: tally) if ctx.of_dense else made)
+        found: Tally = self.kept(ctx, (lambda: tally) if ctx.of_dense else made)
         return None if ctx.of_dense else found
 
     def final(self) -> Self:

@@ -102,10 +102,8 @@ class Corruption(SampleEvaluator):
         model, ctx = self.focused(model, ctx)
         with torch.inference_mode():
             shares, counted = self._shares(model, ctx, report=True)
-            options = self.model_dump_json(exclude={"label"})
-            key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
-            of_dense = (shares, counted)
-            dense, alike = ctx.memo(key, lambda: of_dense if ctx.of_dense else self._shares(ctx.dense, ctx))
+            known = (shares, counted)
+            dense, alike = self.kept(ctx, lambda: known if ctx.of_dense else self._shares(ctx.dense, ctx))
         found = self._measured(shares, counted)
         if ctx.of_dense or not bool((counted == alike).all()):  # a task may count by what a model says
             return found

@@ -106,8 +106,7 @@ class ExplanationAgreement(SampleEvaluator):
                     return None
             return tuple(found)
 
-        options = self.model_dump_json(exclude={"label"})
-        found = ctx.memo(("autoprune_evaluators.attributions", options, str(ctx.device), ctx.split), kept)
+        found = self.kept(ctx, kept)
         return made() if found is None else found
 
     def _attributions(

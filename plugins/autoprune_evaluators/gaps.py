@@ -54,9 +54,7 @@ class GeneralizationGap(SampleEvaluator):
             found = _gap(train, other)
             if not math.isfinite(found.value):
                 raise TrialError("generalization_gap: nothing counts in the samples of a split, or a loss is no number")
-            options = self.model_dump_json(exclude={"label"})
-            key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
-            dense = ctx.memo(key, lambda: (train, other) if ctx.of_dense else self._sides(ctx.dense, ctx))
+            dense = self.kept(ctx, lambda: (train, other) if ctx.of_dense else self._sides(ctx.dense, ctx))
             if not ctx.of_dense and (less := _less((train, other), dense)):
                 found = found.model_copy(update={"difference": less})
         return {"generalization_gap": found}

@@ -79,9 +79,7 @@ class MembershipInference(SampleEvaluator):
         """
         model, ctx = self.focused(model, ctx)
         found = self._scores(model, ctx)
-        options = self.model_dump_json(exclude={"label"})
-        key = ("autoprune_evaluators", self.name, options, str(ctx.device), ctx.split)
-        dense: Scores | None = ctx.memo(key, lambda: found if ctx.of_dense else self._scores(ctx.dense, ctx))
+        dense: Scores = self.kept(ctx, lambda: found if ctx.of_dense else self._scores(ctx.dense, ctx))
         return found.measured(None if ctx.of_dense else dense, fpr=self.fpr)
 
     def _scores(self, model: nn.Module, ctx: EvaluationContext) -> Scores:

@@ -156,3 +156,21 @@ def test_a_graph_does_not_take_the_place_of_code_that_trains_otherwise(how: str)
     small = structure.cut(network, kept_units(structure, 0.5, 1)).train()
     small(inputs).square().sum().backward()
     assert dict(small.named_parameters())["a.weight"].grad is not None
+
+
+class Remembering(Training):
+    """Keeps in itself what it computed, as some code does between two methods (RAFT)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.map = self.norm(self.a(x)).relu().view(-1, 16, 8, 8)
+        return self.head((self.map + self.b(self.map).relu()).mean((2, 3)))
+
+
+def test_what_code_keeps_in_the_network_has_no_gradients_afterwards() -> None:
+    torch.manual_seed(0)
+    network, inputs = Remembering("nothing").eval(), torch.randn(2, 3, 8, 8)
+    structure = discover(network, inputs)
+    kept = kept_units(structure, 0.5, 1)
+    small, masked = structure.cut(network, kept), structure.masked(network, kept)
+    with torch.no_grad():
+        close(small(inputs), masked(inputs))
