@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -53,6 +54,7 @@ class _Patience(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if time.process_time() > self._end:
+            self._end = math.inf  # what is put back on the way out, such as gradients, comes through here as well
             raise TimeoutError("the trace of sizes as symbols takes too long")
         return func(*args, **(kwargs or {}))
 

@@ -13,7 +13,9 @@ from torch.export.graph_signature import OutputKind
 
 from autoprune.errors import StructureError
 from autoprune.plugin import Inputs
+from autoprune.structure.graph.operators import operator_name
 from autoprune.structure.graph.trace import Traced, trace
+from autoprune.structure.graph.untraceable import place_of, told
 from autoprune.structure.groups.blocks import BlockNodes
 from autoprune.structure.surgery.edits import Edit, normalise
 from autoprune.structure.surgery.free_sizes import Sizes, agree, free_sizes, sizes_of
@@ -120,10 +122,12 @@ class TemplateMaker:
             blocks: Its residual blocks.
 
         Raises:
-            StructureError: The graph changes its own state, or is another one for another batch size.
+            StructureError: The graph changes its own state, is another one for another batch size, or calls operators
+                that are none of PyTorch's.
         """
         if any(spec.kind is not OutputKind.USER_OUTPUT for spec in traced.program.graph_signature.output_specs):
             raise StructureError("its graph changes its own state")
+        _check_operators(traced.graph)
         more = trace(network, inputs.map(lambda x: torch.cat([x, x[:1]])))
         for each in (traced, more):
             normalise(each.graph.graph)
@@ -194,6 +198,25 @@ class TemplateMaker:
         tensors, sizes = _tensors(graph, network, extras), sizes_of(self._inputs)
         name = type(network).__name__
         return Template(graph, traced.batch, scaled, placed, extras, tensors, name, names, sizes, symbolic)
+
+
+_LIBRARIES = frozenset(("aten", "prims", "torchvision"))
+"""Whose operators a saved graph may call."""
+
+
+def _check_operators(graph: fx.GraphModule) -> None:
+    """Refuse a graph that could be cut and saved, but not opened.
+
+    Raises:
+        StructureError: It calls operators that are none of PyTorch's.
+    """
+    graphs = [module for module in graph.modules() if isinstance(module, fx.GraphModule)]
+    for node in (node for each in graphs for node in each.graph.nodes):
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in _LIBRARIES:
+            raise StructureError(
+                f"its code {told(place_of(node))}calls {operator_name(node)}, which is none of PyTorch's operators, so "
+                "that a saved graph could not be opened: keep the model's own modules, or write it in PyTorch's"
+            )
 
 
 def _tensors(graph: fx.Graph, network: nn.Module, extras: Collection[str]) -> Set[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune import StructureError, load_program, save_program
+from autoprune.plugin import Inputs
 from autoprune.structure import Structure, discover
+from autoprune.structure.surgery import symbolic
 from autoprune.structure.surgery.graph_network import GraphNetwork
 
 pytestmark = pytest.mark.slow
@@ -201,3 +205,17 @@ def test_a_norm_without_tensors_is_saved(tmp_path: Path) -> None:
     save_program(network, images(), tmp_path / "net.pt2")
     with torch.no_grad():
         torch.testing.assert_close(load_program(tmp_path / "net.pt2")(images()), network(images()))
+
+
+def test_a_trace_of_symbols_that_takes_too_long_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, inputs = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)),
+        Inputs((torch.randn(2, 3, 9, 9),)),
+    )
+    assert symbolic.symbolic_graph(network, inputs) is not None
+    for calls in range(6):  # each look at the clock is a second
+        clock = itertools.count()
+        monkeypatch.setattr(symbolic, "time", SimpleNamespace(process_time=lambda clock=clock: next(clock)))
+        monkeypatch.setattr(symbolic, "_PATIENCE_S", calls)
+        assert symbolic.symbolic_graph(network, inputs) is None
+        assert torch.is_grad_enabled()
