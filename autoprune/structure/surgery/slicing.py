@@ -72,7 +72,23 @@ def apply(network: nn.Module, plan: Plan, *, share: bool = False) -> nn.Module:
         module.__dict__.update(attributes)
         if type(module) is nn.MultiheadAttention:
             module.__class__ = CutMultiheadAttention
+    _forget(result, network)
     return result
+
+
+def _forget(copy: nn.Module, network: nn.Module) -> None:
+    """Let go of what code computed of the old sizes and kept for ``eval()``, as the attention biases of LeViT.
+
+    Such code drops it in a ``train()`` of its own.
+    """
+    shared = set(network.modules())
+    for module in copy.modules():
+        if type(module).train is not nn.Module.train and module not in shared:
+            modes = {each: each.training for each in module.modules()}
+            module.train()
+            module.train(modes[module])
+            for each, mode in modes.items():
+                each.training = mode
 
 
 def _small(tensor: Tensor, kept: Mapping[int, Tensor], mask: Tensor | None) -> Tensor:

@@ -174,3 +174,46 @@ def test_what_code_keeps_in_the_network_has_no_gradients_afterwards() -> None:
     small, masked = structure.cut(network, kept), structure.masked(network, kept)
     with torch.no_grad():
         close(small(inputs), masked(inputs))
+
+
+class Biased(nn.Module):
+    """Attention biases by head and place, which are looked up once for ``eval()`` (LeViT, arXiv:2104.01136)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.known = 4, {}
+        self.qkv, self.out, self.bias = nn.Linear(8, 48), nn.Linear(16, 8), nn.Parameter(torch.randn(4, 9))
+
+    def train(self, mode: bool = True) -> Biased:
+        if mode:
+            self.known = {}
+        return super().train(mode)
+
+    def biases(self, steps: int) -> Tensor:
+        places = torch.arange(steps)
+        if self.training:
+            return self.bias[:, (places[:, None] - places).abs()]
+        if steps not in self.known:
+            self.known[steps] = self.bias[:, (places[:, None] - places).abs()]
+        return self.known[steps]
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, steps, _ = x.shape
+        q, k, v = self.qkv(x).view(n, steps, self.heads, -1).permute(0, 2, 1, 3).chunk(3, -1)
+        mixed = (q @ k.transpose(-1, -2) + self.biases(steps)).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).reshape(n, steps, -1))
+
+
+def test_a_cut_does_not_keep_what_was_looked_up_of_the_old_sizes() -> None:
+    torch.manual_seed(0)
+    network, inputs = nn.Sequential(Biased(), nn.Linear(8, 3)).eval(), torch.randn(2, 5, 8)
+    structure = discover(network, inputs)
+    heads = next(group for group in structure.groups if group.units == 4)
+    kept = {heads.name: torch.tensor([1, 3])}
+    with torch.no_grad():
+        network(inputs)  # as when the dense model is measured first
+        assert network[0].known
+        small = structure.cut(network, kept)
+        close(small(inputs), structure.masked(network, kept)(inputs))
+    assert not any(module.training for module in small.modules())
+    assert network[0].known, "the dense model keeps its own"
