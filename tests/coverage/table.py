@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,9 @@ _PACKAGES = ("torch", "torchvision", "timm", "transformers", "torch-pruning")
 
 FURTHER = {"train_parity": "in train()", "resized": "resized", "opened": "opened"}
 """Deviations that are looked at beside parity, and what their columns are called."""
+
+_INSTALLED = re.compile(r"\S*/site-packages/")
+"""Where a machine has its packages."""
 
 Row = dict[str, Any]
 
@@ -79,7 +83,7 @@ def markdown(rows: Sequence[Row], minutes: float) -> str:
     lines.append("\n## What fails or stays whole\n")
     for row in rows:
         if row.get("error"):
-            lines.append(f"- {row['key']}: {row['error']}")
+            lines.append(f"- {row['key']}: {_INSTALLED.sub('', row['error'])}")
         elif row.get("share", 0.0) < 0.9 and row.get("uncut"):
             lines.append(f"- {row['key']}: " + "; ".join(row["uncut"][:3]))
     return "\n".join(lines) + "\n"
@@ -94,7 +98,8 @@ def _told(row: Row, name: str) -> str:
     value = row.get(name, "–")
     if isinstance(value, float):
         return f"{value:.0e}"
-    return {"the dense one takes none": "–", "the dense one does not run": "as dense"}.get(value, value)
+    said: str = {"the dense one takes none": "–", "the dense one does not run": "as dense"}.get(value, value)
+    return _INSTALLED.sub("", said)
 
 
 def _ahead(row: Row) -> bool:
