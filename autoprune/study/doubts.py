@@ -43,7 +43,7 @@ def saturation(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
     off = [
         f"{name} is {measured.value:.2f}"
         for name, measured in dense.metrics.items()
-        if name in metrics and _is_robustness(metrics[name]) and not _RANKED[0] <= measured.value <= _RANKED[1]
+        if name in metrics and _is_at_epsilon(metrics[name]) and not _RANKED[0] <= measured.value <= _RANKED[1]
     ]
     if not off:
         return None
@@ -53,8 +53,9 @@ def saturation(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
     )
 
 
-def _is_robustness(metric: Metric) -> bool:
-    return metric.cost is Cost.ATTACK and metric.unit == "fraction" and metric.direction == "maximize"
+def _is_at_epsilon(metric: Metric) -> bool:
+    """Whether it is what an attack of one epsilon leaves; an accuracy on corrupted inputs has no epsilon."""
+    return metric.name.startswith("robust_accuracy") and metric.cost is Cost.ATTACK and metric.unit == "fraction"
 
 
 class Silence:

@@ -12,7 +12,7 @@ from autoprune.plugin import Difference, Measured
 if TYPE_CHECKING:
     from torch import Tensor
 
-_Z = 1.959963984540054
+Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
 _RESAMPLES = 1000
 _FEWEST = 20
@@ -27,10 +27,10 @@ def proportion(successes: int, samples: int) -> Measured:
     Unlike the normal approximation it stays within [0, 1] and has a width at 0 and at 1. Wilson, *Probable inference,
     the law of succession, and statistical inference*, JASA 22 (1927); Brown et al., Statistical Science 16 (2001).
     """
-    share, z2 = successes / samples, _Z * _Z
+    share, z2 = successes / samples, Z * Z
     scale = 1 + z2 / samples
     middle = (share + z2 / (2 * samples)) / scale
-    half = _Z / scale * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples * samples))
+    half = Z / scale * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples * samples))
     # At 0 and at 1 one end is the value itself; rounding must not push it past.
     low, high = max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
     return Measured(value=share, low=low, high=high, samples=samples)
@@ -46,7 +46,7 @@ def mean(value: float, *, deviation: float, samples: int) -> Measured:
     """
     if samples < 2:
         return Measured(value=value, samples=samples)
-    half = _Z * deviation / math.sqrt(samples)
+    half = Z * deviation / math.sqrt(samples)
     return Measured(value=value, low=value - half, high=value + half, samples=samples)
 
 
@@ -92,6 +92,17 @@ def share_of(shares: Tensor, weights: Tensor | None = None) -> Measured:
     if found.low is None or found.high is None:
         return found
     return found.model_copy(update={"low": max(0.0, found.low), "high": min(1.0, found.high)})
+
+
+def half_of_two(one: Tensor, other: Tensor) -> float:
+    """Half of the interval of a sum, or difference, of two means over other samples each.
+
+    Args:
+        one: Of each sample, (N,).
+        other: Of each of the others, (M,).
+    """
+    parts = (float(each.double().var()) / len(each) if len(each) > 1 else 0.0 for each in (one, other))
+    return Z * math.sqrt(sum(parts))
 
 
 class Totals:

@@ -6,12 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from autoprune.plugin import Difference
+from autoprune.toolkit.intervals import Z
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_Z = 1.959963984540054
-"""97.5 % quantile of the standard normal distribution."""
 _HALVINGS = 60
 
 
@@ -37,11 +36,11 @@ def of_counts(gained: int, lost: int, samples: int) -> Difference:
         return off / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, off) if off else 0.0
 
     def end(inside: float, outside: float) -> float:
-        if abs(statistic(outside)) <= _Z:
+        if abs(statistic(outside)) <= Z:
             return outside
         for _ in range(_HALVINGS):
             middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if abs(statistic(middle)) <= _Z else (inside, middle)
+            inside, outside = (middle, outside) if abs(statistic(middle)) <= Z else (inside, middle)
         return inside
 
     value = (gained - lost) / samples
@@ -65,7 +64,7 @@ def of_means(values: Tensor, dense: Tensor, counted: Tensor, slopes: tuple[float
     value = means[0] - means[1]
     if len(values) < 2:
         return Difference(value=value)
-    half = _Z * float((mine - theirs).std()) / math.sqrt(len(values))
+    half = Z * float((mine - theirs).std()) / math.sqrt(len(values))
     return Difference(value=value, low=value - half, high=value + half)
 
 

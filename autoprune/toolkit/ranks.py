@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autoprune.plugin import Difference, Measured
+from autoprune.toolkit.intervals import half_of_two
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_Z = 1.959963984540054
-"""97.5 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Separation:
         """The area: the share of pairs whose positive scores higher. No interval where all pairs say the same."""
         value = float(self.above.mean())
         samples = len(self.above) + len(self.below)
-        half = _half(self.above, self.below)
+        half = half_of_two(self.above, self.below)
         if not half:
             return Measured(value=value, samples=samples)
         return Measured(value=value, low=max(0.0, value - half), high=min(1.0, value + half), samples=samples)
@@ -46,7 +43,7 @@ class Separation:
     def difference(self, other: Separation) -> Difference:
         """How much larger the area is than by other scores of the same samples."""
         above, below = self.above - other.above, self.below - other.below
-        value, half = float(above.mean()), _half(above, below)
+        value, half = float(above.mean()), half_of_two(above, below)
         return Difference(value=value, low=value - half, high=value + half)
 
 
@@ -57,9 +54,3 @@ def _share_below(scores: Tensor, others: Tensor) -> Tensor:
     smaller = torch.searchsorted(ordered, scores)
     at_most = torch.searchsorted(ordered, scores, right=True)
     return (smaller + at_most).double() / (2 * len(ordered))
-
-
-def _half(above: Tensor, below: Tensor) -> float:
-    """Half of the interval of a mean over pairs."""
-    parts = (float(each.var()) / len(each) if len(each) > 1 else 0.0 for each in (above, below))
-    return _Z * math.sqrt(sum(parts))

@@ -20,7 +20,6 @@ from autoprune.toolkit import intervals
 from autoprune.toolkit.ranks import Separation
 from autoprune_evaluators._passes import came
 
-_Z = 1.959963984540054
 _RESAMPLES = 1000
 
 
@@ -69,7 +68,7 @@ class Scores:
     def _advantage(self) -> Measured:
         members, others = self._caught()
         value = float(members.mean() - others.mean())
-        half = _half(members, others)
+        half = intervals.half_of_two(members, others)
         samples = len(members) + len(others)
         return Measured(value=value, low=max(-1.0, value - half), high=min(1.0, value + half), samples=samples)
 
@@ -134,12 +133,7 @@ def _rate(members: Tensor, others: Tensor, fpr: float) -> float:
     return float((members > threshold).double().mean())
 
 
-def _half(members: Tensor, others: Tensor) -> float:
-    parts = (float(each.var()) / len(each) for each in (members, others))
-    return _Z * math.sqrt(sum(parts))
-
-
 def _less(mine: tuple[Tensor, Tensor], dense: tuple[Tensor, Tensor]) -> Difference:
     members, others = (a - b for a, b in zip(mine, dense, strict=True))
-    value, half = float(members.mean() - others.mean()), _half(members, others)
+    value, half = float(members.mean() - others.mean()), intervals.half_of_two(members, others)
     return Difference(value=value, low=value - half, high=value + half)

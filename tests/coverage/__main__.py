@@ -33,11 +33,11 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for one case")
     parser.add_argument("--peer-limit", type=float, default=45.0, help="seconds of them for Torch-Pruning")
     parser.add_argument("--output", type=Path, default=Path("docs/measured/coverage.md"))
+    parser.add_argument("--note", default="", help="a remark on this machine or these runs, for the page's head")
     parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     _CONTEXT.set_forkserver_preload(["torch_pruning", "tests.coverage.preload"])
-    started = time.perf_counter()
     log = options.output.with_suffix(".jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Row] = {}
@@ -53,7 +53,7 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(line(row), flush=True)
-    page = markdown([rows[key] for key in keys], minutes=(time.perf_counter() - started) / 60)
+    page = markdown([rows[key] for key in keys], note=options.note)
     options.output.write_text(page, encoding="utf-8")
 
 

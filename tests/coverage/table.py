@@ -62,15 +62,20 @@ counted | discovery | Torch-Pruning |
 |---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|--:|---|"""
 
 
-def markdown(rows: Sequence[Row], minutes: float) -> str:
-    """The whole page."""
+def markdown(rows: Sequence[Row], note: str = "") -> str:
+    """The whole page.
+
+    Args:
+        rows: Of the cases.
+        note: On this machine or these runs.
+    """
     silent = [row["key"] for row in rows if any(_wrong(row, name) for name in ("parity", *FURTHER))]
     behind = [row["key"] for row in rows if not _ahead(row)]
     runs = sum(row.get("tp_ratio") is not None for row in rows)
     lines = [
         "# Coverage of the structure engine",
-        f"\nMade by `python -m tests.coverage` in {minutes:.0f} minutes with {_versions()}.",
-        "Random weights (seeded; scales and statistics perturbed), small inputs, 2 CPU cores.\n",
+        f"\nMade by `python -m tests.coverage` with {_versions()}.",
+        f"Random weights (seeded; scales and statistics perturbed), small inputs. {note}".rstrip() + "\n",
         f"- {len(rows)} architectures. Exact, trainable and counted right on {_share(rows, exact)}.",
         f"- Silent errors (a cut was offered and its result differs): {len(silent)} {' '.join(silent)}".rstrip(),
         *(f"- {title}: {_counted(rows, name)}." for name, title in FURTHER.items()),

@@ -55,3 +55,15 @@ def test_own(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", _ZOO)
 def test_zoo(key: str, tmp_path: Path) -> None:
     _check(next(case for case in cases(key.partition("/")[0]) if case.key == key), tmp_path)
+
+
+@pytest.mark.slow
+def test_as_many_architectures_as_the_pages_say() -> None:
+    """The table was made of all of them, and says of as many rows what they are."""
+    count, root = len(cases()), Path(__file__).parents[2]
+    page = (root / "docs" / "measured" / "coverage.md").read_text(encoding="utf-8")
+    assert f"- {count} architectures." in page
+    tables = page[: page.index("## What fails")]
+    assert sum(line.startswith("| ") for line in tables.splitlines()) == count + tables.count("| family |")
+    for name in ("README.md", "CONTRIBUTING.md", "docs/README.md"):
+        assert f" {count} architectures" in (root / name).read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from autoprune.cli.run import run as command
 from autoprune.host.binding import load_spec
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Scorer
+from autoprune.plugin import Evaluator, Scorer
 from autoprune.testing import ScorerConformance
 from tests.docs.pages import BASE, ROOT, blocks, yaml_of
 
@@ -150,3 +150,10 @@ class TestThePlugin(ScorerConformance):
         made = farthest.model_validate({"power": 2})
         assert isinstance(made, Scorer)
         return made
+
+
+def test_the_evaluators_are_those_that_are_there() -> None:
+    [line] = [text for text in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "Evaluators:" in text]
+    told = set(re.findall(r"`([a-z0-9-]+)`", line))
+    there = set(PluginHost().components(Evaluator))  # type: ignore[type-abstract]
+    assert told == there - {"metric"}, "a metric of one's own has a line of its own"

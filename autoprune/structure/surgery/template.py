@@ -162,13 +162,13 @@ class TemplateMaker:
         Args:
             template: For the example's sizes, with the places where units are counted.
         """
-        made, narrower = self._tried(self._made(None))
+        made, narrower = self._tried(template)
         if narrower and (other := symbolic_graph(self._network, self._inputs)) is not None:
             freed, _ = self._tried(self._made(other))
             # The trace of symbols may have the example's batch size written down.
             if freed.symbolic and freed.sizes != made.sizes and self._at_any_batch_size(freed):
-                made = replace(made, freed=freed)
-        return made.with_edits(template.found)
+                made = replace(made, freed=freed.with_edits(template.found))
+        return made
 
     def _tried(self, template: Template) -> tuple[Template, bool]:
         """With its free sizes, and whether the dense network takes sizes that it does not."""

@@ -16,8 +16,10 @@ from tests import opening
 from tests.fresh import returned
 
 from .nets import CASES, discovered, example, perturb
+from .operator_nets import Net, convolution, linear
 from .test_parity import candidate
 from .toy_source import Toy
+from .zeros import close, kept_units
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
@@ -267,3 +269,24 @@ def test_files_with_pickles_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk.pt2").write_bytes(b"junk")
     with pytest.raises(StructureError, match="cannot be opened as an exported program"):
         load_program(tmp_path / "junk.pt2")
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.LeakyReLU])
+def test_graphs_act_in_place_once(activation: type[nn.Module]) -> None:
+    """What changes its input and returns it is not idle."""
+    parts = {
+        "i": convolution(3, 16),
+        "n": lambda: nn.BatchNorm2d(16),
+        "a": lambda: activation(inplace=True),
+        "o": linear(16, 4),
+    }
+    net = Net(lambda m, x: m.o(m.a(m.n(m.i(x))).view(-1, 16, 64).mean(2)), **parts).eval()
+    inputs = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    structure = discover(net, inputs)
+    assert structure.form == "graph"
+    kept = kept_units(structure, 0.5, seed=1)
+    small = structure.cut(net, kept)
+    with torch.no_grad():
+        close(small(inputs), structure.masked(net, kept)(inputs))
+    small.train()(inputs).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in small.parameters())

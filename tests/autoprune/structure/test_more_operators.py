@@ -15,8 +15,10 @@ from . import (
     operator_nets_constants,
     operator_nets_experts,
     operator_nets_mixing,
+    operator_nets_ordered,
     operator_nets_places,
     operator_nets_products,
+    operator_nets_signals,
 )
 from .zeros import close, kept_units, with_zeros
 
@@ -29,6 +31,8 @@ CASES = (
     | operator_nets_products.CASES
     | operator_nets_experts.CASES
     | operator_nets_mixing.CASES
+    | operator_nets_ordered.CASES
+    | operator_nets_signals.CASES
 )
 
 
@@ -47,15 +51,16 @@ def test_offers_every_unit_that_can_go(name: str) -> None:
 def test_cut_equals_a_net_with_zeros(name: str) -> None:
     case, structure = CASES[name], found(name)
     dense = case.net()
-    kept = kept_units(structure, 0.3, seed=1)
-    small, zeros = structure.cut(dense, kept).eval(), with_zeros(case.net(), structure.plan(dense, kept).kept)
-    for samples in (1, 6):  # discovery saw four
-        inputs = case.example(samples, seed=samples)
-        with torch.no_grad():
-            close(small(*inputs), zeros(*inputs))
-            close(structure.masked(dense, kept)(*inputs), zeros(*inputs))
-    cut = {g.name: g.units - len(kept[g.name]) for g in structure.groups}
-    assert structure.costs(cut).params == sum(p.numel() for p in small.parameters())
+    for seed, share in ((1, 0.3), (2, 0.4)):
+        kept = kept_units(structure, share, seed)
+        small, zeros = structure.cut(dense, kept).eval(), with_zeros(case.net(), structure.plan(dense, kept).kept)
+        for samples in (1, 6):  # discovery saw four
+            inputs = case.example(samples, seed=samples)
+            with torch.no_grad():
+                close(small(*inputs), zeros(*inputs))
+                close(structure.masked(dense, kept)(*inputs), zeros(*inputs))
+        cut = {g.name: g.units - len(kept[g.name]) for g in structure.groups}
+        assert structure.costs(cut).params == sum(p.numel() for p in small.parameters())
     small.train()
     small(*case.example(4)).square().mean().backward()
     torch.optim.SGD(small.parameters(), lr=0.1).step()
@@ -74,6 +79,9 @@ def test_cut_equals_a_net_with_zeros(name: str) -> None:
         ("mixed-with-neighbours", "i", "runs along another dimension than the units"),
         ("mixed-and-normed", "a", "softmax runs over them"),
         ("mixed-and-joined", "a", "knows units along another dimension alone"),
+        ("largest-units", "i", "topk runs over them"),
+        ("picked-experts", "r", "softmax runs over them"),
+        ("mixed-units-by-frequencies", "i", "fft_fft2 mixes them"),
     ],
 )
 def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:

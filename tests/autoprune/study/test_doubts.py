@@ -15,6 +15,7 @@ METRICS = {
     "params_ratio": Metric("params_ratio", "fraction of dense", "minimize", Cost.EXACT),
     "accuracy": Metric("accuracy", "fraction", "maximize", Cost.FORWARD),
     "robust_accuracy": Metric("robust_accuracy", "fraction", "maximize", Cost.ATTACK),
+    "corruption_accuracy": Metric("corruption_accuracy", "fraction", "maximize", Cost.ATTACK),
     "leakage": Metric("leakage", "fraction", "minimize", Cost.ATTACK),
     "distance": Metric("distance", "input units", "maximize", Cost.ATTACK),
 }
@@ -43,7 +44,7 @@ def test_an_attack_that_tells_no_models_apart_is_told(value, said):
         assert f"of the dense model, robust_accuracy is {value:.2f}:" in doubt
         assert "40% to 80%" in doubt
         assert "epsilon: auto" in doubt
-    assert saturation(dense(accuracy=0.1), METRICS) is None
+    assert saturation(dense(accuracy=0.1, corruption_accuracy=0.95), METRICS) is None
 
 
 def effects(*told):

@@ -1,20 +1,12 @@
-"""Operators met in nets written after public code: frequencies, complex numbers, pairs of tables, weights made anew."""
+"""Nets of frequencies, complex numbers, pairs of tables and weights made for every sample, as published models have."""
 
 from __future__ import annotations
 
-from functools import cache
-
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autoprune.structure import Structure, discover
-
-from .operator_nets import Cases, Net, convolution, images, linear, parameter, rows, steps, tokens
-from .zeros import close, kept_units, with_zeros
-
-pytestmark = pytest.mark.slow
+from .operator_nets import Cases, convolution, images, linear, parameter, rows, steps, tokens
 
 CASES = Cases()
 case = CASES.enter
@@ -120,55 +112,3 @@ def modulated_rows(m, x):
 def scaled_positions(m, x):
     """What looks like such a weight has a row for every step."""
     return m.o((m.i(x) * (m.w * m.s(x[:, 0]).unsqueeze(1))).relu())
-
-
-@cache
-def found(name: str) -> Structure:
-    return discover(CASES[name].net(), CASES[name].example(4))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_offers_every_unit_that_can_go(name: str) -> None:
-    case, structure = CASES[name], found(name)
-    assert ({g.name: g.units for g in structure.groups}, structure.form) == (case.cut, case.form)
-
-
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cut])
-def test_cut_equals_a_net_with_zeros(name: str) -> None:
-    case, structure = CASES[name], found(name)
-    dense = case.net()
-    for seed in (1, 2):
-        kept = kept_units(structure, 0.4, seed)
-        small, zeros = structure.cut(dense, kept).eval(), with_zeros(case.net(), structure.plan(dense, kept).kept)
-        for samples in (1, 6):  # discovery saw four
-            inputs = case.example(samples, seed=samples)
-            with torch.no_grad():
-                close(small(*inputs), zeros(*inputs))
-        cut = {g.name: g.units - len(kept[g.name]) for g in structure.groups}
-        assert structure.costs(cut).params == sum(p.numel() for p in small.parameters())
-
-
-@pytest.mark.parametrize(("name", "layer", "reason"), [("mixed-units-by-frequencies", "i", "fft_fft2 mixes them")])
-def test_says_why_units_stay(name: str, layer: str, reason: str) -> None:
-    assert reason in " | ".join(uncut.reason for uncut in found(name).uncut if uncut.layer == layer)
-
-
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.LeakyReLU])
-def test_graphs_act_in_place_once(activation: type[nn.Module]) -> None:
-    """What changes its input and returns it is not idle."""
-    parts = {
-        "i": convolution(3, 16),
-        "n": lambda: nn.BatchNorm2d(16),
-        "a": lambda: activation(inplace=True),
-        "o": linear(16, 4),
-    }
-    net = Net(lambda m, x: m.o(m.a(m.n(m.i(x))).view(-1, 16, 64).mean(2)), **parts).eval()
-    inputs = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    structure = discover(net, inputs)
-    assert structure.form == "graph"
-    kept = kept_units(structure, 0.5, seed=1)
-    small = structure.cut(net, kept)
-    with torch.no_grad():
-        close(small(inputs), structure.masked(net, kept)(inputs))
-    small.train()(inputs).sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in small.parameters())
