@@ -17,18 +17,33 @@ from torch import Tensor, nn
 from autoprune import DataError, TrialError
 from autoprune.plugin import Batch, Inputs, Task
 from autoprune.plugin.data import mapped
-from autoprune.plugin.task import shapes
 from autoprune.toolkit.balls import Ball
 from autoprune.toolkit.samples import losses, right_shares, weights
-from autoprune_evaluators._attacking import Loss
+from autoprune_evaluators._climbed import Aim, Climbed
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What an attack lowers."""
+
+    of: Callable[[Task, Any, Any], Tensor]
+    """Of each sample, (N,), from the task, outputs and targets."""
+    least: float
+    """A sample that is there needs no attack any more."""
+
+
+RIGHT = Goal(right_shares, 0.0)
+"""The share of a sample that is right."""
+LOSS = Goal(lambda task, outputs, targets: -losses(task, outputs, targets), -torch.inf)
+"""The loss, which is raised."""
 
 
 class Attack(Protocol):
-    """One run on each sample, within a norm ball around it."""
+    """One run on each sample, such as within a norm ball around it."""
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """Smallest and largest legal value."""
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest legal value; None where inputs are no numbers that move."""
 
     def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:
         """Perturbations to start from, (N, …), drawn by a generator of the CPU where they are random."""
@@ -36,7 +51,7 @@ class Attack(Protocol):
     def perturb(
         self, model: nn.Module, inputs: Inputs, targets: Any, start: Tensor, *, task: Task
     ) -> tuple[Tensor, Tensor]:
-        """Attack the first input of each sample until nothing of the prediction is right or the steps are used up.
+        """Attack the first input of each sample until its goal is reached or the steps are used up.
 
         Args:
             model: In ``eval()``; takes input units.
@@ -46,7 +61,8 @@ class Attack(Protocol):
             task: It says what is right.
 
         Returns:
-            The attacked first input (N, …), and the smallest share that was right at any step, (N,) in [0, 1].
+            The attacked first input (N, …), and the least of what its goal lowers at any step, (N,): the share that
+            was right, in [0, 1].
         """
 
 
@@ -88,8 +104,11 @@ class GradientAttack(ABC):
     steps: int
     step_size: float
     bounds: tuple[float, float]
-    loss: Callable[[Task, Any, Any], Tensor] = losses
-    """Is climbed: of each sample, (N,), from the task, outputs and targets."""
+    loss: Climbed = losses
+    """Is climbed."""
+    aim: Aim | None = None
+    """Class that each sample is to become; any but the right one if None."""
+    goal: Goal = RIGHT
     random_start: bool = True
     """Whether it starts from noise, or from the input itself."""
 
@@ -120,17 +139,21 @@ class GradientAttack(ABC):
         region = Region(inputs.first, self.ball, self.bounds, scale)
         standing = torch.arange(len(start), device=start.device)
         attacked = region.nearest(inputs.first + start, standing)
-        worst, climb = torch.ones(len(start), device=start.device), self._climb(region)
+        worst, climb = torch.full((len(start),), torch.inf, device=start.device), self._climb(region)
+        wanted = targets
+        if self.aim is not None:
+            with torch.no_grad():
+                wanted = {"true": targets, "aim": self.aim(task, inputs.feed(model), targets)}
         for step in range(self.steps + 1):
             here = attacked[standing].requires_grad_(step < self.steps)
             outputs = inputs[standing].with_first(here).feed(model)
-            right = right_shares(task, outputs, picked(targets, standing)).detach().to(worst)
-            worst[standing] = worst[standing].minimum(right)
-            hit = right > 0
+            found = self.goal.of(task, outputs, picked(targets, standing)).detach().to(worst)
+            worst[standing] = worst[standing].minimum(found)
+            hit = found > self.goal.least
             standing = standing[hit]
             if step == self.steps or not len(standing):
                 break
-            loss = self.loss(task, picked(outputs, hit), picked(targets, standing))
+            loss = self.loss(task, picked(outputs, hit), picked(wanted, standing))
             gradient = input_gradient(loss.sum(), here)[hit]
             attacked[standing] = climb(standing, here.detach()[hit], gradient, loss.detach())
         return attacked, worst
@@ -163,36 +186,6 @@ def input_gradient(loss: Tensor, inputs: Tensor) -> Tensor:
     return found.nan_to_num()
 
 
-def logit_ratios(task: Task, outputs: Any, targets: Any) -> Tensor:
-    """Difference of logits ratio of each sample, (N,): a loss that does not change with the logits' scale.
-
-    Croce and Hein, *Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks*,
-    arXiv:2003.01690, equation 6.
-
-    Args:
-        task: Only named.
-        outputs: Scores, (N, C), of 3 classes or more.
-        targets: Classes, (N,).
-
-    Raises:
-        TrialError: They are none.
-    """
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 3 or targets.dim() != 1:
-        told = f"{shapes(outputs)} and targets {shapes(targets)}"
-        raise TrialError(
-            f"loss dlr is of scores (N, C) of 3 classes or more; task {task.name} has outputs {told}:"
-            " use loss: cross-entropy"
-        )
-    top = outputs.topk(3).values
-    true = outputs.gather(1, targets[:, None]).squeeze(1)
-    other = torch.where(outputs.argmax(1) == targets, top[:, 1], top[:, 0])
-    return (other - true) / (top[:, 0] - top[:, 2] + 1e-12)
-
-
-LOSSES: dict[Loss, Callable[[Task, Any, Any], Tensor]] = {"cross-entropy": losses, "dlr": logit_ratios}
-"""What can be climbed, by its option."""
-
-
 def withstood(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -201,6 +194,7 @@ def withstood(
     task: Task,
     seed: int,
     report: Callable[[Tensor, Tensor], None],
+    goal: Goal = RIGHT,
 ) -> tuple[Tensor, Tensor]:
     """How much of each sample the model predicts right, and still does after every run of an attack.
 
@@ -211,10 +205,11 @@ def withstood(
         task: It says what is right.
         seed: Seeds the noise, which depends on nothing else: every model starts from the same.
         report: Told after each batch what is returned, of the samples so far, once something counts.
+        goal: What is lowered, by all runs.
 
     Returns:
-        The smallest share of each sample that was right, (N,) in [0, 1]: in a classification 1 where it withstood; and
-        what each counts in a mean, (N,).
+        The smallest share of each sample that was right, (N,) in [0, 1]: in a classification 1 where it withstood; or
+        the least of what another goal lowers. And what each sample counts in a mean, (N,).
 
     Raises:
         DataError: Samples lie outside the bounds, so that clipping alone would change them.
@@ -224,15 +219,16 @@ def withstood(
     found, counted = torch.empty(0), torch.empty(0)
     with torch.enable_grad(), without_parameter_gradients(model):
         for inputs, targets in batches:
-            check_bounds(inputs.first, runs[0].bounds)
+            if (bounds := runs[0].bounds) is not None:
+                check_bounds(inputs.first, bounds)
             with torch.no_grad():
                 outputs = inputs.feed(model)
-                shares = right_shares(task, outputs, targets).clone()
+                shares = goal.of(task, outputs, targets).clone()
                 counts = weights(task, outputs, targets)
             for attack in runs:
                 # Drawn for all samples, so that a sample's noise does not hang on which others fell.
                 start = attack.start(inputs.first, generator)
-                standing = (shares > 0).nonzero().squeeze(1)
+                standing = (shares > goal.least).nonzero().squeeze(1)
                 if len(standing):  # a model need not take a batch of none
                     left, wanted = inputs[standing], picked(targets, standing)
                     _, worst = attack.perturb(model, left, wanted, start[standing], task=task)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from autoprune_evaluators._attacking import Loss, RandomAttackEvaluator
+from autoprune_evaluators._attacking import GradientAttackEvaluator
 
 if TYPE_CHECKING:
     from autoprune_evaluators._attack import Attack
 
 
-class Apgd(RandomAttackEvaluator):
+class Apgd(GradientAttackEvaluator):
     """Accuracy under Auto-PGD: momentum, and a step that is halved where a sample makes no progress.
 
     It has no step size to get wrong. A sample is lost as soon as one of its iterates is misclassified. Croce and Hein,
@@ -24,17 +24,11 @@ class Apgd(RandomAttackEvaluator):
     name = "apgd"
 
     steps: int = Field(default=20, ge=1, description="Gradient steps in one run.")
-    loss: Loss = "cross-entropy"
 
     def _runs(self, epsilon: float, bounds: tuple[float, float]) -> Sequence[Attack]:
         from autoprune_evaluators._apgd import AutoProjectedGradient
-        from autoprune_evaluators._attack import LOSSES
 
         run = AutoProjectedGradient(
-            ball=self.ball(epsilon), steps=self.steps, step_size=2 * epsilon, bounds=bounds, loss=LOSSES[self.loss]
+            ball=self.ball(epsilon), steps=self.steps, step_size=2 * epsilon, bounds=bounds, **self._climbed()
         )
         return [run] * self.restarts
-
-    def final(self) -> Self:
-        """Twice the steps and one more run."""
-        return self.model_copy(update={"steps": 2 * self.steps, "restarts": self.restarts + 1})

@@ -124,7 +124,7 @@ class MinDistance(BoundedEvaluator):
         }
 
     def _distances(self, model: nn.Module, ctx: EvaluationContext, *, report: bool = False) -> Tensor:
-        from autoprune_evaluators._attack import LOSSES
+        from autoprune_evaluators._climbed import LOSSES
         from autoprune_evaluators._min_distance import Bisection
 
         search = Bisection(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from autoprune_evaluators._attacking import AttackEvaluator, Distance, Loss, RandomAttackEvaluator
+from autoprune_evaluators._attacking import AttackEvaluator, Distance, GradientAttackEvaluator
 
 if TYPE_CHECKING:
     from autoprune_evaluators._attack import Attack
@@ -28,11 +28,12 @@ class Fgsm(AttackEvaluator):
         return [ProjectedGradient(ball=ball, steps=1, step_size=epsilon, bounds=bounds, random_start=False)]
 
 
-class Pgd(RandomAttackEvaluator):
+class Pgd(GradientAttackEvaluator):
     """Accuracy under projected gradient descent: many small steps uphill on the loss, within epsilon.
 
     A sample is lost as soon as one of its iterates is misclassified; where a sample has many elements, the iterate with
-    the fewest right ones counts. Madry et al., *Towards deep learning models resistant to adversarial attacks*,
+    the fewest right ones counts. A targeted attack climbs towards a class, and counts any wrong prediction, as those of
+    AutoAttack do. Madry et al., *Towards deep learning models resistant to adversarial attacks*,
     arXiv:1706.06083.
     """
 
@@ -43,10 +44,9 @@ class Pgd(RandomAttackEvaluator):
     random_start: bool = Field(
         default=True, description="Start the first run, like all others, from noise within epsilon, not from the input."
     )
-    loss: Loss = "cross-entropy"
 
     def _runs(self, epsilon: float, bounds: tuple[float, float]) -> Sequence[Attack]:
-        from autoprune_evaluators._attack import LOSSES, ProjectedGradient
+        from autoprune_evaluators._attack import ProjectedGradient
 
         return [
             ProjectedGradient(
@@ -54,12 +54,8 @@ class Pgd(RandomAttackEvaluator):
                 steps=self.steps,
                 step_size=self.step_size or 2.5 * epsilon / self.steps,
                 bounds=bounds,
-                loss=LOSSES[self.loss],
+                **self._climbed(),
                 random_start=self.random_start or run > 0,
             )
             for run in range(self.restarts)
         ]
-
-    def final(self) -> Self:
-        """Twice the steps and one more run."""
-        return self.model_copy(update={"steps": 2 * self.steps, "restarts": self.restarts + 1})

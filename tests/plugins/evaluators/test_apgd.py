@@ -16,7 +16,8 @@ from autoprune.plugin import Cost, Inputs, Split
 from autoprune.toolkit.balls import L2, Linf
 from autoprune_evaluators import Apgd, Pgd
 from autoprune_evaluators._apgd import AutoProjectedGradient, checkpoints
-from autoprune_evaluators._attack import logit_ratios, withstood
+from autoprune_evaluators._attack import withstood
+from autoprune_evaluators._climbed import logit_ratios
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.regression import Regression
 
