@@ -10,6 +10,7 @@ from autoprune_evaluators.calibration import CalibrationError
 from autoprune_evaluators.corruptions import Corruption
 from autoprune_evaluators.exact import Macs, Params, Size, Sparsity
 from autoprune_evaluators.explanations import ExplanationAgreement
+from autoprune_evaluators.extraction import ModelExtraction
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
 from autoprune_evaluators.latency import Latency
@@ -31,6 +32,6 @@ def autoprune_components() -> Iterable[type[Component]]:
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
-    privacy = (MembershipInference,)
+    privacy = (MembershipInference, ModelExtraction)
     attacks = (Fgsm, Pgd, Apgd, Square, MinDistance, Masking)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)

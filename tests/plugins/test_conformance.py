@@ -73,6 +73,7 @@ OPTIONS = {
     ("evaluator", "salt-and-pepper"): {"share": 0.1},
     ("evaluator", "corruption"): {"kinds": ["shot-noise", "fog"], "severities": [2, 4], "each": True, "samples": 32},
     ("evaluator", "explanation-agreement"): {"steps": 3, "samples": 32},
+    ("evaluator", "model-extraction"): {"epochs": 2, "samples": 32, "batch_size": 16},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},

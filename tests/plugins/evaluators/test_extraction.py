@@ -1,0 +1,176 @@
+"""Model extraction, against the Adversarial Robustness Toolbox and surrogates that are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from autoprune import TrialError
+from autoprune.plugin import Data, Measured, Split
+from autoprune.testing import Bench
+from autoprune_evaluators._afresh import untrained
+from autoprune_evaluators.extraction import ModelExtraction
+from autoprune_tasks.regression import Regression
+
+
+def net(width: int = 32) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def of_digits() -> Data:
+    from sklearn.datasets import load_digits
+
+    images, classes = load_digits(return_X_y=True)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    inputs, targets = torch.tensor(images / 16, dtype=torch.float32)[order], torch.tensor(classes)[order]
+    train, other = (Split.of_tensors(inputs[part], targets[part]) for part in (slice(900), slice(900, None)))
+    return Data(train, other, other, classes=10, bounds=(0.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    """Digits, and a net that has learnt them."""
+    data, model = of_digits(), net()
+    inputs, targets = data.train.fetch(torch.arange(900))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for module in model:
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        cross_entropy(model(inputs.first), targets).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return Bench(model, data)
+
+
+def measured(bench: Bench, network: nn.Module | None = None, **options: object) -> tuple[Measured, Measured]:
+    found = bench.measure(ModelExtraction.model_validate(options), network=network)
+    return found["extraction_fidelity"], found["extraction_accuracy"]
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_more_queries_copy_better(bench: Bench, labels: str) -> None:
+    (few, _), (many, right) = (measured(bench, queries=queries, labels=labels) for queries in (30, 900))
+    assert few.value + 0.1 < many.value
+    assert many.value > 0.9
+    assert right.value > 0.85
+    assert few.low < few.value < few.high  # type: ignore[operator]
+    assert few.samples == len(bench.data.validation)
+
+
+def test_who_tells_nothing_is_copied_badly_where_it_matters(bench: Bench) -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(64, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(10)[torch.zeros(len(x), dtype=torch.int64)] + 0 * self.network(x.flatten(1))
+
+    fidelity, accuracy = measured(bench, Constant())
+    assert fidelity.value == 1
+    assert accuracy.value == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_the_toolbox_copies_as_well(bench: Bench, labels: str) -> None:
+    """Its surrogates, of the same architecture on as many queries: the mean of three is in our interval."""
+    from art.attacks.extraction import CopycatCNN, KnockoffNets
+    from art.estimators.classification import PyTorchClassifier
+
+    def classifier(model: nn.Module) -> PyTorchClassifier:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
+        return PyTorchClassifier(model, nn.CrossEntropyLoss(), (64,), 10, optimizer=optimizer)
+
+    softmax = labels == "soft"
+    victim = classifier(nn.Sequential(bench.network, nn.Softmax(1)) if softmax else bench.network)
+    sizes = {"batch_size_fit": 64, "batch_size_query": 64, "nb_epochs": 60, "nb_stolen": 300}
+    attack = (
+        KnockoffNets(victim, **sizes, verbose=False, use_probability=True) if softmax else CopycatCNN(victim, **sizes)
+    )
+    asked, _ = bench.data.train.fetch(torch.arange(900))
+    compared, targets = bench.data.validation.fetch(torch.arange(len(bench.data.validation)))
+    theirs = victim.predict(compared.first.numpy()).argmax(1)
+    found = []
+    with torch.random.fork_rng():
+        for seed in range(3):
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # what the toolbox draws from
+            thieved = attack.extract(asked.first.numpy(), thieved_classifier=classifier(net()))
+            answers = thieved.predict(compared.first.numpy()).argmax(1)
+            found.append([(answers == theirs).mean(), (answers == targets.numpy()).mean()])
+    ours = [measured(bench, queries=300, labels=labels, epochs=60, seed=seed) for seed in range(3)]
+    for index, mean in enumerate(np.mean(found, axis=0)):
+        half = max(each[index].high - each[index].value for each in ours)  # type: ignore[operator]
+        assert np.mean([each[index].value for each in ours]) == pytest.approx(mean, abs=half)
+
+
+def test_a_model_is_compared_with_the_dense_one_on_the_same_samples(bench: Bench) -> None:
+    dense, _ = measured(bench, queries=100)
+    cut = bench.cut(bench.uniform(0.8))
+    found = bench.measure(ModelExtraction(queries=100), network=cut)
+    for name, value in found.items():
+        assert value.difference is not None, name
+    difference = found["extraction_fidelity"].difference
+    assert difference is not None
+    assert difference.value == pytest.approx(found["extraction_fidelity"].value - dense.value)
+    assert dense.difference is None or dense.difference.value == 0
+
+
+def test_numbers_are_extracted_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(120, 4, generator=generator)
+    split = Split.of_tensors(inputs, inputs @ torch.randn(4, 1, generator=generator))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Linear(4, 1)
+    bench = Bench(nn.Sequential(network), Data(split, split, split), task=Regression())
+    found = bench.measure(ModelExtraction(epochs=100, lr=0.05))
+    assert found["extraction_fidelity"].value > 0.9
+    (inputs_, targets) = split.fetch(torch.arange(120))
+    with torch.no_grad():
+        loss = float((network(inputs_.first) - targets).square().mean())
+    assert -found["extraction_accuracy"].value == pytest.approx(loss, rel=0.05)
+    with pytest.raises(TrialError, match=r"one class per sample from hard labels.*use labels: soft"):
+        bench.measure(ModelExtraction(labels="hard"))
+
+
+def test_the_attacker_begins_without_what_the_model_has_learnt(bench: Bench) -> None:
+    before = {name: tensor.clone() for name, tensor in bench.network.state_dict().items()}
+    model = bench.predictor(bench.network)
+    first, again, other = (untrained(model, seed, what="it") for seed in (0, 0, 1))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(first.state_dict()[name], again.state_dict()[name])
+        assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+        assert not torch.equal(first.state_dict()[name], tensor)
+        assert torch.equal(before[name.removeprefix("network.")], tensor)
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Module()
+            self.network.token = nn.Parameter(torch.ones(3))
+
+    with pytest.raises(TrialError, match=r"it: module network \(Module\) has weights of its own"):
+        untrained(Own(), 0, what="it")
+
+
+def test_what_cannot_be_copied_is_told(bench: Bench) -> None:
+    nothing = Split.of_tensors(torch.zeros(1, 64), torch.zeros(1, dtype=torch.int64))
+    fault = ModelExtraction().refuses(replace(bench.data, train=nothing))
+    assert fault == "model-extraction asks about train samples, 2 or more; there are 1"
+    broken = net()
+    with torch.no_grad():
+        broken[1].bias.fill_(float("nan"))
+    with pytest.raises(TrialError, match="NaN"):
+        bench.measure(ModelExtraction(), network=broken.eval())
