@@ -13,6 +13,7 @@ from autoprune_evaluators.explanations import ExplanationAgreement
 from autoprune_evaluators.extraction import ModelExtraction
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
+from autoprune_evaluators.inversion import ModelInversion
 from autoprune_evaluators.latency import Latency
 from autoprune_evaluators.masking import Masking
 from autoprune_evaluators.membership import MembershipInference
@@ -32,6 +33,6 @@ def autoprune_components() -> Iterable[type[Component]]:
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
-    privacy = (MembershipInference, ModelExtraction)
+    privacy = (MembershipInference, ModelExtraction, ModelInversion)
     attacks = (Fgsm, Pgd, Apgd, Square, MinDistance, Masking)
     return (Params, Macs, Size, Sparsity, Latency, *measured, *classes, *changed, *privacy, *attacks)

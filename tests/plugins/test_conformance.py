@@ -74,6 +74,7 @@ OPTIONS = {
     ("evaluator", "corruption"): {"kinds": ["shot-noise", "fog"], "severities": [2, 4], "each": True, "samples": 32},
     ("evaluator", "explanation-agreement"): {"steps": 3, "samples": 32},
     ("evaluator", "model-extraction"): {"epochs": 2, "samples": 32, "batch_size": 16},
+    ("evaluator", "model-inversion"): {"steps": 5},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
