@@ -28,7 +28,7 @@ class Cost(enum.IntEnum):
     EXACT = 0
     """Arithmetic on the candidate: known before anything runs."""
     TIMING = 1
-    """A few timed forward passes."""
+    """A few passes, timed or weighed."""
     FORWARD = 2
     """Forward passes over a data split."""
     ATTACK = 3
@@ -84,9 +84,9 @@ class Measured(BaseModel):
 
     value: float
     low: float | None = None
-    """Lower end of the 95 % interval (or lower quartile of a timing)."""
+    """Lower end of the 95 % interval."""
     high: float | None = None
-    """Upper end of the 95 % interval (or upper quartile of a timing)."""
+    """Upper end of the 95 % interval."""
     samples: int | None = None
     """How many samples or repetitions the value rests on."""
     difference: Difference | None = None

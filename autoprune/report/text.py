@@ -229,7 +229,7 @@ def _columns_told(outcome: StudyOutcome) -> list[str]:
         )
     if outcome.test_part is not None:
         told.append(f"*Test* is of {tested_on(outcome)}, the same for every model; *whole test* of all of them.")
-    return [*told, "Intervals are of 95 % confidence, quartiles for timings."]
+    return [*told, "Intervals are of 95 % confidence."]
 
 
 def _ratios(study: StudyInfo, outcome: StudyOutcome) -> list[str]:

@@ -151,7 +151,13 @@ class Session:
                 return None
             proposal = self._study.ask()
         facts = {"scorers": self._study.rankings.scorers, "rivals": self._front.losses, "precision": self._precision}
-        return proposal.model_copy(update={**facts, "dense": self._study.dense})
+        return proposal.model_copy(update={**facts, "dense": self._study.dense, "dense_s": self._dense_s})
+
+    @property
+    def _dense_s(self) -> dict[str, float]:
+        """Seconds per stage of the dense model's trial, once that is done."""
+        first = self._results.get(0)
+        return first.durations_s if first is not None and first.origin == "dense" else {}
 
     @property
     def _compared(self) -> bool:

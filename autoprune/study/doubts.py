@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from autoprune.plugin import Cost, Metric, TrialResult
+from autoprune.plugin import Cost, Measured, Metric, TrialResult
 from autoprune.study.jobs import Effect
 
 _RANKED = (0.4, 0.8)
 """Robust accuracies of the dense model between which attacks rank pruned models as a strong attack does."""
 _OFF = 0.1
-"""How far from 1 a metric of the dense model may be that is told as a fraction of the dense model's."""
+"""How far from 1 a timing of the dense model against itself may be."""
 
 
 def noise(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
@@ -21,9 +21,9 @@ def noise(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
         metrics: What can be measured.
     """
     off = [
-        f"{name} is {measured.value:.2f}"
+        f"{name} is {_told(measured)}"
         for name, measured in dense.metrics.items()
-        if name in metrics and metrics[name].unit == "fraction of dense" and abs(measured.value - 1) > _OFF
+        if name in metrics and metrics[name].unit == "fraction of dense" and not _is_one(measured)
     ]
     if not off:
         return None
@@ -31,6 +31,18 @@ def noise(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:
         f"timings on this machine are too noisy to trust: of the dense model over itself, {', '.join(off)};"
         " end other work on it, or take fewer workers or threads"
     )
+
+
+def _is_one(measured: Measured) -> bool:
+    if abs(measured.value - 1) > _OFF:
+        return False
+    return measured.low is None or measured.high is None or measured.low <= 1 <= measured.high
+
+
+def _told(measured: Measured) -> str:
+    if measured.low is None or measured.high is None:
+        return f"{measured.value:.2f}"
+    return f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f})"
 
 
 def saturation(dense: TrialResult, metrics: Mapping[str, Metric]) -> str | None:

@@ -27,6 +27,8 @@ class Proposal(BaseModel):
     """Losses of the front's members as it is handed to an executor: what it must not be dominated by."""
     dense: dict[str, float] = {}
     """What the dense model has of the metrics that are bound to a share of it."""
+    dense_s: dict[str, float] = {}
+    """Seconds that each stage of the dense model's trial took, evaluators among them."""
     precision: Precision = "float32"
     """Of forward passes without gradients."""
     final: bool = False

@@ -18,7 +18,7 @@ from autoprune.structure.verify.predictions import predicts_the_same
 from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
 from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
-from autoprune.study.measuring import Measuring
+from autoprune.study.measuring import Measuring, quickest_first
 from autoprune.study.models import model_folder, refined_folder
 from autoprune.study.native_memory import FreedMemory
 from autoprune.study.probing import Probing
@@ -146,7 +146,7 @@ class Runner:
         with stages.stage("cut"):
             folded = problem.folded(network)
         try:
-            for evaluator in problem.components.evaluators:
+            for evaluator in quickest_first(problem.components.evaluators, proposal.dense_s):
                 if evaluator not in self._measuring.exact:
                     race.look(record.metrics, {})
                     record.metrics |= self._measuring(

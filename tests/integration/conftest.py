@@ -30,7 +30,7 @@ strategy: {use: one-shot, recover: {use: bn-recalibration, samples: 256}}
 evaluators: [{use: macs}, {use: params}, {use: accuracy}, {use: fgsm, epsilon: 0.1, samples: 64}]
 objectives: {accuracy: maximize, macs: minimize}
 constraints: {accuracy: ">= 0.2"}
-search: {trials: 8, ladder: 3, seed: 1}
+search: {trials: 8, ladder: 3, seed: 1, final: {samples: all}}
 device: cpu
 """
 

@@ -31,7 +31,7 @@ scorer: {{use: taylor, batches: 4}}
 strategy: {{use: one-shot, recover: {{use: fine-tune, optimizer: adamw, lr: 0.002, epochs: 0.1, batch_size: 64}}}}
 evaluators: [{{use: macs}}, {{use: accuracy}}, {{use: latency, repeats: 2, seconds: 0, batch_size: 8}}]
 objectives: {{accuracy: maximize, macs: minimize}}
-search: {{trials: 5, ladder: 3, seed: 0}}
+search: {{trials: 5, ladder: 3, seed: 0, final: {{samples: all}}}}
 tracking: {{enabled: false}}
 output: study
 device: cpu

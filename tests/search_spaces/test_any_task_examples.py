@@ -51,9 +51,9 @@ class Searched:
 
     @property
     def point(self) -> FrontPoint:
-        """Of the front, the middle one of those that the sampler found."""
-        found = [point for point in self.result.front.points if point.trial.origin == "sampler"]
-        return found[len(found) // 2]
+        """Of the front's pruned models the middle one; which they are differs from machine to machine."""
+        pruned = [point for point in self.result.front.points if point.trial.origin != "dense"]
+        return pruned[len(pruned) // 2]
 
     @property
     def dense(self) -> nn.Module:

@@ -36,6 +36,15 @@ def test_a_dense_model_that_is_not_as_fast_as_itself_is_told(value, said):
         assert "accuracy" not in doubt
 
 
+def test_a_dense_model_that_is_surely_not_as_fast_as_itself_is_told():
+    for ends, said in (((0.98, 1.06), False), ((1.01, 1.06), True), ((0.95, 0.99), True)):
+        measured = Measured(value=sum(ends) / 2, low=ends[0], high=ends[1])
+        doubt = noise(SimpleNamespace(metrics={"latency_ratio": measured}), METRICS)
+        assert (doubt is not None) == said
+        if said:
+            assert f"({ends[0]:.3f} to {ends[1]:.3f})" in doubt
+
+
 @pytest.mark.parametrize(("value", "said"), [(0.4, False), (0.6, False), (0.8, False), (0.39, True), (0.97, True)])
 def test_an_attack_that_tells_no_models_apart_is_told(value, said):
     doubt = saturation(dense(robust_accuracy=value, accuracy=0.97, leakage=0.1, distance=0.02), METRICS)

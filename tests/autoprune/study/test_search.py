@@ -110,6 +110,18 @@ def test_the_json_document_is_the_contract_of_scripts(spec, host, tmp_path):
         assert (Path(entry["model"]) / "recipe.json").exists()
 
 
+def test_trials_know_how_long_the_dense_model_took(spec, host, monkeypatch):
+    known = []
+
+    def spy(evaluators, dense_s):
+        known.append(dict(dense_s))
+        return list(evaluators)
+
+    monkeypatch.setattr("autoprune.study.trial.quickest_first", spy)
+    trials = search(spec("search.trials=3"), host=host).outcome.trials
+    assert known[:3] == [{}, trials[0].durations_s, trials[0].durations_s]
+
+
 def test_trials_are_a_table(spec, host):
     result = search(spec("search.trials=5", "constraints={share: <= 0.7}"), host=host)
     table = result.trials

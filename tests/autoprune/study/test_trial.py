@@ -68,6 +68,15 @@ def test_the_model_of_a_trial_that_is_dominated_is_not_saved(runner, tmp_path):
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["5"]
 
 
+def test_what_was_quick_on_the_dense_model_is_asked_first(runner):
+    runner = runner(swap=("evaluators: [", "evaluators: [{use: toy-mode}, "))
+    asked = {}
+    for number, seconds in ((4, {}), (5, {"toy-mode": 0.01, "toy-distance": 1.0})):
+        done = runner.run(Proposal(number=number, origin="sampler", params=HALF, dense_s=seconds))
+        asked[number] = [stage for stage in done.durations_s if stage in ("toy-mode", "toy-distance")]
+    assert asked == {4: ["toy-distance", "toy-mode"], 5: ["toy-mode", "toy-distance"]}
+
+
 def test_a_trial_tells_its_precision_and_measures_in_it(runner):
     runner = runner()
     full, low = (

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune import TrialError
 from autoprune.plugin import Normalization, Split
 from autoprune.study.predictor import Predictor
-from autoprune_evaluators import Latency, latency
-from autoprune_evaluators.latency import _in_turn, _quartiles
+from autoprune_evaluators import Latency, Throughput
 
 if TYPE_CHECKING:
     from conftest import Case
@@ -69,19 +67,6 @@ def test_the_timed_batch_is_the_same_whatever_precision_others_use(digits: Case)
     assert low.is_contiguous()
     assert low.dtype == torch.float32
     assert torch.equal(full, low)
-
-
-def test_order_alternates_and_pairs_match() -> None:
-    clock = itertools.count(1)
-    ones, others = _in_turn(lambda: float(next(clock)), lambda: float(next(clock)), repeats=3, seconds=0)
-    assert (ones, others) == ([1, 4, 5, 8], [2, 3, 6, 7])
-
-
-def test_it_goes_on_for_the_asked_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count()
-    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
-    ones, others = _in_turn(lambda: 1.0, lambda: 2.0, repeats=2, seconds=3.5)
-    assert (len(ones), len(others)) == (8, 8)  # the clock is read before the first round and after each
 
 
 def test_a_slower_network_has_a_larger_ratio(digits: Case) -> None:
@@ -142,6 +127,43 @@ def test_the_network_keeps_no_hook(digits: Case) -> None:
     assert not predictor.network._forward_pre_hooks
 
 
-def test_quartiles() -> None:
-    measured = _quartiles([4.0, 1.0, 2.0, 3.0, 5.0])
-    assert (measured.low, measured.value, measured.high, measured.samples) == (2.0, 3.0, 4.0, 5)
+def test_throughput_is_batches_over_their_time(digits: Case) -> None:
+    slow, quick = (Predictor(Watched("", [], sleep=sleep)).eval() for sleep in (0.05, 0.001))
+    evaluator = Throughput(batch_size=8, repeats=4, seconds=0.0, warmup=1)
+    found = digits.measure(evaluator, slow, dense=quick)
+    assert 0 < found["throughput"].value <= 8 / 0.05
+    assert found["throughput_ratio"].value < 0.5
+    assert found["throughput_ratio"].difference.told_apart
+    assert digits.measure(evaluator, quick, dense=slow)["throughput_ratio"].value > 2
+
+
+def test_threads_are_those_that_were_asked_for_and_no_longer(digits: Case) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.get_num_threads())
+            return x
+
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    predictor = Predictor(Counts()).eval()
+    digits.measure(Latency(threads=before + 1, repeats=2, seconds=0), predictor, dense=predictor)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the compiler
+def test_compiled_networks_are_timed(digits: Case) -> None:
+    before = [parameter.clone() for parameter in digits.model.parameters()]
+    found = digits.measure(Latency(mode="compile", repeats=4, seconds=0))
+    assert found["latency_ms"].value > 0
+    assert all(torch.equal(*pair) for pair in zip(before, digits.model.parameters(), strict=True))
+
+
+def test_a_network_that_cannot_be_compiled_is_told_in_a_line(digits: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no compiler is installed\nsee the manual")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **_: refuse)
+    with pytest.raises(TrialError, match=r"^latency: torch.compile can't make the network run: no compiler is .*ed$"):
+        digits.measure(Latency(mode="compile", repeats=2, seconds=0))
