@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,14 @@ def untrained(model: nn.Module, seed: int, *, what: str) -> nn.Module:
 
 
 def trained(
-    ctx: EvaluationContext, samples: Split, options: Training, *, seed: int, what: str, loss: Loss | None = None
+    ctx: EvaluationContext,
+    samples: Split,
+    options: Training,
+    *,
+    seed: int,
+    what: str,
+    head: str = "",
+    loss: Loss | None = None,
 ) -> nn.Module:
     """A model of the dense architecture that was trained from the start, in ``eval()``.
 
@@ -52,6 +60,7 @@ def trained(
         options: How long and how.
         seed: Of its first weights and of the batches.
         what: Who asks, for messages.
+        head: Of several outputs by name, the one whose targets count.
         loss: What is minimised; the task's training loss if None.
 
     Raises:
@@ -64,13 +73,21 @@ def trained(
         course = TransformContext(
             device=ctx.device,
             seed=seed,
-            data=replace(ctx.data, train=samples),
+            data=replace(ctx.data, train=_of_head(samples, head) if head else samples),
             task=ctx.task,
             dense=ctx.dense,
             predictor=predictor,
         )
         train(model, course, options, loss=loss)
     return model.eval()
+
+
+def _of_head(split: Split, head: str) -> Split:
+    def read(index: torch.Tensor) -> tuple[Any, Any]:
+        inputs, targets = split.fetch(index)
+        return inputs, targets[head]
+
+    return Split(len(split), read)
 
 
 def _reset(module: nn.Module) -> Callable[[], object] | None:

@@ -6,7 +6,7 @@ Shapes use: M members, N others.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autoprune import TrialError
 from autoprune.plugin import Difference, Measured, Task
 from autoprune.toolkit import intervals
 from autoprune.toolkit.ranks import Separation
-from autoprune_evaluators._passes import came
+from autoprune_evaluators._classes import check_classes
 
 _RESAMPLES = 1000
 
@@ -32,20 +31,22 @@ class Scores:
     others: Tensor
     """Of a split that was not trained on, (N,)."""
 
-    def measured(self, dense: Scores | None, *, fpr: float | None) -> Mapping[str, Measured]:
-        """Area, advantage and, where asked, the rate of members found.
+    def measured(self, dense: Scores | None) -> Mapping[str, Measured]:
+        """Area and advantage.
 
         Args:
             dense: The dense model's, of the same samples.
-            fpr: Rate of others that are taken for members.
         """
         mine = self._separation()
         auc, advantage = mine.auc(), self._advantage()
         if dense is not None:
             auc = auc.model_copy(update={"difference": mine.difference(dense._separation())})
             advantage = advantage.model_copy(update={"difference": _less(self._caught(), dense._caught())})
-        found = {"membership_auc": auc, "membership_advantage": advantage}
-        return found if fpr is None else {**found, "membership_tpr": self._found_at(fpr, dense)}
+        return {"membership_auc": auc, "membership_advantage": advantage}
+
+    def turned(self) -> Scores:
+        """The same question about others: higher for what is taken for no member."""
+        return Scores(-self.others, -self.members)
 
     def _separation(self) -> Separation:
         return Separation.of(self.members, self.others)
@@ -72,24 +73,31 @@ class Scores:
         samples = len(members) + len(others)
         return Measured(value=value, low=max(-1.0, value - half), high=min(1.0, value + half), samples=samples)
 
-    def _found_at(self, fpr: float, dense: Scores | None) -> Measured:
-        """The rate of members above the threshold that so many others pass, with a bootstrap's interval over both."""
+    def found_at(self, rates: Sequence[float], dense: Scores | None) -> list[Measured]:
+        """Members above the threshold that so many others pass, for each rate, with a bootstrap's interval over both.
+
+        Args:
+            rates: Of others that are taken for members.
+            dense: The dense model's, of the same samples.
+        """
         generator = torch.Generator().manual_seed(0)
         each = (self,) if dense is None else (self, dense)
-        values = [_rate(scores.members, scores.others, fpr) for scores in each]
-        drawn: list[list[float]] = [[] for _ in each]
+        values = [_rates(scores.members, scores.others, rates) for scores in each]
+        drawn = []
         for _ in range(_RESAMPLES):
             picked = [torch.randint(len(s), (len(s),), generator=generator) for s in (self.members, self.others)]
-            for rates, scores in zip(drawn, each, strict=True):
-                rates.append(_rate(scores.members[picked[0]], scores.others[picked[1]], fpr))
+            drawn.append([_rates(s.members[picked[0]], s.others[picked[1]], rates) for s in each])
         samples = len(self.members) + len(self.others)
-        found = intervals.percentiles(values[0], drawn[0], samples=samples)
-        if dense is None:
-            return found
-        apart = [a - b for a, b in zip(*drawn, strict=True)]
-        less = intervals.percentiles(values[0] - values[1], apart, samples=samples)
-        difference = Difference(value=less.value, low=less.low, high=less.high)
-        return found.model_copy(update={"difference": difference})
+        found = []
+        for n in range(len(rates)):
+            mine = intervals.percentiles(values[0][n], [draw[0][n] for draw in drawn], samples=samples)
+            if dense is not None:
+                apart = [draw[0][n] - draw[1][n] for draw in drawn]
+                less = intervals.percentiles(values[0][n] - values[1][n], apart, samples=samples)
+                difference = Difference(value=less.value, low=less.low, high=less.high)
+                mine = mine.model_copy(update={"difference": difference})
+            found.append(mine)
+        return found
 
 
 def certainty(name: str, task: Task, outputs: Any, targets: Any) -> Tensor:
@@ -98,9 +106,9 @@ def certainty(name: str, task: Task, outputs: Any, targets: Any) -> Tensor:
     Raises:
         TrialError: Outputs are not (N, C) scores with one class each as targets.
     """
-    told = came(name, "needs one class per sample for modified-entropy", task, outputs, targets)
-    if outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point() or outputs.shape[1] < 2:
-        raise TrialError(f"{told}: use attack: loss")
+    check_classes(
+        name, "needs one class per sample for modified-entropy", task, outputs, targets, mend="use attack: loss"
+    )
     logs = functional.log_softmax(outputs.double(), dim=1)
     shares = logs.exp()
     others = torch.log1p(-shares.clamp(max=1 - 1e-15))  # log of what is left beside each class
@@ -126,11 +134,11 @@ def _best_threshold(members: Tensor, others: Tensor) -> float:
     return float((ordered[best] + below) / 2)
 
 
-def _rate(members: Tensor, others: Tensor, fpr: float) -> float:
-    """Members above the score that a share of others exceeds."""
-    allowed = int(fpr * len(others))
-    threshold = others.sort(descending=True).values[allowed]
-    return float((members > threshold).double().mean())
+def _rates(members: Tensor, others: Tensor, rates: Sequence[float]) -> list[float]:
+    """Members above the score that a share of others exceeds, for each share."""
+    places = [int(rate * len(others)) for rate in rates]
+    highest = others.topk(max(places) + 1).values
+    return [float((members > highest[place]).double().mean()) for place in places]
 
 
 def _less(mine: tuple[Tensor, Tensor], dense: tuple[Tensor, Tensor]) -> Difference:

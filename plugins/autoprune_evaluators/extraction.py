@@ -128,7 +128,8 @@ class ModelExtraction(SampleEvaluator):
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.seed))
         steps = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr}
         options = Training(**steps, optimizer="adamw", schedule="constant")
-        return trained(ctx, train.part(order[: self.queries]), options, seed=self.seed, what=self.name, loss=loss)
+        asked, who = train.part(order[: self.queries]), self.name
+        return trained(ctx, asked, options, seed=self.seed, what=who, head=self.head, loss=loss)
 
     def final(self) -> Self:
         """The same, compared on the whole split."""

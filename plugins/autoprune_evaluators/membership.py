@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from autoprune import TrialError
 from autoprune.plugin import Cost, Data, EvaluationContext, Inputs, Measured, Metric
+from autoprune.plugin.task import shapes
 from autoprune.toolkit.samples import SampleEvaluator, losses
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
+    from autoprune.plugin import Split
+    from autoprune_evaluators._lira import Shadows
     from autoprune_evaluators._membership import Scores
 
 _FEWEST = 10
 """Non-members that may be taken for members at the asked rate: fewer say little of a rate."""
+_SCALED = 1000
+"""Train samples that the deviation of inputs is taken from, for noise."""
+
+
+def _told_apart(rates: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    if isinstance(rates, tuple) and len(set(rates)) < len(rates):
+        raise ValueError("a rate is there twice")
+    return rates
+
+
+_Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class MembershipInference(SampleEvaluator):
@@ -29,83 +45,190 @@ class MembershipInference(SampleEvaluator):
     that was chosen on other samples (two halves, each by the other's): about 0 where nothing leaks, 1 where all does.
     Yeom et al., *Privacy risk in machine learning*, arXiv:1709.01604. A mean hides whom it is easy to find:
     ``fpr: 0.01`` adds `membership_tpr`, the rate of members found where so few others are taken for members (Carlini et
-    al., *Membership inference attacks from first principles*, arXiv:2112.03570).
+    al., *Membership inference attacks from first principles*, arXiv:2112.03570). With the loss it adds
+    `membership_tnr`, too, the rate of others found where so few members are taken for others: members lack the tail of
+    large losses, and how much of it lies beyond them foretells what `lira` finds, without a reference model (Dodd et
+    al., *The tail tells all*, arXiv:2510.19773).
+
+    `lira` is the attack of Carlini et al., offline: how much surer a model is of a sample than shadow models that were
+    not trained on it. These have the dense model's architecture and are trained, once in a study, on random halves of
+    the train split and the measured one together; a model of the study then costs one pass. Train them as the dense
+    model was, as far as `epochs` and `lr` can: models that have learnt far less, or more, find less.
 
     It is right only if the dense model never saw the measured split, not the validation split either: weights that were
-    trained on what is now held out make members of both sides, and nothing seems to leak. And it is the attack of an
-    outsider who asks the model once for each sample; one with shadow models finds more.
+    trained on what is now held out make members of both sides, and nothing seems to leak.
     """
 
     name = "membership-inference"
 
-    attack: Literal["loss", "modified-entropy"] = Field(
+    attack: Literal["loss", "modified-entropy", "lira", "label-only"] = Field(
         default="loss",
-        description="What is small for members: the task's loss, or, of one class per sample, the prediction's entropy"
-        " where a wrong one counts as uncertain (Song and Mittal, arXiv:2003.10595).",
+        description="What tells members: a small loss of the task; of one class per sample, a small entropy of the"
+        " prediction where a wrong one counts as uncertain (Song and Mittal, arXiv:2003.10595); lira, a loss smaller"
+        " than models have that never saw the sample; label-only, predictions that stay right under noise, for who sees"
+        " no scores (Choquette-Choo et al., arXiv:2007.14321).",
     )
-    fpr: float | None = Field(
-        default=None, gt=0, lt=1, description="Rate of others taken for members at which members are counted, too."
+    fpr: Annotated[_Rate | tuple[_Rate, ...] | None, AfterValidator(_told_apart)] = Field(
+        default=None,
+        description="Rate of others taken for members at which members are counted, too; of several, [0.001, 0.01],"
+        " each has its metric, membership_tpr_at_0_001.",
     )
     samples: int | None = Field(
         default=1000, ge=20, description="Samples of each split, a fixed random choice; as many as both have if null."
     )
+    shadows: int = Field(default=16, ge=4, multiple_of=2, description="Of lira: how many models are trained.")
+    epochs: float = Field(default=30, gt=0, description="Of lira: passes over its half that train a shadow model.")
+    lr: float = Field(default=0.005, gt=0, description="Of lira: learning rate of its first step, by AdamW.")
+    seconds: float = Field(
+        default=600,
+        gt=0,
+        description="Of lira: what training all shadow models may take; longer is refused.",
+    )
+    queries: int = Field(default=32, ge=1, description="Of label-only: noisy copies of each sample.")
 
     def declares(self, data: Data | None) -> tuple[Metric, ...]:  # noqa: ARG002  the options tell
-        """Area and advantage, and the rate at ``fpr`` if that is asked for."""
-        found = (
-            Metric("membership_auc", "1", "minimize", Cost.FORWARD, "Area under a membership attack's ROC curve."),
-            Metric("membership_advantage", "1", "minimize", Cost.FORWARD, "Members found less others taken for them."),
+        """Area and advantage, and the rates at ``fpr`` if those are asked for."""
+        cost = Cost.ATTACK if self.attack in ("lira", "label-only") else Cost.FORWARD
+        return (
+            Metric("membership_auc", "1", "minimize", cost, "Area under a membership attack's ROC curve."),
+            Metric("membership_advantage", "1", "minimize", cost, "Members found less others taken for them."),
+            *(Metric(name, "fraction", "minimize", cost, told) for name, told in self._rates().items()),
         )
-        if self.fpr is None:
-            return found
-        told = f"Members found where {100 * self.fpr:g} % of others are taken for members."
-        return (*found, Metric("membership_tpr", "fraction", "minimize", Cost.FORWARD, told))
+
+    def _rates(self) -> dict[str, str]:
+        """Names and descriptions of the rates, those of members first."""
+        members, others = {}, {}
+        for rate in self._asked():
+            at = f"_at_{rate:g}".replace(".", "_").replace("-", "_") if isinstance(self.fpr, tuple) else ""
+            share = f"{100 * rate:g} %"
+            members[f"membership_tpr{at}"] = f"Members found where {share} of others are taken for members."
+            others[f"membership_tnr{at}"] = f"Others found where {share} of members are taken for others."
+        return members | others if self.attack == "loss" else members
+
+    def _asked(self) -> tuple[float, ...]:
+        return self.fpr if isinstance(self.fpr, tuple) else () if self.fpr is None else (self.fpr,)
 
     def refuses(self, data: Data) -> str | None:
-        """Why there are too few samples; None where there are enough."""
+        """Why there are too few samples, or inputs that take no noise; None where all is well."""
+        import torch
+
         known = min(len(data.train), len(data.validation), self.samples or len(data.train))
-        if self.fpr is not None and known * self.fpr < _FEWEST:
-            return (
-                f"{self.name}: of {known} samples, {100 * self.fpr:g} % are fewer than {_FEWEST}: ask for a larger fpr,"
-                f" or samples: {round(_FEWEST / self.fpr)} where there are as many"
-            )
+        for rate in self._asked():
+            if known * rate < _FEWEST:
+                return (
+                    f"{self.name}: of {known} samples, {100 * rate:g} % are fewer than {_FEWEST}: ask for a larger fpr,"
+                    f" or samples: {round(_FEWEST / rate)} where there are as many"
+                )
+        if self.attack == "label-only":
+            inputs, _ = data.train.fetch(torch.zeros(1, dtype=torch.int64))
+            if not inputs.first.is_floating_point():
+                return f"{self.name}: label-only adds noise to the first input, which is {shapes(inputs.first)}"
         return None
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
         """Score members and others, and compare.
 
         Raises:
-            TrialError: ``modified-entropy`` of a task that does not choose one class per sample, or too few samples.
+            TrialError: ``modified-entropy`` of a task that does not choose one class per sample, ``label-only`` of one
+                that knows no right and wrong, ``lira`` of a model of which no untrained copy can be made or that takes
+                longer than ``seconds``; or what is no number.
         """
         model, ctx = self.focused(model, ctx)
-        found = self._scores(model, ctx)
-        dense: Scores = self.kept(ctx, lambda: found if ctx.of_dense else self._scores(ctx.dense, ctx))
-        return found.measured(None if ctx.of_dense else dense, fpr=self.fpr)
+        shadows = self._shadows(ctx) if self.attack == "lira" else None
+        found = self._scores(model, ctx, shadows)
+        dense: Scores | None = self.kept(ctx, lambda: found if ctx.of_dense else self._scores(ctx.dense, ctx, shadows))
+        dense = None if ctx.of_dense else dense
+        rates = found.found_at(self._asked(), dense) if self._asked() else []
+        if self.attack == "loss" and rates:
+            rates += found.turned().found_at(self._asked(), dense and dense.turned())
+        return {**found.measured(dense), **dict(zip(self._rates(), rates, strict=True))}
 
-    def _scores(self, model: nn.Module, ctx: EvaluationContext) -> Scores:
-        import torch
-
+    def _scores(self, model: nn.Module, ctx: EvaluationContext, shadows: Shadows | None) -> Scores:
         from autoprune_evaluators._membership import Scores
 
-        splits = (ctx.data.train, ctx.data.split(ctx.split))
-        count = min(self.samples or len(splits[0]), *map(len, splits))
-        alike = self.model_copy(update={"samples": count})
-        with torch.inference_mode():
-            members, others = (
-                torch.cat([self._score(model, ctx, *batch) for batch in alike.batches(each)]).cpu()
-                for each in (replace(ctx, split="train"), ctx)
-            )
+        members, others = self._both(model, ctx, self._score(ctx))
+        if shadows is not None:
+            members, others = shadows.scores(members, others)
         if not bool(members.isfinite().all() and others.isfinite().all()):
             raise TrialError(f"{self.name}: the model gives what is no number")
         return Scores(members, others)
 
-    def _score(self, model: nn.Module, ctx: EvaluationContext, inputs: Inputs, targets: Any) -> Tensor:
+    def _both(
+        self, model: nn.Module, ctx: EvaluationContext, score: Callable[[nn.Module, Inputs, Any], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Of members, (M,), and of others, (N,)."""
+        import torch
+
+        alike = self.model_copy(update={"samples": self._count(ctx)})
+        with torch.inference_mode():
+            members, others = (
+                torch.cat([score(model, *batch) for batch in alike.batches(each)]).cpu()
+                for each in (replace(ctx, split="train"), ctx)
+            )
+        return members, others
+
+    def _count(self, ctx: EvaluationContext) -> int:
+        """Samples of either split."""
+        splits = (ctx.data.train, ctx.data.split(ctx.split))
+        return min(self.samples or len(splits[0]), *map(len, splits))
+
+    def _score(self, ctx: EvaluationContext) -> Callable[[nn.Module, Inputs, Any], Tensor]:
+        """What tells members of a batch."""
+        from autoprune_evaluators._label_only import robustness
+        from autoprune_evaluators._lira import confidence
         from autoprune_evaluators._membership import certainty
 
-        outputs = inputs.feed(model)
+        if self.attack == "label-only":
+            return partial(
+                robustness,
+                task=ctx.task,
+                deviations=self._noise(ctx),
+                bounds=ctx.data.bounds,
+                generator=ctx.generator(),  # begins anew for every model, so that all meet the same noise
+            )
         if self.attack == "loss":
-            return -losses(ctx.task, outputs, targets).double()
-        return certainty(self.name, ctx.task, outputs, targets)
+            return lambda model, inputs, targets: -losses(ctx.task, inputs.feed(model), targets).double()
+        of = partial(certainty if self.attack == "modified-entropy" else confidence, self.name, ctx.task)
+        return lambda model, inputs, targets: of(inputs.feed(model), targets)
+
+    def _noise(self, ctx: EvaluationContext) -> torch.Tensor:
+        """Deviations of the noise, (K,): in even steps up to that of the values of inputs."""
+        import torch
+
+        def found() -> float:
+            batch = next(ctx.data.train.batches(_SCALED, generator=torch.Generator().manual_seed(0)))
+            return float(batch[0].first.double().std())
+
+        return torch.arange(1, self.queries + 1) / self.queries * ctx.memo(("autoprune_evaluators.deviation",), found)
+
+    def _shadows(self, ctx: EvaluationContext) -> Shadows:
+        """Of the dense architecture, made once in a study."""
+        import torch
+
+        from autoprune.toolkit.training import Training
+        from autoprune_evaluators._lira import shadows
+
+        def rows(split: Split) -> Tensor:
+            """Those that `batches` takes, in its order."""
+            return torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: self._count(ctx)]
+
+        options = Training(epochs=self.epochs, batch_size=max(2, self.batch_size), optimizer="adamw", lr=self.lr)
+
+        def made() -> Shadows:
+            return shadows(
+                ctx,
+                name=self.name,
+                count=self.shadows,
+                options=options,
+                seconds=self.seconds,
+                measured=lambda model: self._both(model, ctx, self._score(ctx)),
+                rows=(rows(ctx.data.train), rows(ctx.data.split(ctx.split))),
+                head=self.head,
+            )
+
+        key = (self.shadows, options.model_dump_json(), self.samples, self.head, str(ctx.device), ctx.split)
+        found: Shadows = ctx.memo(("autoprune_evaluators.lira", *key), made)
+        return found
 
     def final(self) -> Self:
         """The same on as many samples as there are."""

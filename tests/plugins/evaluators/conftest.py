@@ -49,6 +49,10 @@ class ResNet20(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
+SIDE = 300
+"""Members of the net that leaks, and others."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A trained model, its data, and a way to run an evaluator on them."""
@@ -131,3 +135,25 @@ def digits() -> Case:
 def case(request: pytest.FixtureRequest) -> Case:
     """Both models, one after the other."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def leaking() -> tuple[nn.Module, Data]:
+    """A net that knows its training samples by heart, some of which have wrong labels."""
+    from sklearn.datasets import load_digits
+
+    images, classes = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))[: 2 * SIDE]
+    inputs, targets = torch.tensor(images[order] / 16, dtype=torch.float32), torch.tensor(classes[order])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wrong = torch.rand(len(targets)) < 0.3
+        targets = torch.where(wrong, torch.randint(10, targets.shape), targets)
+        net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+        for _ in range(120):
+            optimizer.zero_grad()
+            cross_entropy(net(inputs[:SIDE]), targets[:SIDE]).backward()
+            optimizer.step()
+    held = Split.of_tensors(inputs[SIDE:], targets[SIDE:])
+    return net.eval(), Data(Split.of_tensors(inputs[:SIDE], targets[:SIDE]), held, held, classes=10)

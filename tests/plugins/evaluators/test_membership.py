@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from autoprune import TrialError
@@ -21,32 +21,7 @@ from autoprune_tasks.classification import Classification
 from autoprune_tasks.regression import Regression
 
 from .answers import COSTS, Answer
-
-SIDE = 300
-
-
-def _data() -> tuple[Tensor, Tensor]:
-    images, classes = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))[: 2 * SIDE]
-    return torch.tensor(images[order] / 16, dtype=torch.float32), torch.tensor(classes[order], dtype=torch.int64)
-
-
-@pytest.fixture(scope="module")
-def leaking() -> tuple[nn.Module, Data]:
-    """A net that knows its training samples by heart, some of which have wrong labels."""
-    inputs, targets = _data()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        wrong = torch.rand(len(targets)) < 0.3
-        targets = torch.where(wrong, torch.randint(10, targets.shape), targets)
-        net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-        optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-        for _ in range(120):
-            optimizer.zero_grad()
-            F.cross_entropy(net(inputs[:SIDE]), targets[:SIDE]).backward()
-            optimizer.step()
-    held = Split.of_tensors(inputs[SIDE:], targets[SIDE:])
-    return net.eval(), Data(Split.of_tensors(inputs[:SIDE], targets[:SIDE]), held, held, classes=10)
+from .conftest import SIDE
 
 
 def _measured(evaluator: MembershipInference, net: nn.Module, data: Data, **changes: Any) -> dict[str, Measured]:
@@ -115,7 +90,7 @@ def test_nothing_is_found_where_nothing_leaks() -> None:
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
         members, others = (torch.randn(60, generator=generator) for _ in range(2))
-        found = Scores(members, others).measured(None, fpr=None)
+        found = Scores(members, others).measured(None)
         values.append(found["membership_advantage"].value)
         thresholds = torch.cat([members, others])
         hindsight.append(max(float((members >= t).float().mean() - (others >= t).float().mean()) for t in thresholds))
@@ -132,14 +107,14 @@ def test_a_model_is_compared_with_the_dense_one(leaking: tuple[nn.Module, Data])
     evaluator = MembershipInference(fpr=0.05)
     dense = _measured(evaluator, net, data)
     found = _measured(evaluator, fresh, data, dense=net, of_dense=False)
-    assert set(found) == {"membership_auc", "membership_advantage", "membership_tpr"}
+    assert set(found) == {"membership_auc", "membership_advantage", "membership_tpr", "membership_tnr"}
     for name, measured in found.items():
         assert dense[name].difference is None
         difference = measured.difference
         assert difference is not None
         assert difference.value == pytest.approx(measured.value - dense[name].value)
         assert difference.value < 0
-        assert difference.told_apart or name == "membership_tpr"
+        assert difference.told_apart or name in ("membership_tpr", "membership_tnr")
     assert found["membership_auc"].low < 0.5 < found["membership_auc"].high  # type: ignore[operator]
 
 
@@ -151,6 +126,33 @@ def test_members_are_counted_where_few_others_are_taken_for_them(leaking: tuple[
     assert (others < threshold).mean() <= 0.1
     assert found.value == pytest.approx((members < threshold).mean())
     assert found.low <= found.value <= found.high  # type: ignore[operator]
+
+
+def test_others_are_counted_where_few_members_are_taken_for_them(leaking: tuple[nn.Module, Data]) -> None:
+    """The loss's true negative rate at a low false negative rate, of Dodd et al."""
+    net, data = leaking
+    found = _measured(MembershipInference(fpr=0.1), net, data)["membership_tnr"]
+    members, others = _losses(net, data.train), _losses(net, data.validation)
+    threshold = np.sort(members)[::-1][int(0.1 * SIDE)]
+    assert (members > threshold).mean() <= 0.1
+    assert found.value == pytest.approx((others > threshold).mean())
+    assert found.value > 0.3
+
+
+def test_several_rates_have_names_of_their_own(leaking: tuple[nn.Module, Data]) -> None:
+    net, data = leaking
+    several = MembershipInference(fpr=(0.05, 0.1))
+    found = _measured(several, net, data)
+    names = [metric.name for metric in several.declares(data)]
+    assert names[2:4] == ["membership_tpr_at_0_05", "membership_tpr_at_0_1"]
+    assert list(found) == names
+    for rate, name in ((0.05, "0_05"), (0.1, "0_1")):
+        alone = _measured(MembershipInference(fpr=rate), net, data)
+        assert alone["membership_tpr"] == found[f"membership_tpr_at_{name}"]
+        assert alone["membership_tnr"] == found[f"membership_tnr_at_{name}"]
+    assert [m.name for m in MembershipInference(fpr=0.1, attack="lira").declares(data)][2:] == ["membership_tpr"]
+    with pytest.raises(ValidationError, match="a rate is there twice"):
+        MembershipInference(fpr=(0.1, 0.1))
 
 
 def test_modified_entropy_is_the_papers() -> None:
