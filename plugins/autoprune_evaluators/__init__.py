@@ -35,6 +35,7 @@ from autoprune_evaluators.noise import GaussianNoise, SaltAndPepper
 from autoprune_evaluators.numbers import R2, Mae, Rmse
 from autoprune_evaluators.overlap import F1, MeanIou, Precision, Recall, WorstClass
 from autoprune_evaluators.ranking import Auc, TopK
+from autoprune_evaluators.robust_loss import RobustLoss
 from autoprune_evaluators.robustness import Fgsm, Pgd
 from autoprune_evaluators.square import Square
 from autoprune_evaluators.training_time import TrainingTime
@@ -47,7 +48,7 @@ def autoprune_components() -> Iterable[type[Component]]:
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
     privacy = (MembershipInference, ModelExtraction, ModelInversion)
-    attacks = (Fgsm, Pgd, Apgd, Square, AutoAttack, ForeignAttack, MinDistance, Masking)
+    attacks = (Fgsm, Pgd, Apgd, Square, AutoAttack, ForeignAttack, RobustLoss, MinDistance, Masking)
     costs = (Latency, Throughput, ActivationMemory, PeakMemory, Energy, TrainingTime)
     indicators = (ParameterReduction, ResourceReduction, InferenceTimeReduction, AccuracyLoss)
     compared = (*indicators, RobustnessImprovement, EfficiencyImprovement)

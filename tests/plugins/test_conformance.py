@@ -90,6 +90,7 @@ OPTIONS = {
     ("evaluator", "square"): {"epsilon": 0.1, "queries": 10, "samples": 32},
     ("evaluator", "autoattack"): {"epsilon": 0.1, "attacks": ["apgd-ce"], "samples": 16},
     ("evaluator", "foreign-attack"): {"attack": "foolbox.attacks:LinfPGD", "epsilon": 0.1, "samples": 32},
+    ("evaluator", "robust-loss"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "min-distance"): {"epsilons": ["2/255"], "steps": 3, "halvings": 1, "samples": 32},
     ("evaluator", "masking"): {"epsilon": 0.1, "steps": 3, "queries": 10, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from autoprune import DataError, TrialError
 from autoprune.plugin import Cost, Inputs, Measured, Normalization, Split, Task
 from autoprune.toolkit.balls import L2, Ball, Linf
-from autoprune_evaluators import Accuracy, Fgsm, Pgd
+from autoprune_evaluators import Accuracy, Apgd, Fgsm, Pgd
 from autoprune_evaluators._attack import ProjectedGradient, withstood
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.regression import Regression
+from autoprune_tasks.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from conftest import Case
@@ -583,6 +584,29 @@ def test_several_targets_by_name_and_inputs_by_name() -> None:
     plain = run(Linear(weight), inputs, signs, attack, task=PerElement())
     assert torch.equal(named, plain)
     assert plain.mean() < 1
+
+
+@pytest.mark.parametrize("evaluator", [Fgsm(epsilon=0.05), Pgd(epsilon=0.05), Apgd(epsilon=0.05)], ids=lambda e: e.name)
+def test_of_a_segmentation_the_pixels_that_stay_right_are_counted(digits: Case, evaluator: Fgsm | Pgd | Apgd) -> None:
+    """A linear model of each pixel alone: those fall whose margin is below epsilon times its slope."""
+
+    class Pixels(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(x), 6 * (x - 0.5)], 1)
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(12, 1, 7, 7, generator=generator) * 0.8 + 0.1
+    targets = (images[:, 0] > 0.5).long()
+    targets[:, 0] = 1 - targets[:, 0]  # the first row is wrong from the start
+    targets[:6, 1] = -100  # of some, a row does not count
+    counted, model = targets != -100, Pixels()
+    right = (images[:, 0] > 0.5) == (targets == 1)
+    stays = right & ((images[:, 0] - 0.5).abs() > 0.05) & counted
+    case = digits.with_data(validation=Split.of_tensors(images, targets))
+    found = case.measure(evaluator, model, task=Segmentation(), dense=model)["robust_accuracy"]
+    assert found.value == pytest.approx(float(stays.sum() / counted.sum()), abs=1e-6)
+    assert found.value < float((right & counted).sum() / counted.sum()) - 0.05
+    assert found.samples == 12
 
 
 @pytest.mark.parametrize("evaluator", [Pgd(epsilon=0.1), Fgsm(epsilon=0.1)], ids=lambda e: e.name)
