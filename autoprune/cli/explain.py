@@ -115,9 +115,23 @@ def _estimate(problem: Problem) -> dict[str, Any]:
     return {
         "dense_s": first.durations_s,
         "pruned_s": second.durations_s,
+        "dense_s_per_1000": dict(_per_1000(problem, first)),
         "search_s": seconds,
         "failures": [trial.reason for trial in (first, second) if trial.state == "failed"],
     }
+
+
+def _per_1000(problem: Problem, dense: TrialResult) -> Iterator[tuple[str, float]]:
+    """Evaluators that measure samples, by the names of their stages, and the seconds that 1,000 of those take them."""
+    for evaluator in problem.components.evaluators:
+        stage = evaluator.metric_name(evaluator.name)
+        samples = [
+            dense.metrics[metric.name].samples or 0
+            for metric in evaluator.produces(problem.data)
+            if not metric.is_cost and metric.name in dense.metrics
+        ]
+        if stage in dense.durations_s and any(samples):
+            yield stage, 1000 * dense.durations_s[stage] / max(samples)
 
 
 def _seconds(trial: TrialResult) -> float:
@@ -157,9 +171,9 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         metrics.add_row(metric["name"], metric["unit"], metric["cost"], metric["role"])
     yield metrics
     if (estimate := document["estimate"]) is not None:
-        stages = table("stage", "#dense, s", "#pruned, s", title="one trial")
+        stages = table("stage", "#dense, s", "#pruned, s", "#dense, s for 1,000 samples", title="one trial")
         for stage in dict.fromkeys([*estimate["dense_s"], *estimate["pruned_s"]]):
-            times = (estimate[key].get(stage) for key in ("dense_s", "pruned_s"))
+            times = (estimate[key].get(stage) for key in ("dense_s", "pruned_s", "dense_s_per_1000"))
             stages.add_row(stage, *("" if seconds is None else f"{seconds:.3f}" for seconds in times))
         yield stages
         yield from (f"a trial failed: {reason}" for reason in estimate["failures"])

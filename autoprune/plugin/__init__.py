@@ -57,6 +57,7 @@ from autoprune.plugin.values import (
     SearchedGroup,
     Sensitivity,
     Slice,
+    apart,
 )
 
 __all__ = [
@@ -118,6 +119,7 @@ __all__ = [
     "TrialResult",
     "Workers",
     "Workplace",
+    "apart",
     "dominates",
     "hookimpl",
     "losses",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoprune.plugin.values import Direction, Measured
+from autoprune.plugin.values import Direction, Measured, apart
 from autoprune.spec import Spec
 
 TrialState = Literal["complete", "failed", "rejected"]
@@ -98,6 +98,26 @@ class Front(_Record):
     reference: dict[str, float]
     """Reference point of the hypervolume: 0 for what is maximised; for what is minimised 1.1 × the dense model's value
     if it is a cost, such as latency, and twice that value if it is not, such as a loss."""
+
+    def alike(self, point: FrontPoint) -> tuple[int, ...]:
+        """Trials of the other members that nothing measured tells apart from one.
+
+        What is exact, such as MACs, is different between any two members and is not asked; of what has an interval,
+        test values are compared where both have them. Both were measured on the same samples, which makes differences
+        surer than intervals of independent values say: what is told apart here really is.
+        """
+        return tuple(
+            other.trial.number
+            for other in self.points
+            if other.trial.number != point.trial.number and self._alike(point, other)
+        )
+
+    def _alike(self, one: FrontPoint, other: FrontPoint) -> bool:
+        tested = one.test and other.test
+        ours, theirs = (point.test if tested else point.trial.metrics for point in (one, other))
+        found = [apart(ours[name], theirs[name]) for name in self.objectives if name in ours and name in theirs]
+        measured = [difference for difference in found if difference.low is not None]
+        return bool(measured) and not any(difference.told_apart for difference in measured)
 
 
 class GroupSummary(_Record):

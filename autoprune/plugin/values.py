@@ -6,6 +6,7 @@ Tensor shapes use: U units of a group, K entries that one unit has along a param
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -91,6 +92,19 @@ class Measured(BaseModel):
     """How many samples or repetitions the value rests on."""
     difference: Difference | None = None
     """From the dense model, where both were measured on the same samples."""
+
+
+def apart(one: Measured | Difference, other: Measured | Difference) -> Difference:
+    """How much more one value is than another that is independent of it.
+
+    Newcombe, *Interval estimation for the difference between independent proportions*, Statistics in Medicine 17, 1998,
+    method 10, which holds for means as well. There is no interval where one of the two has none.
+    """
+    value = one.value - other.value
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Difference(value=value)
+    low = value - math.hypot(one.value - one.low, other.high - other.value)
+    return Difference(value=value, low=low, high=value + math.hypot(one.high - one.value, other.value - other.low))
 
 
 @dataclass(frozen=True)

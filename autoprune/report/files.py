@@ -68,7 +68,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
         "interrupted": outcome.interrupted,
         "test_part": outcome.test_part,
         "dense": _member(_dense(dense, outcome)) if dense else None,
-        "front": [_member(point) for point in outcome.front.points],
+        "front": [_member(point) | {"alike": outcome.front.alike(point)} for point in outcome.front.points],
         "environment": study.environment,
     }
 

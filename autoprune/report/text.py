@@ -29,6 +29,7 @@ from autoprune.report.tables import mean_ratio
 _WORTH_KEEPING = 0.95
 _MOST_REASONS = 20
 _MOST_COLUMNS = 12
+_MOST_ALIKE = 6
 
 
 def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
@@ -191,24 +192,37 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
     compared = [
         name for name in outcome.front.objectives if any(_difference(point, name) is not None for _, point in entries)
     ]
+    alike = {point.trial.number: outcome.front.alike(point) for point in points}
     rows = [
         [
             title,
             *(spread(of(point).get(name), study.units.get(name, "")) for name, _, of in columns),
             *(against(_difference(point, name), study.units.get(name, "")) for name in compared),
+            *([_numbers(alike.get(point.trial.number, ()))] if any(alike.values()) else ()),
             percent(mean_ratio(point.trial)),
         ]
         for title, point in entries
     ]
     differences = [f"{heading(name, study.units.get(name, ''))}, against dense" for name in compared]
-    table = _table(["trial", *(title for _, title, _ in columns), *differences, "mean ratio"], rows)
+    like = ["alike"] if any(alike.values()) else []
+    table = _table(["trial", *(title for _, title, _ in columns), *differences, *like, "mean ratio"], rows)
     told = _columns_told(outcome)
+    if like:
+        told.append(
+            "*Alike* are members that no objective with an interval tells apart from this one; what is exact, such as"
+            " MACs, differs."
+        )
     if compared:
         told.append(
             "*Against dense* is the difference from the dense model on the same samples, of the test split where the"
             " model was measured on it; ≈ where chance explains it."
         )
     return ["## Front", table, " ".join(told), "![The Pareto front](front.svg)"]
+
+
+def _numbers(trials: Sequence[int]) -> str:
+    shown = ", ".join(str(number) for number in trials[:_MOST_ALIKE])
+    return f"{shown}, …" if len(trials) > _MOST_ALIKE else shown or NO_VALUE
 
 
 def _difference(point: FrontPoint, name: str) -> Difference | None:

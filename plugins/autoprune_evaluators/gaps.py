@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from autoprune import TrialError
-from autoprune.plugin import Cost, Difference, EvaluationContext, Measured, Metric
+from autoprune.plugin import Cost, Difference, EvaluationContext, Measured, Metric, apart
 from autoprune.toolkit import intervals, paired
 from autoprune.toolkit.samples import SampleEvaluator, losses, right_shares, weights
 
@@ -111,20 +111,11 @@ class _Side:
 
 
 def _gap(train: _Side, other: _Side) -> Measured:
-    found = _apart(train.mean, other.mean)
+    found = apart(train.mean, other.mean)
     return Measured(value=found.value, low=found.low, high=found.high, samples=len(other.values))
 
 
 def _less(sides: tuple[_Side, _Side], dense: tuple[_Side, _Side]) -> Difference | None:
     """How much larger the gap is than the dense model's, on the same samples of either split."""
     train, other = (mine.less(theirs) for mine, theirs in zip(sides, dense, strict=True))
-    return _apart(train, other) if train and other else None
-
-
-def _apart(one: Measured | Difference, other: Measured | Difference) -> Difference:
-    """How much more one is than another that is independent of it."""
-    value = one.value - other.value
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return Difference(value=value)
-    low = value - math.hypot(one.value - one.low, other.high - other.value)
-    return Difference(value=value, low=low, high=value + math.hypot(one.high - one.value, other.value - other.low))
+    return apart(train, other) if train and other else None

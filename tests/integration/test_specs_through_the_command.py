@@ -121,6 +121,9 @@ def test_explain_tells_groups_reasons_and_cost(workspace) -> None:
     assert document["estimate"]["failures"] == []
     assert {"score", "cut", "recover", "accuracy", "fgsm"} <= document["estimate"]["pruned_s"].keys()
     assert "score" not in document["estimate"]["dense_s"]
+    per_1000 = document["estimate"]["dense_s_per_1000"]
+    assert per_1000.keys() == {"accuracy", "fgsm"}
+    assert per_1000["fgsm"] == pytest.approx(document["estimate"]["dense_s"]["fgsm"] * 1000 / 64)
     assert not (workspace.folder / "runs").exists(), "explaining leaves nothing behind"
 
     text = workspace.call("explain", "spec.yaml", "--no-timing").out

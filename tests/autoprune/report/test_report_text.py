@@ -195,3 +195,36 @@ def test_tables_of_the_report_are_rectangular(synthetic, tmp_path):
 )
 def test_numbers_are_short(value, unit, said):
     assert number(value, unit) == said
+
+
+def test_members_that_nothing_measured_tells_apart_are_named(study, ended):
+    outcome = ended([(0.90, 9.0), (0.88, 6.0), (0.70, 3.0)])
+    widths = {"accuracy": 0.02, "latency_ms": 0.0}
+
+    def with_ends(point, name, measured):
+        if name == "latency_ms":
+            return measured  # exact
+        return measured.model_copy(update={"low": measured.value - widths[name], "high": measured.value + widths[name]})
+
+    points = tuple(
+        p.model_copy(
+            update={
+                "trial": p.trial.model_copy(
+                    update={"metrics": {name: with_ends(p, name, m) for name, m in p.trial.metrics.items()}}
+                )
+            }
+        )
+        for p in outcome.front.points
+    )
+    outcome = outcome.model_copy(update={"front": outcome.front.model_copy(update={"points": points})})
+    # .90 and .88 differ by less than the .028 that two errors of .02 come to; .70 is far from both.
+    assert [outcome.front.alike(point) for point in points] == [(21,), (20,), ()]
+    text = markdown(study, outcome)
+    header = next(line for line in text.splitlines() if line.startswith("| trial"))
+    column = header.split("|").index(" alike ")
+    told = {
+        row.split("|")[1].strip(): row.split("|")[column].strip() for row in text.splitlines() if row.startswith("| 2")
+    }
+    assert told == {"20": "21", "21": "20", "22": "-"}
+    assert "*Alike* are members" in text
+    assert "*Alike*" not in markdown(study, ended([(0.90, 9.0), (0.88, 6.0)]))  # no intervals, nothing to say
