@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from autoprune.plugin import Component, hookimpl
 from autoprune_evaluators.apgd import Apgd
+from autoprune_evaluators.attribute import AttributeInference
 from autoprune_evaluators.autoattack import AutoAttack
 from autoprune_evaluators.calibration import CalibrationError
 from autoprune_evaluators.corruptions import Corruption
@@ -47,7 +48,7 @@ def autoprune_components() -> Iterable[type[Component]]:
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
     classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
-    privacy = (MembershipInference, ModelExtraction, ModelInversion)
+    privacy = (MembershipInference, ModelExtraction, ModelInversion, AttributeInference)
     attacks = (Fgsm, Pgd, Apgd, Square, AutoAttack, ForeignAttack, RobustLoss, MinDistance, Masking)
     costs = (Latency, Throughput, ActivationMemory, PeakMemory, Energy, TrainingTime)
     indicators = (ParameterReduction, ResourceReduction, InferenceTimeReduction, AccuracyLoss)

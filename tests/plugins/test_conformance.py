@@ -17,6 +17,7 @@ from PIL import Image
 from autoprune import save_program
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import (
+    Data,
     DataSource,
     Evaluator,
     Executor,
@@ -84,6 +85,7 @@ OPTIONS = {
     ("evaluator", "explanation-agreement"): {"steps": 3, "samples": 32},
     ("evaluator", "model-extraction"): {"epochs": 2, "samples": 32, "batch_size": 16},
     ("evaluator", "model-inversion"): {"steps": 5},
+    ("evaluator", "attribute-inference"): {"column": 1},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
@@ -134,6 +136,22 @@ def of_numbers(split):
     inputs, classes = split.fetch(torch.arange(len(split)))
     noise = torch.randn(len(split), 4, generator=torch.Generator().manual_seed(0))
     return Split.of_tensors(inputs, torch.eye(4)[classes] + 0.1 * noise)
+
+
+def of_a_table():
+    """A small net of four numbers that tell three classes, the second one by its sign alone."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(length):
+        targets = torch.arange(length) % 3
+        rows = torch.randn(length, 4, generator=generator) + torch.eye(4)[targets]
+        rows[:, 1] = rows[:, 1].sign()
+        return Split.of_tensors(rows, targets)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    return Bench(network, Data(split(60), split(40), split(50), classes=3))
 
 
 def test_the_table_names_components_that_exist():
@@ -193,6 +211,8 @@ class TestEvaluators(EvaluatorConformance):
 
     @pytest.fixture
     def bench(self, component):
+        if component.name == "attribute-inference":
+            return of_a_table()
         if component.name not in ("r2", "mae", "rmse"):
             return Bench()
         data = toy_data()
