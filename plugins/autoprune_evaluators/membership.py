@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -142,6 +142,26 @@ class MembershipInference(SampleEvaluator):
         if self.attack == "loss" and rates:
             rates += found.turned().found_at(self._asked(), dense and dense.turned())
         return {**found.measured(dense), **dict(zip(self._rates(), rates, strict=True))}
+
+    def of_front(self, models: Iterable[nn.Module], ctx: EvaluationContext) -> Mapping[str, Measured]:
+        """What an attacker finds who asks all of them and the dense model, and more than of the dense model alone.
+
+        Args:
+            models: Predict from inputs in input units; asked one after the other.
+            ctx: The split of the others.
+
+        Returns:
+            `front_leakage_auc` and `front_leakage_advantage`, each with its difference from the dense model's.
+
+        Raises:
+            TrialError: As of `evaluate`.
+        """
+        from autoprune_evaluators._together import together
+
+        shadows = self._shadows(ctx) if self.attack == "lira" else None
+        each = [self._scores(*self.focused(model, ctx), shadows) for model in (ctx.dense, *models)]
+        found = together(each).measured(each[0])
+        return {f"front_leakage_{name.removeprefix('membership_')}": value for name, value in found.items()}
 
     def _scores(self, model: nn.Module, ctx: EvaluationContext, shadows: Shadows | None) -> Scores:
         from autoprune_evaluators._membership import Scores
