@@ -39,6 +39,7 @@ from autoprune_evaluators.ranking import Auc, TopK
 from autoprune_evaluators.robust_loss import RobustLoss
 from autoprune_evaluators.robustness import Fgsm, Pgd
 from autoprune_evaluators.square import Square
+from autoprune_evaluators.text_attacks import EmbeddingAttack, TokenAttack
 from autoprune_evaluators.training_time import TrainingTime
 
 
@@ -50,7 +51,8 @@ def autoprune_components() -> Iterable[type[Component]]:
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
     privacy = (MembershipInference, ModelExtraction, ModelInversion, AttributeInference)
     attacks = (Fgsm, Pgd, Apgd, Square, AutoAttack, ForeignAttack, RobustLoss, MinDistance, Masking)
+    texts = (EmbeddingAttack, TokenAttack)
     costs = (Latency, Throughput, ActivationMemory, PeakMemory, Energy, TrainingTime)
     indicators = (ParameterReduction, ResourceReduction, InferenceTimeReduction, AccuracyLoss)
     compared = (*indicators, RobustnessImprovement, EfficiencyImprovement)
-    return (Params, Macs, Size, Sparsity, *costs, *compared, *measured, *classes, *changed, *privacy, *attacks)
+    return (Params, Macs, Size, Sparsity, *costs, *compared, *measured, *classes, *changed, *privacy, *attacks, *texts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autoprune.toolkit.balls import L2, Linf
     from autoprune_evaluators._attack import Attack
 
-_GAUGED = 128
+GAUGED = 128
 """Samples that an epsilon is found on."""
 
 Loss = Annotated[
@@ -107,6 +107,33 @@ class AttackingEvaluator(SampleEvaluator):
 
         return withstood(model, self.batches(ctx), runs, task=ctx.task, seed=getattr(self, "seed", 0), report=tell)
 
+    def _found_epsilon(
+        self, ctx: EvaluationContext, runs: Callable[[float], Sequence[Attack]], largest: Callable[[], float]
+    ) -> float:
+        """The epsilon at which the dense model keeps about 60 % robust accuracy, found once in a study for all options.
+
+        Args:
+            ctx: Of any split: validation samples tell.
+            runs: An epsilon to what attacks each sample.
+            largest: That makes sense.
+
+        Raises:
+            TrialError: There is none.
+        """
+        ctx = replace(ctx, split="validation")
+
+        def share(epsilon: float) -> float:
+            return intervals.share_of(*self._withstood(ctx.dense, ctx, runs(epsilon))).value
+
+        def find() -> float:
+            from autoprune_evaluators._epsilon import calibrated
+
+            return calibrated(share, largest(), name=self.name)
+
+        options = self.model_dump_json(exclude={"label"})
+        found: float = ctx.memo(("autoprune_evaluators.epsilon", self.name, options, str(ctx.device)), find)
+        return found
+
 
 class BoundedEvaluator(AttackingEvaluator):
     """Moves inputs within their bounds."""
@@ -185,7 +212,7 @@ class AttackEvaluator(BoundedEvaluator):
         return {"robust_accuracy": measured} | ({"epsilon": epsilon} if self.epsilon == "auto" else {})
 
     def _calibrated(self, ctx: EvaluationContext) -> float:
-        """The epsilon for the dense model on validation samples, found once in a study.
+        """The epsilon for the dense model on validation samples.
 
         It is the same for the stronger version that measures the front.
         """
@@ -193,24 +220,14 @@ class AttackEvaluator(BoundedEvaluator):
         usual: dict[str, Any] = {
             name: fields[name].default for name in ("steps", "restarts", "queries") if name in fields
         }
-        gauge = self.model_copy(update={**usual, "samples": _GAUGED})
-        ctx = replace(ctx, split="validation")
+        gauge = self.model_copy(update={**usual, "samples": GAUGED})
+        low, high = bounds = gauge.bounds(ctx.data)
 
-        def share(epsilon: float) -> float:
-            runs = gauge._runs(epsilon, gauge.bounds(ctx.data))
-            return intervals.share_of(*gauge._withstood(ctx.dense, ctx, runs)).value
+        def largest() -> float:
+            first = next(iter(gauge.batches(replace(ctx, split="validation"))))[0].first[0]
+            return (high - low) * (1.0 if self.norm == "linf" else math.sqrt(first.numel()))
 
-        def find() -> float:
-            from autoprune_evaluators._epsilon import calibrated
-
-            low, high = gauge.bounds(ctx.data)
-            first = next(iter(gauge.batches(ctx)))[0].first[0]
-            largest = (high - low) * (1.0 if self.norm == "linf" else math.sqrt(first.numel()))
-            return calibrated(share, largest, name=self.name)
-
-        options = gauge.model_dump_json(exclude={"label"})
-        found: float = ctx.memo(("autoprune_evaluators.epsilon", self.name, options, str(ctx.device)), find)
-        return found
+        return gauge._found_epsilon(ctx, lambda epsilon: gauge._runs(epsilon, bounds), largest)
 
     @abstractmethod
     def _runs(self, epsilon: float, bounds: tuple[float, float]) -> Sequence[Attack]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from autoprune import save_program
 from autoprune.host.plugins import PluginHost
@@ -93,6 +94,8 @@ OPTIONS = {
     ("evaluator", "autoattack"): {"epsilon": 0.1, "attacks": ["apgd-ce"], "samples": 16},
     ("evaluator", "foreign-attack"): {"attack": "foolbox.attacks:LinfPGD", "epsilon": 0.1, "samples": 32},
     ("evaluator", "robust-loss"): {"epsilon": 0.1, "steps": 3, "samples": 32},
+    ("evaluator", "embedding-attack"): {"epsilon": 0.1, "steps": 3, "samples": 32},
+    ("evaluator", "token-attack"): {"candidates": 2, "samples": 32},
     ("evaluator", "min-distance"): {"epsilons": ["2/255"], "steps": 3, "halvings": 1, "samples": 32},
     ("evaluator", "masking"): {"epsilon": 0.1, "steps": 3, "queries": 10, "samples": 32},
     ("model", "factory"): {"target": "autoprune.testing:toy_network"},
@@ -154,6 +157,24 @@ def of_a_table():
     return Bench(network, Data(split(60), split(40), split(50), classes=3))
 
 
+class ToyText(nn.Module):
+    """A classifier of five tokens each."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.hidden, self.output = nn.Embedding(12, 8), nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, tokens):
+        return self.output(self.hidden(self.words(tokens).mean(1)).relu())
+
+
+def of_texts():
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randint(12, (64, 5), generator=generator) for _ in range(3)]
+    splits = [Split.of_tensors(tokens, tokens.sum(1) % 4) for tokens in parts]
+    return Bench(ToyText(), Data(*splits, classes=4))
+
+
 def test_the_table_names_components_that_exist():
     assert {plugin.name for plugin in HOST.plugins if plugin.error is None} >= OURS
     known = {(cls.kind, cls.name) for plugin in HOST.plugins for cls in plugin.components}
@@ -211,6 +232,8 @@ class TestEvaluators(EvaluatorConformance):
 
     @pytest.fixture
     def bench(self, component):
+        if component.name in ("embedding-attack", "token-attack"):
+            return of_texts()
         if component.name == "attribute-inference":
             return of_a_table()
         if component.name not in ("r2", "mae", "rmse"):

@@ -40,7 +40,7 @@ def test_the_dense_model_keeps_between_40_and_80_percent(digits: Case, evaluator
 
 @pytest.mark.slow
 def test_square_finds_its_own(digits: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_attacking, "_GAUGED", 16)  # 500 queries of each take their time
+    monkeypatch.setattr(_attacking, "GAUGED", 16)  # 500 queries of each take their time
     found = digits.measure(Square(epsilon="auto", samples=64))
     assert 0.35 < found["robust_accuracy"].value < 0.85
 
