@@ -53,7 +53,7 @@ class ModelExtraction(SampleEvaluator):
     )
 
     queries: int = Field(
-        default=1000, ge=2, description="Random samples of the train split that the attacker asks about; or all of it."
+        default=500, ge=2, description="Random samples of the train split that the attacker asks about; or all of it."
     )
     labels: Literal["soft", "hard"] = Field(
         default="soft", description="What the attacker sees: all outputs, or the class with the largest score."
