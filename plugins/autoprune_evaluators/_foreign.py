@@ -119,7 +119,11 @@ class _Named(nn.Module):
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.model, self._inputs = model, inputs
-        self.training = model.training  # and no more: the modes of what is inside are the caller's
+        self.training = model.training
+
+    def train(self, mode: bool = True) -> _Named:  # noqa: ARG002  PyTorch's
+        """Nothing: other libraries call it, and the modes of what is inside are the host's."""
+        return self
 
     def forward(self, first: Tensor) -> Any:
         return self._inputs.with_first(first).feed(self.model)

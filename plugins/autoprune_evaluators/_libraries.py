@@ -95,7 +95,10 @@ def _by_art(
         wrapped = estimators.PyTorchClassifier(
             model, nn.CrossEntropyLoss(), shape, classes, clip_values=bounds, device_type=device
         )
-        moved = made_by(wrapped, **options).generate(inputs.cpu().numpy(), targets.cpu().numpy())
+        attack = made_by(wrapped, **options)
+        if getattr(attack, "targeted", False):
+            raise TrialError(f"{made_by.__name__} is targeted, at what is right: leave that out, or use pgd")
+        moved = attack.generate(inputs.cpu().numpy(), targets.cpu().numpy())
         return torch.from_numpy(np.asarray(moved))
 
     return run, "eps" in taken

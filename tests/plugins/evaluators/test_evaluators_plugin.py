@@ -15,6 +15,7 @@ def test_the_host_finds_every_evaluator() -> None:
     assert {"top-k", "precision", "recall", "auc", "calibration-error", "worst-class"} <= found.keys()
     assert {"generalization-gap", "gaussian-noise", "salt-and-pepper", "corruption"} <= found.keys()
     assert {"explanation-agreement"} <= found.keys()
+    assert {"autoattack", "foreign-attack", "robust-loss", "embedding-attack", "token-attack"} <= found.keys()
     assert {"perplexity", "f1", "miou", "r2", "mae", "rmse", "agreement", "metric"} <= found.keys()
 
 
@@ -34,6 +35,9 @@ def test_checking_a_spec_needs_no_torch() -> None:
     code = (
         "import sys, autoprune_evaluators as e; e.Pgd(epsilon='2/255'); e.Latency(); e.F1(); e.R2(); "
         "e.TopK(); e.Auc(); e.CalibrationError(); e.GeneralizationGap(); e.GaussianNoise(deviation='8/255'); "
+        "e.ForeignAttack(attack='foolbox.attacks:LinfPGD', epsilon=0.1); e.AutoAttack(epsilon='auto').produces(); "
+        "e.Pgd(epsilon=0.1, targeted='next'); e.RobustLoss(epsilon=0.1); e.EmbeddingAttack().produces(); "
+        "e.TokenAttack(); "
         "e.Corruption(each=True).produces(); e.ExplanationAgreement(); "
         "assert e.UserMetric(target='m:f1', direction='maximize').produces()[0].name == 'f1'; "
         "assert not {'torch', 'numpy', 'sklearn'} & sys.modules.keys()"

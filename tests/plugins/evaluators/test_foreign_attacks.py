@@ -121,6 +121,21 @@ def test_other_random_numbers_stay_as_they_were(digits: Case) -> None:
     assert not case.model.training
 
 
+def test_modules_stay_in_the_mode_that_they_were_in(digits: Case) -> None:
+    """ART calls eval(), which would mend a batch norm that was left in train mode, for what is measured next."""
+    case, _, _ = few(digits, 16)
+    norm = next(each for each in case.model.modules() if isinstance(each, nn.BatchNorm2d))
+    norm.momentum = 0.0  # its statistics are the fixture's
+    norm.train()
+    try:
+        for attack in ("foolbox.attacks:LinfPGD", "art.attacks.evasion:FastGradientMethod"):
+            case.measure(foreign(attack, 0.1))
+            assert norm.training
+    finally:
+        norm.eval()
+        norm.momentum = 0.1
+
+
 def attack_by(run: Any, **options: Any) -> BatchAttack:
     return BatchAttack(**{"name": "a:B", "run": run, "ball": Linf(0.1), "bounds": (0, 1), "seed": 0, **options})
 
@@ -198,6 +213,8 @@ def test_what_is_no_attack_is_refused(digits: Case, monkeypatch: pytest.MonkeyPa
     for path in ("foolbox.attacks:LinfPGD", "art.attacks.evasion:SquareAttack"):
         with pytest.raises(TrialError, match=f"attack {path}: making it failed: TypeError.*stepz"):
             case.measure(foreign(path, 0.1, args={"stepz": 3}))
+    with pytest.raises(TrialError, match="FastGradientMethod is targeted, at what is right"):
+        case.measure(foreign("art.attacks.evasion:FastGradientMethod", 0.1, args={"targeted": True}))
     with pytest.raises(TrialError, match=r"LinfPGD is of one input with one class per sample.*float32"):
         numbers = case.with_data(validation=Split.of_tensors(images, torch.zeros(8, 10)))
         numbers.measure(foreign("foolbox.attacks:LinfPGD", 0.1), task=PerElement())
