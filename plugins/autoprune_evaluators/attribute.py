@@ -142,7 +142,10 @@ class AttributeInference(SampleEvaluator):
         told = torch.cat(targets).cpu()
         if ctx.data.classes is not None and told.ndim == 1 and not told.is_floating_point():
             told = torch.nn.functional.one_hot(told, ctx.data.classes)
-        return torch.cat(inputs).double().cpu(), told.double().reshape(len(told), -1)
+        table, told = torch.cat(inputs).double().cpu(), told.double().reshape(len(told), -1)
+        if not bool(table.isfinite().all() and told.isfinite().all()):
+            raise TrialError(f"{self.name}: records hold what is no number")
+        return table, told
 
     def final(self) -> Self:
         """The same on all records."""

@@ -97,7 +97,10 @@ class ModelInversion(SampleEvaluator):
                 outputs = ctx.dense(first[:2])
             check_classes(self.name, "reconstructs one class per sample", ctx.task, outputs, targets[:2])
             classes = targets.unique()  # type: ignore[no-untyped-call]
-            return classes, torch.stack([first[targets == each].double().mean(0) for each in classes])
+            means = torch.stack([first[targets == each].double().mean(0) for each in classes])
+            if not bool(means.isfinite().all()):
+                raise TrialError(f"{self.name}: train samples hold what is no number")
+            return classes, means
 
         key = ("autoprune_evaluators.inversion", self.samples, self.head, str(ctx.device))
         return ctx.memo(key, made)

@@ -179,3 +179,6 @@ def test_what_is_no_table_is_told(patients: EvaluationContext) -> None:
 
     with pytest.raises(TrialError, match="gives what is no number"):
         advantage(patients, Broken())
+    holes = Split.of_tensors(torch.full((30, 3), math.nan), torch.zeros(30, 1))
+    with pytest.raises(TrialError, match="records hold what is no number"):
+        advantage(replace(ctx, data=Data(holes, holes, holes), cache={}), ctx.dense)

@@ -97,6 +97,15 @@ def test_a_class_without_samples_is_left_out(clusters: EvaluationContext) -> Non
     assert of(replace(clusters, data=data), clusters.dense).samples == 4
 
 
+def test_of_one_class_there_is_no_interval(clusters: EvaluationContext) -> None:
+    one = Split.of_tensors(torch.ones(20, 5), torch.zeros(20, dtype=torch.int64))
+    data = replace(clusters.data, train=one, validation=one, classes=1)
+    found = of(replace(clusters, data=data), Mean(torch.zeros(4, 5)), rate=0.01)
+    assert (found.samples, found.low, found.high) == (1, None, None)
+    assert found.difference is not None
+    assert not found.difference.told_apart
+
+
 def test_what_it_makes_no_sense_on_is_told(clusters: EvaluationContext) -> None:
     inversion = ModelInversion()
     none = replace(clusters.data, classes=None)
@@ -119,3 +128,6 @@ def test_what_it_makes_no_sense_on_is_told(clusters: EvaluationContext) -> None:
     broken = Mean(torch.full((4, 5), math.nan))
     with pytest.raises(TrialError, match="gradients are no numbers, or the steps run away: lower rate"):
         of(clusters, broken)
+    holes = Split.of_tensors(torch.full((20, 5), math.nan), torch.zeros(20, dtype=torch.int64))
+    with pytest.raises(TrialError, match="train samples hold what is no number"):
+        of(replace(clusters, data=replace(clusters.data, train=holes), cache={}), clusters.dense)
