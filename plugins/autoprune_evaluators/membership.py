@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
@@ -158,8 +159,10 @@ class MembershipInference(SampleEvaluator):
         """
         from autoprune_evaluators._together import together
 
-        shadows = self._shadows(ctx) if self.attack == "lira" else None
-        each = [self._scores(*self.focused(model, ctx), shadows) for model in (ctx.dense, *models)]
+        dense, alone = self.focused(ctx.dense, ctx)
+        shadows = self._shadows(alone) if self.attack == "lira" else None
+        others = (self.focused(model, ctx)[0] for model in models)
+        each = [self._scores(model, alone, shadows) for model in chain((dense,), others)]
         found = together(each).measured(each[0])
         return {f"front_leakage_{name.removeprefix('membership_')}": value for name, value in found.items()}
 

@@ -57,3 +57,12 @@ def test_one_head_is_attacked(bench: Bench, evaluator: Evaluator, head: str) -> 
     assert found.keys() == {metric.name for metric in evaluator.declares(bench.data)}
     if "extraction_fidelity" in found:
         assert found["extraction_fidelity"].value > 0.8  # of that head, the surrogate has learnt what the model says
+
+
+def test_of_a_front_one_head_is_attacked(bench: Bench) -> None:
+    ctx = bench.contexts.evaluating(
+        bench.predictor, seed=0, cache={}, split="validation", costs=bench.structure.costs({})
+    )
+    evaluator = MembershipInference(attack="lira", head="size", shadows=4, epochs=2, samples=50)
+    found = evaluator.of_front((bench.predictor(bench.cut(bench.uniform(ratio))) for ratio in (0.3, 0.6)), ctx)
+    assert found["front_leakage_auc"].samples == 100
