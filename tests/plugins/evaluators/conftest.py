@@ -17,6 +17,7 @@ from autoprune.plugin import Costs, Data, EvaluationContext, Measured, Normaliza
 from autoprune.plugin.contracts import Evaluator
 from autoprune.study.predictor import Predictor
 from autoprune_tasks.classification import Classification
+from tests.benchmarks import robust_mnist
 
 SHARED = Path(os.environ.get("AUTOPRUNE_DATA", Path(__file__).parents[3] / ".." / "shared"))
 
@@ -129,6 +130,14 @@ def digits() -> Case:
     for parameter in model.parameters():
         parameter.grad = None
     return Case(model.eval(), as_data(images[1397:], targets[1397:], normalization))
+
+
+@pytest.fixture(scope="session")
+def robust() -> Case:
+    """A small net that was trained adversarially, and the first 200 test images of MNIST, in [0, 1]."""
+    inputs, targets = robust_mnist.data().test.fetch(torch.arange(200))
+    normalization = robust_mnist.NORMALIZATION
+    return Case(Predictor(robust_mnist.robust(), normalization).eval(), as_data(inputs.first, targets, normalization))
 
 
 @pytest.fixture(params=["digits", "cifar"])

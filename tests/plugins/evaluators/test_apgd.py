@@ -65,14 +65,15 @@ def by_art(case: Case, *, norm: str, epsilon: float, loss: str, steps: int) -> t
         ("digits", "linf", 0.1, "dlr"), ("digits", "linf", 0.13, "cross-entropy"),
         ("digits", "l2", 0.3, "cross-entropy"), ("digits", "l2", 0.6, "dlr"),
         ("cifar", "linf", 0.7 / 255, "cross-entropy"), ("cifar", "l2", 0.1, "dlr"),
+        ("robust", "linf", 0.2, "cross-entropy"), ("robust", "linf", 0.23, "dlr"),
     ],
 )  # fmt: skip
 def test_measures_what_art_does(
     request: pytest.FixtureRequest, name: str, norm: Any, epsilon: float, loss: Any
 ) -> None:
-    case = first(request.getfixturevalue(name), COUNT if name == "digits" else 32)
-    expected, count = by_art(case, norm=norm, epsilon=epsilon, loss=loss, steps=20 if name == "digits" else 10)
-    evaluator = Apgd(epsilon=epsilon, norm=norm, loss=loss, steps=20 if name == "digits" else 10, restarts=2)
+    case = first(request.getfixturevalue(name), 32 if name == "cifar" else COUNT)
+    expected, count = by_art(case, norm=norm, epsilon=epsilon, loss=loss, steps=10 if name == "cifar" else 20)
+    evaluator = Apgd(epsilon=epsilon, norm=norm, loss=loss, steps=10 if name == "cifar" else 20, restarts=2)
     ours = case.measure(evaluator, of_dense=True)["robust_accuracy"]
     assert ours.samples == count
     assert ours.low is not None

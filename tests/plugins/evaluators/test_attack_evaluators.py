@@ -119,6 +119,19 @@ def test_pgd_measures_what_foolbox_does(request: pytest.FixtureRequest, name: st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 2.0)])
+def test_pgd_on_a_robust_net_measures_what_foolbox_does_at_every_step(robust: Case, norm: Any, epsilon: float) -> None:
+    images, targets = right_ones(robust, 128)
+    left = torch.ones(len(images), dtype=torch.bool)
+    for steps in range(1, 11):
+        theirs = by_foolbox(robust, images, targets, norm=norm, epsilon=epsilon, steps=steps, abs_stepsize=epsilon / 4)
+        left &= withstanding(robust, theirs, targets)
+    measured = few(robust, 128).measure(Pgd(epsilon=epsilon, norm=norm, random_start=False))["robust_accuracy"]
+    assert measured.value * 128 == int(left.sum())
+    assert 0.3 < measured.value < 0.9
+
+
+@pytest.mark.slow
 def test_pgd_measures_what_art_does(digits: Case) -> None:
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier

@@ -41,14 +41,15 @@ class Recorder(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epsilon", [0.08, 0.13])
-def test_measures_what_art_does(digits: Case, epsilon: float) -> None:
+@pytest.mark.parametrize(("name", "epsilon"), [("digits", 0.08), ("digits", 0.13), ("robust", 0.25)])
+def test_measures_what_art_does(request: pytest.FixtureRequest, name: str, epsilon: float) -> None:
     from art.attacks.evasion import SquareAttack
     from art.estimators.classification import PyTorchClassifier
 
-    case = first(digits)
+    case = first(request.getfixturevalue(name))
     inputs, targets = case.data.validation.fetch(torch.arange(COUNT))
-    model = PyTorchClassifier(digits.model, nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0, 1), device_type="cpu")
+    shape = tuple(inputs.first.shape[1:])
+    model = PyTorchClassifier(case.model, nn.CrossEntropyLoss(), shape, 10, clip_values=(0, 1), device_type="cpu")
     attack = SquareAttack(
         model, norm=np.inf, eps=epsilon, max_iter=200, p_init=0.8, nb_restarts=1, batch_size=COUNT, verbose=False
     )
@@ -57,7 +58,7 @@ def test_measures_what_art_does(digits: Case, epsilon: float) -> None:
     theirs = torch.from_numpy(attack.generate(inputs.first.numpy().copy(), targets.numpy()))
     np.random.set_state(state)
     with torch.no_grad():
-        expected = float((digits.model(theirs).argmax(1) == targets).float().mean())
+        expected = float((case.model(theirs).argmax(1) == targets).float().mean())
     ours = case.measure(Square(epsilon=epsilon, queries=200))["robust_accuracy"]
     assert ours.low is not None
     assert ours.high is not None
