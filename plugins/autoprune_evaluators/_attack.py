@@ -173,8 +173,13 @@ class ProjectedGradient(GradientAttack):
         return climb
 
 
-def input_gradient(loss: Tensor, inputs: Tensor) -> Tensor:
+def input_gradient(loss: Tensor, inputs: Tensor, instead: str = "square") -> Tensor:
     """The gradient of a loss, (), to inputs (N, …), 0 where it is NaN.
+
+    Args:
+        loss: Of all samples.
+        inputs: Theirs.
+        instead: An attack that needs none.
 
     Raises:
         TrialError: There is none.
@@ -182,7 +187,9 @@ def input_gradient(loss: Tensor, inputs: Tensor) -> Tensor:
     # NaN tells no direction, and a NaN input would count as an adversarial one.
     found = torch.autograd.grad(loss, inputs, allow_unused=True)[0] if loss.requires_grad else None
     if found is None:
-        raise TrialError("the outputs have no gradient to the inputs: attack with {use: square}, which needs none")
+        raise TrialError(
+            f"the outputs have no gradient to the inputs: attack with {{use: {instead}}}, which needs none"
+        )
     return found.nan_to_num()
 
 

@@ -1,17 +1,18 @@
 """Where a model looks tokens up, and an attack that moves what it finds there.
 
-Shapes use: N samples of T tokens (any shape may stand for T), D numbers of a token's embedding.
+Shapes use: N samples of T tokens, D numbers of a token's embedding, V tokens in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from autoprune import TrialError
 from autoprune.plugin import Inputs, Task
@@ -45,18 +46,18 @@ class EmbeddingAttack:
         """As of `Attack`; the tokens themselves stay as they are.
 
         Raises:
-            TrialError: The model looks the tokens up in no one module, or the loss has no gradient to what it finds.
+            TrialError: The model looks the tokens up in no one table, or the loss has no gradient to what it finds.
         """
-        tokens, found = inputs.first, token_embedding(model, inputs)
+        tokens, table = inputs.first, embedding_table(model, inputs)
         ball, step_size = L2(self.epsilon), 2.5 * self.epsilon / self.steps
         # In units of each token's own length.
-        moved = torch.zeros(*tokens.shape, found.embedding_dim, device=tokens.device, dtype=found.weight.dtype)
+        moved = table.new_zeros(*tokens.shape, table.shape[1])
         worst, standing = torch.ones(len(tokens), device=tokens.device), torch.arange(len(tokens), device=tokens.device)
         # A recurrent layer of cuDNN has no gradient in eval().
         with torch.backends.cudnn.flags(enabled=False):
             for step in range(self.steps + 1):
                 here = moved[standing].requires_grad_(step < self.steps)
-                with _moved(found, tokens[standing], here):
+                with _LookUps(tokens[standing], _moved(here)):
                     outputs = inputs[standing].feed(model)
                 right = right_shares(task, outputs, picked(targets, standing)).detach().to(worst)
                 worst[standing] = worst[standing].minimum(right)
@@ -65,63 +66,72 @@ class EmbeddingAttack:
                 if step == self.steps or not len(standing):
                     break
                 loss = losses(task, picked(outputs, hit), picked(targets, standing))
-                gradient = input_gradient(loss.sum(), here)[hit]
+                gradient = input_gradient(loss.sum(), here, "token-attack")[hit]
                 rows = here.detach()[hit].flatten(0, -2)  # each token has a ball of its own
                 ahead = ball.project(rows + step_size * ball.steepest(gradient.flatten(0, -2)))
                 moved[standing] = ahead.view(gradient.shape)
         return tokens, worst
 
 
-def token_embedding(model: nn.Module, inputs: Inputs) -> nn.Embedding:
-    """The module in which a model looks up the tokens that its first input is.
+def embedding_table(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The table, (V, D), in which a model looks up the tokens that its first input is.
 
     Raises:
-        TrialError: None does, or several do.
+        TrialError: It does so in none, or in several.
     """
-    tokens = inputs.first
-    takers: dict[str, nn.Embedding] = {}
+    tables: dict[int, Tensor] = {}
 
-    def watch(name: str, module: nn.Embedding) -> Any:
-        def taken(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if _is(tokens, args, kwargs):
-                takers[name] = module
+    def seen(table: Tensor, vectors: Tensor) -> Tensor:
+        tables[id(table)] = table
+        return vectors
 
-        return module.register_forward_pre_hook(taken, with_kwargs=True)
-
-    hooks = [watch(name, each) for name, each in model.named_modules() if isinstance(each, nn.Embedding)]
-    try:
-        with torch.no_grad():
-            inputs.feed(model)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not takers:
+    with torch.no_grad(), _LookUps(inputs.first, seen):
+        inputs.feed(model)
+    if len(tables) != 1:
         raise TrialError(
-            "no nn.Embedding of the model gets the tokens of the first input as they are, so that there are no"
-            " embeddings to attack"
+            f"the model looks up the tokens of its first input as they are in {len(tables)} embeddings, not in one:"
+            " there is nothing to attack, or no telling what"
         )
-    if len(takers) > 1:
-        raise TrialError(f"several nn.Embedding get the tokens of the first input, {', '.join(takers)}: which counts?")
-    return next(iter(takers.values()))
+    return next(iter(tables.values()))
 
 
-@contextmanager
-def _moved(embedding: nn.Embedding, tokens: Tensor, by: Tensor) -> Iterator[None]:
-    """Move what is looked up for these tokens, (N, T), by (N, T, D) in units of its own length; nothing for others."""
+class _LookUps(TorchFunctionMode):
+    """Sees what rows are looked up for some tokens, and may change them; in modules and in exported graphs."""
 
-    def changed(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], vectors: Tensor) -> Tensor:
-        if not _is(tokens, args, kwargs):
-            return vectors
-        lengths: Tensor = vectors.detach().norm(dim=-1, keepdim=True)
-        return vectors + by * lengths
+    def __init__(self, tokens: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """While it is entered.
 
-    hook = embedding.register_forward_hook(changed, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
+        Args:
+            tokens: (N, T).
+            change: From the table (V, D) and its rows (N, T, D) to what the model gets instead.
+        """
+        super().__init__()
+        self._tokens, self._change = tokens, change
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func not in _LOOK_UPS:
+            return found
+        named = dict(zip(_LOOK_UPS[func], args, strict=False)) | (kwargs or {})
+        tokens = named["input"] if "input" in named else named["indices"]
+        if tokens.shape != self._tokens.shape or not torch.equal(tokens, self._tokens):
+            return found
+        return self._change(named["weight"], found)
 
 
-def _is(tokens: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    given = args[0] if args else kwargs.get("input")
-    return isinstance(given, Tensor) and given.shape == tokens.shape and torch.equal(given, tokens)
+_LOOK_UPS = {
+    functional.embedding: ("input", "weight"),
+    torch.embedding: ("weight", "indices"),
+    torch.ops.aten.embedding.default: ("weight", "indices"),
+}
+"""What looks rows up, and its first two arguments."""
+
+
+def _moved(by: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Rows (N, T, D) moved by (N, T, D) in units of their own lengths."""
+
+    def changed(_: Tensor, rows: Tensor) -> Tensor:
+        lengths: Tensor = rows.detach().norm(dim=-1, keepdim=True)
+        return rows + by * lengths
+
+    return changed

@@ -42,7 +42,7 @@ class TextAttackEvaluator(AttackingEvaluator):
 
         Raises:
             DataError: Inputs are no tokens.
-            TrialError: The task knows no right and wrong, or the model looks the tokens up in no one module.
+            TrialError: The task knows no right and wrong, or the model looks the tokens up in no one table.
         """
         model, ctx = self.focused(model, ctx)
         if fault := self.refuses(ctx.data):
@@ -59,9 +59,9 @@ class EmbeddingAttack(TextAttackEvaluator):
 
     Each token's embedding moves by epsilon times its own length at most, so that models whose embeddings are of other
     widths and lengths are attacked alike. No text has such embeddings: it is the continuous stand-in for one, cheap and
-    strong. The ``nn.Embedding`` that gets the tokens is found; a model without one is refused. Miyato et al.,
-    *Adversarial training methods for semi-supervised text classification*, arXiv:1605.07725; Zhu et al., *FreeLB*,
-    arXiv:1909.11764.
+    strong. The embedding that gets the tokens is found; a model without one, or with several, is refused. Miyato et
+    al., *Adversarial training methods for semi-supervised text classification*, arXiv:1605.07725; Zhu et al.,
+    *FreeLB*, arXiv:1909.11764.
     """
 
     name = "embedding-attack"
@@ -106,8 +106,8 @@ class TokenAttack(TextAttackEvaluator):
 
     A black box, which is asked for outputs alone: tokens are ranked by how much the loss rises without them, and then
     replaced in that order, each by the neighbour that raises the loss most. Neighbours are those of the dense model's
-    embeddings (of the ``nn.Embedding`` that gets the tokens; without one it is refused) by cosine similarity, so that
-    every model of a study is offered the same. A sample is lost as soon as one substitution is misclassified. Jin et
+    embeddings by cosine similarity, so that every model of a study is offered the same; one without an embedding that
+    gets the tokens, or with several, is refused. A sample is lost as soon as one substitution is misclassified. Jin et
     al., *Is BERT really robust?* (TextFooler), arXiv:1907.11932, without its filters for grammar; Ren et al. (PWWS),
     ACL 2019.
     """
@@ -130,10 +130,10 @@ class TokenAttack(TextAttackEvaluator):
 
     def _measured(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
         from autoprune_evaluators import _tokens as tokens
-        from autoprune_evaluators._embeddings import token_embedding
+        from autoprune_evaluators._embeddings import embedding_table
 
         inputs, _ = next(iter(self.batches(ctx)))
-        table = token_embedding(ctx.dense, inputs).weight.detach()
+        table = embedding_table(ctx.dense, inputs).detach()
         others = len(table) - len(set(self.keep)) - 1
         if max(self.keep) >= len(table) or others < self.candidates:
             raise TrialError(

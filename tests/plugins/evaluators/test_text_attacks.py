@@ -18,7 +18,7 @@ from autoprune import DataError, TrialError
 from autoprune.plugin import Cost, Inputs, Measured, SourceContext, Task
 from autoprune_evaluators import EmbeddingAttack, TokenAttack
 from autoprune_evaluators import _tokens as tokens_module
-from autoprune_evaluators._embeddings import token_embedding
+from autoprune_evaluators._embeddings import embedding_table
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.regression import Regression
 from tests.plugins.evaluators.answers import context
@@ -91,10 +91,10 @@ def test_no_embedding_leaves_its_ball_and_others_stay() -> None:
     class Watched(Pooled):
         def forward(self, tokens: Tensor) -> Tensor:
             with torch.no_grad():
-                plain = nn.functional.embedding(tokens, self.words.weight)
+                plain = self.words.weight[tokens]
                 moved.append(((self.words(tokens) - plain).norm(dim=2), plain.norm(dim=2)))
                 still.append(self.words(tokens.flip(1))[tokens.flip(1) != tokens])
-                expected.append(nn.functional.embedding(tokens.flip(1), self.words.weight)[tokens.flip(1) != tokens])
+                expected.append(self.words.weight[tokens.flip(1)][tokens.flip(1) != tokens])
             return super().forward(tokens)
 
     moved: list[tuple[Tensor, Tensor]] = []
@@ -107,8 +107,6 @@ def test_no_embedding_leaves_its_ball_and_others_stay() -> None:
     assert all((away <= 0.3 * length * (1 + 1e-4) + 1e-6).all() for away, length in moved)
     assert max(float((away / length.clamp_min(1e-9)).max()) for away, length in moved) > 0.29
     assert all(torch.equal(*each) for each in zip(still, expected, strict=True))
-    assert not model.words._forward_hooks
-    assert not model.words._forward_pre_hooks
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
@@ -179,9 +177,9 @@ def test_no_more_tokens_are_replaced_than_may_be_and_by_neighbours_alone() -> No
 
 
 def test_models_that_hide_their_embedding_are_refused() -> None:
-    class Functional(Pooled):
+    class Hidden(Pooled):
         def forward(self, tokens: Tensor) -> Tensor:
-            result: Tensor = self.linear(nn.functional.embedding(tokens, self.words.weight).mean(1))
+            result: Tensor = self.linear(self.words(tokens.clamp_min(1)).mean(1))
             return result
 
     class Twice(Pooled):
@@ -198,7 +196,7 @@ def test_models_that_hide_their_embedding_are_refused() -> None:
             return super().forward(tokens).detach()
 
     tokens, _ = sentences(Pooled())
-    for model, message in ((Functional(), "no nn.Embedding"), (Twice(), "several nn.Embedding.*words, second")):
+    for model, message in ((Hidden(), "in 0 embeddings"), (Twice(), "in 2 embeddings")):
         with torch.no_grad():
             targets = model(tokens).argmax(1)
         for evaluator in (EmbeddingAttack(), TokenAttack()):
@@ -207,7 +205,7 @@ def test_models_that_hide_their_embedding_are_refused() -> None:
     rounded = Rounded()
     with torch.no_grad():
         targets = rounded(tokens).argmax(1)
-    with pytest.raises(TrialError, match="no gradient to the inputs"):
+    with pytest.raises(TrialError, match=r"no gradient to the inputs.*use: token-attack"):
         measured(EmbeddingAttack(), rounded, tokens, targets)
     measured(TokenAttack(), rounded, tokens, targets)  # asks for outputs alone
 
@@ -215,8 +213,27 @@ def test_models_that_hide_their_embedding_are_refused() -> None:
 def test_the_embedding_is_found_among_others() -> None:
     model = Pooled()
     tokens, _ = sentences(model)
-    assert token_embedding(model, Inputs.of(tokens)) is model.words
-    assert not model.position._forward_pre_hooks
+    assert embedding_table(model, Inputs.of(tokens)) is model.words.weight
+
+
+@pytest.mark.parametrize("evaluator", [EmbeddingAttack(epsilon=0.2), TokenAttack(candidates=4)], ids=lambda e: e.name)
+def test_code_and_its_exported_graph_are_attacked_alike(evaluator: EmbeddingAttack | TokenAttack) -> None:
+    """And code that looks rows up without a module."""
+
+    class Functional(Pooled):
+        def forward(self, tokens: Tensor) -> Tensor:
+            found = nn.functional.embedding(tokens, weight=self.words.weight)
+            known = (tokens != 0).unsqueeze(2)
+            result: Tensor = self.linear(((found * known).sum(1) / known.sum(1).clamp_min(1)).tanh())
+            return result
+
+    model = Pooled(nonlinear=True)
+    tokens, targets = sentences(model)
+    size = torch.export.Dim("samples", min=1, max=200)
+    graph = torch.export.export(model, (tokens,), dynamic_shapes=({0: size},), strict=False).module()
+    found = [measured(evaluator, each, tokens, targets).value for each in (model, graph, Functional())]
+    assert found[0] == found[1] == found[2]
+    assert 0 < found[0] < 0.9
 
 
 @pytest.mark.parametrize("evaluator", [EmbeddingAttack(), TokenAttack()], ids=lambda each: each.name)
