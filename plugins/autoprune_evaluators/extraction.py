@@ -82,11 +82,11 @@ class ModelExtraction(SampleEvaluator):
                 task that does not choose one class per sample.
         """
         model, ctx = self.focused(model, ctx)
-        shares, (same, right, counted) = self._copied(model, ctx)
-        dense = self.kept(ctx, lambda: None if ctx.of_dense else self._copied(ctx.dense, ctx)[1])
+        shares, (same, right, counted) = copied = self._copied(model, ctx)
+        _, dense = self.kept(ctx, lambda: copied if ctx.of_dense else self._copied(ctx.dense, ctx))
         fidelity = intervals.share_of(same, counted)
         accuracy = (intervals.share_of if shares else intervals.mean_of)(right, counted)
-        if dense is not None and not ctx.of_dense and bool((counted == dense[2]).all()):
+        if not ctx.of_dense and bool((counted == dense[2]).all()):
             less = paired.of_shares if shares else paired.of_means
             fidelity = fidelity.model_copy(update={"difference": paired.of_shares(same, dense[0], counted)})
             accuracy = accuracy.model_copy(update={"difference": less(right, dense[1], counted)})
