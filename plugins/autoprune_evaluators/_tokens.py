@@ -76,8 +76,8 @@ class TokenAttack:
         for place in range(origin.shape[1]):
             without = origin.clone()
             without[:, place] = self.keep[0]
-            some = words[:, place].nonzero().squeeze(1)
-            loss = torch.full((len(origin),), -torch.inf, device=origin.device)
+            loss = torch.where(words[:, place], 0.0, -torch.inf)
+            some = (words[:, place] & (words.sum(1) > 1)).nonzero().squeeze(1)  # a sample of nothing may be no input
             if len(some):
                 loss[some] = ask(some, without[some])[0]
             gone.append(loss)

@@ -157,6 +157,22 @@ def test_substitutions_are_those_of_brute_force(share: float, candidates: int) -
     assert 0 < found.value < clean
 
 
+def test_no_sample_is_left_without_tokens() -> None:
+    class Strict(Pooled):
+        def forward(self, tokens: Tensor) -> Tensor:
+            assert (tokens != 0).any(1).all()
+            return super().forward(tokens)
+
+    model = Strict(nonlinear=True)
+    tokens, targets = sentences(model)
+    tokens[:20, 1:] = 0  # of one token each
+    found = measured(TokenAttack(samples=None, candidates=30), model, tokens, targets)
+    with torch.no_grad():
+        right = model(tokens).argmax(1) == targets
+    assert right[:20].sum() > 3
+    assert found.value < float(right.float().mean()) - 0.1
+
+
 def test_no_more_tokens_are_replaced_than_may_be_and_by_neighbours_alone() -> None:
     model = Pooled(nonlinear=True)
     tokens, targets = sentences(model)
