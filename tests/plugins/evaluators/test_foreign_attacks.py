@@ -62,6 +62,7 @@ def test_measures_what_foolbox_does(digits: Case, norm: Any, name: str, epsilon:
     assert found.samples == COUNT
 
 
+@pytest.mark.slow
 def test_measures_what_art_does(digits: Case) -> None:
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier

@@ -232,6 +232,7 @@ def test_the_embedding_is_found_among_others() -> None:
     assert embedding_table(model, Inputs.of(tokens)) is model.words.weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluator", [EmbeddingAttack(epsilon=0.2), TokenAttack(candidates=4)], ids=lambda e: e.name)
 def test_code_and_its_exported_graph_are_attacked_alike(evaluator: EmbeddingAttack | TokenAttack) -> None:
     """And code that looks rows up without a module."""
