@@ -8,7 +8,7 @@ without it, in a fraction of a second.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -271,6 +271,23 @@ class Evaluator(Component):
     def final(self) -> Evaluator:
         """The stricter version that measures the front on the test split (more samples, a stronger attack)."""
         return self
+
+    def of_front(self, models: Iterable[nn.Module], ctx: EvaluationContext) -> Mapping[str, float | Measured]:  # noqa: ARG002  for subclasses
+        """Measure what the models of a front come to together, as what they give away side by side.
+
+        Asked of the final version, once, after each of them was measured on the test split. What it raises is told, and
+        changes nothing else.
+
+        Args:
+            models: The pruned members of the front, as `evaluate` gets them, one after the other: each is opened when
+                it is asked for and let go of then, so go through them once.
+            ctx: As for the dense model: ``ctx.dense``, its costs, the samples of the test split that all were measured
+                on.
+
+        Returns:
+            By names without the label, for the report; nothing, as inherited, and then it costs nothing.
+        """
+        return {}
 
 
 class ExactEvaluator(Evaluator):

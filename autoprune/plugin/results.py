@@ -166,6 +166,9 @@ class StudyOutcome(_Record):
     it was not measured."""
     dense_whole_test: dict[str, Measured] = {}
     """The same on all samples, where ``dense_test`` is of a part of them."""
+    together: dict[str, Measured] = {}
+    """What evaluators measured of all pruned members of the front together, such as what they leak side by side, on
+    the samples of ``dense_test``; see `Evaluator.of_front`."""
     test_part: tuple[int, int] | None = None
     """How many of how many samples of the test split ``dense_test`` and each ``test`` are of; None where of all."""
     interrupted: bool = False

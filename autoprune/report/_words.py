@@ -75,6 +75,20 @@ def tested_on(outcome: StudyOutcome) -> str:
     return f"{samples:,} of {total:,} test samples"
 
 
+def together(outcome: StudyOutcome) -> list[str]:
+    """What all members come to together, in a sentence."""
+    if not outcome.together:
+        return []
+    measured = [
+        f"{label(name, '')} {spread(value, '')}"
+        + (f", against dense {against(value.difference, '')}" if value.difference is not None else "")
+        for name, value in outcome.together.items()
+    ]
+    count = sum(point.trial.origin != "dense" for point in outcome.front.points)
+    whose = f"all {count} pruned members" if count > 1 else "the one pruned member"
+    return [f"Of {whose} and the dense model together ({tested_on(outcome)}): {'; '.join(measured)}."]
+
+
 def listed(parts: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

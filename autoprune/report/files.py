@@ -68,6 +68,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
         "interrupted": outcome.interrupted,
         "test_part": outcome.test_part,
         "dense": _member(_dense(dense, outcome)) if dense else None,
+        "together": {name: _measured(value) for name, value in outcome.together.items()},
         "front": [_member(point) | {"alike": outcome.front.alike(point)} for point in outcome.front.points],
         "environment": study.environment,
     }

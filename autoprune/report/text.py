@@ -23,6 +23,7 @@ from autoprune.report._words import (
     searched_groups,
     spread,
     tested_on,
+    together,
 )
 from autoprune.report.tables import mean_ratio
 
@@ -217,7 +218,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
             "*Against dense* is the difference from the dense model on the same samples, of the test split where the"
             " model was measured on it; ≈ where chance explains it."
         )
-    return ["## Front", table, " ".join(told), "![The Pareto front](front.svg)"]
+    return ["## Front", table, " ".join(told), *together(outcome), "![The Pareto front](front.svg)"]
 
 
 def _numbers(trials: Sequence[int]) -> str:

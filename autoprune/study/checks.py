@@ -107,14 +107,25 @@ def checked_metrics(measured: object, evaluator: Evaluator, data: Data) -> dict[
         raise TrialError(f"did not measure {', '.join(missing)}")
     if undeclared := [str(name) for name in measured if name not in declared]:
         raise TrialError(f"measured {', '.join(undeclared)}, which it does not declare")
-    metrics = {}
-    for name in declared:
-        value = measured[name]
-        metric = value if isinstance(value, Measured) else Measured(value=float(value))
-        if not all(end is None or isfinite(end) for end in (metric.value, metric.low, metric.high)):
-            raise TrialError(f"{name} is {metric.value:g}, with interval [{metric.low}, {metric.high}]")
-        metrics[evaluator.metric_name(name)] = metric
-    return metrics
+    return {evaluator.metric_name(name): _finite(name, measured[name]) for name in declared}
+
+
+def checked_together(measured: object, evaluator: Evaluator) -> dict[str, Measured]:
+    """What an evaluator measured of a front, with its label.
+
+    Raises:
+        TrialError: It is no mapping, or a value is not a finite number.
+    """
+    if not isinstance(measured, Mapping):
+        raise TrialError(f"returned a {type(measured).__name__} of the front, not a mapping of metrics")
+    return {evaluator.metric_name(str(name)): _finite(name, value) for name, value in measured.items()}
+
+
+def _finite(name: object, value: Measured | float) -> Measured:
+    metric = value if isinstance(value, Measured) else Measured(value=float(value))
+    if not all(end is None or isfinite(end) for end in (metric.value, metric.low, metric.high)):
+        raise TrialError(f"{name} is {metric.value:g}, with interval [{metric.low}, {metric.high}]")
+    return metric
 
 
 def _ascending(kept: Tensor, units: int) -> bool:

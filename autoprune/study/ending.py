@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from autoprune.plugin import StudyInfo, TrialResult, dominates, losses
+from autoprune.plugin import Evaluator, StudyInfo, TrialResult, dominates, losses
 from autoprune.report import named_member
 from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.exporting import missing_exports
 from autoprune.study.folder import StudyFolder
 from autoprune.study.front import pareto_front
-from autoprune.study.jobs import Export, Exported, Job, Refine, Remeasure, Remeasured
+from autoprune.study.jobs import Export, Exported, Job, Join, Joined, Refine, Remeasure, Remeasured
 from autoprune.study.models import model_folder, put_in_place, tidy
 from autoprune.study.naming import numbered
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
 from autoprune.study.spacing import spaced
 from autoprune.study.storage import Study
-from autoprune.study.stored import study_outcome
+from autoprune.study.stored import pruned_members, study_outcome
 
 _SHARE = 1 / 3
 """Of the seconds of the trials, what the end may take: then it is a quarter of the whole."""
@@ -73,6 +73,7 @@ class Ending:
         self._refine(results)
         if front := self._front(results):
             self._measure(results, front)
+            self._join(front)
             self._export(front)
 
     def _front(self, results: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
@@ -221,6 +222,25 @@ class Ending:
         else:
             self._failed.add(done.number)
             log.warning("trial %d could not be measured on the test split: %s", done.number, done.reason)
+
+    def _join(self, front: Sequence[TrialResult]) -> None:
+        """Have every evaluator that can tell measure what the front's pruned models come to together."""
+        numbers, finals = pruned_members(front), self._study.finals
+        samples, total = finals.part or (None, None)
+        jobs: list[Asked] = [
+            (Join(evaluator=name, numbers=numbers, samples=None if samples == total else samples), self._record_joined)
+            for name, evaluator in numbered(self._problem.components.evaluators).items()
+            if type(evaluator).of_front is not Evaluator.of_front
+            and (name not in finals.together or finals.together[name][0] != numbers)
+        ]
+        if numbers:
+            self._do("measuring the front together", jobs)
+
+    def _record_joined(self, done: Joined) -> None:
+        if done.reason is None:
+            self._study.record_together(done.evaluator, done.numbers, done.metrics)
+        else:
+            log.warning("what the front's models come to together could not be measured: %s", done.reason)
 
     def _export(self, front: Sequence[TrialResult]) -> None:
         """Have every exporter write every model of the front."""

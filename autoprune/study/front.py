@@ -30,6 +30,8 @@ class Finals:
     """On the test split, or on the part of it that all are measured on."""
     whole_tests: Mapping[int, Metrics] = field(default_factory=dict)
     """On all of the test split, where ``tests`` is of a part."""
+    together: Mapping[str, tuple[tuple[int, ...], Metrics]] = field(default_factory=dict)
+    """What evaluators, by their names in the study, measured of the models of which trials together."""
     part: tuple[int, int] | None = None
     """How many of how many samples of the test split ``tests`` is of; None before that is decided."""
 

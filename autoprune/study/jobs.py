@@ -48,6 +48,9 @@ class Performer(Protocol):
     def remeasure(self, job: Remeasure) -> Remeasured:
         """Measure a saved model on the test split."""
 
+    def join(self, job: Join) -> Joined:
+        """Measure what saved models come to together."""
+
     def export(self, job: Export) -> Exported:
         """Write a saved model in another form."""
 
@@ -199,6 +202,39 @@ class Remeasure(_Record):
         return Remeasured(number=self.number, metrics={}, reason=reason)
 
 
+class Joined(_Record):
+    """What came of it."""
+
+    evaluator: str
+    numbers: tuple[int, ...]
+    metrics: dict[str, Measured]
+    reason: str | None = None
+    """Why it failed."""
+
+
+class Join(_Record):
+    """Asks what the models of the front come to together, on the test split."""
+
+    answer: ClassVar[type[BaseModel]] = Joined
+    limited: ClassVar[bool] = False
+
+    kind: Literal["join"] = "join"
+    evaluator: str
+    """Its name in the study."""
+    numbers: tuple[int, ...]
+    """Of the trials whose models these are, without the dense one."""
+    samples: int | None = None
+    """Of the test split, as of `Remeasure`."""
+
+    def perform(self, runner: Performer) -> Joined:
+        """Measure it."""
+        return runner.join(self)
+
+    def failed(self, problem: Problem, reason: str) -> Joined:  # noqa: ARG002  the names are all there is to tell
+        """It is not measured."""
+        return Joined(evaluator=self.evaluator, numbers=self.numbers, metrics={}, reason=reason)
+
+
 class Exported(_Record):
     """What came of it."""
 
@@ -235,7 +271,7 @@ class Order(_Record):
     """A job as text, and the number by which its answer is known."""
 
     number: int
-    job: Annotated[Trial | Calibrate | Probe | Refine | Remeasure | Export, Field(discriminator="kind")]
+    job: Annotated[Trial | Calibrate | Probe | Refine | Remeasure | Join | Export, Field(discriminator="kind")]
 
     def answered(self, done: BaseModel) -> str:
         """An answer as text."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from autoprune.plugin import Costs, Evaluator, ExactEvaluator, Measured, Split, SplitName
-from autoprune.study.checks import checked_metrics
+from autoprune.plugin import Costs, EvaluationContext, Evaluator, ExactEvaluator, Measured, Split, SplitName
+from autoprune.study.checks import checked_metrics, checked_together
 from autoprune.study.contexts import unwatched
 from autoprune.study.guards import Watched
 from autoprune.study.problem import Problem
@@ -66,10 +66,49 @@ class Measuring:
             TrialError: The evaluator breaks its contract, or changed the network.
         """
         problem = self._problem
+        context = self._context(split, costs, samples, precision=precision, of_dense=of_dense, report=report)
+        with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
+            watched = self._watch(network.eval())
+            predictor = problem.predictor(network, precision)
+            metrics = checked_metrics(evaluator.evaluate(predictor, context), evaluator, problem.data)
+            watched.check()
+            return metrics
+
+    def of_front(
+        self, evaluator: Evaluator, networks: Iterable[nn.Module], *, samples: int | None, stages: Stages
+    ) -> dict[str, Measured]:
+        """What an evaluator makes of the models of a front together, on the test split.
+
+        Args:
+            evaluator: What is asked.
+            networks: Bare, and of no further use.
+            samples: Of the test split, see `part_of`; all if None.
+            stages: Of the job.
+
+        Raises:
+            TrialError: The evaluator breaks its contract.
+        """
+        problem = self._problem
+        context = self._context("test", problem.costs(), samples)
+        folded = (problem.folded(each.eval()) if evaluator.only_predicts else each.eval() for each in networks)
+        with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
+            return checked_together(evaluator.of_front(map(problem.predictor, folded), context), evaluator)
+
+    def _context(
+        self,
+        split: SplitName,
+        costs: Costs,
+        samples: int | None,
+        *,
+        precision: Precision = "float32",
+        of_dense: bool = False,
+        report: Callable[[Mapping[str, Measured]], None] = unwatched,
+    ) -> EvaluationContext:
+        problem = self._problem
         contexts = problem.contexts
         if samples is not None:
             contexts = replace(contexts, data=replace(problem.data, test=part_of(problem.data.test, samples)))
-        context = contexts.evaluating(
+        return contexts.evaluating(
             lambda each: problem.predictor(each, precision),
             seed=problem.spec.search.seed,
             cache=self._kept.setdefault(samples, {}),
@@ -78,12 +117,6 @@ class Measuring:
             of_dense=of_dense,
             report=report,
         )
-        with stages.stage(evaluator.metric_name(evaluator.name), evaluator), seeded(context.seed, problem.device):
-            watched = self._watch(network.eval())
-            predictor = problem.predictor(network, precision)
-            metrics = checked_metrics(evaluator.evaluate(predictor, context), evaluator, problem.data)
-            watched.check()
-            return metrics
 
     def _watch(self, network: nn.Module) -> Watched:
         """Of a network, once, however many evaluators measure it one after the other."""

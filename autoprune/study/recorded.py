@@ -24,7 +24,7 @@ from autoprune.toolkit.files import malformed, plain_file
 
 RESULT, ORIGIN, PROBE, PRECISION = "autoprune:result", "autoprune:origin", "autoprune:probe:", "autoprune:precision"
 SETTLED, PART = "autoprune:settled:", "autoprune:part"
-TEST, WHOLE_TEST = "autoprune:test:", "autoprune:whole-test:"
+TEST, WHOLE_TEST, TOGETHER = "autoprune:test:", "autoprune:whole-test:", "autoprune:together:"
 STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "rejected": TrialState.PRUNED}
 
 
@@ -102,6 +102,11 @@ class StoredStudy:
                 settled=settled,
                 tests={number: _measured(metrics) for number, metrics in self._kept(TEST)},
                 whole_tests={number: _measured(metrics) for number, metrics in self._kept(WHOLE_TEST)},
+                together={
+                    key.removeprefix(TOGETHER): (tuple(map(int, kept["numbers"])), _measured(kept["metrics"]))
+                    for key, kept in self._study.user_attrs.items()
+                    if key.startswith(TOGETHER)
+                },
                 part=None if part is None else (int(part[0]), int(part[1])),
             )
 

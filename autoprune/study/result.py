@@ -173,6 +173,7 @@ class SearchResult:
             "objectives": dict(self.front.objectives),
             "hypervolume": self.front.hypervolume,
             "reference": dict(self.front.reference),
+            "together": {name: metric.value for name, metric in self.outcome.together.items()},
             "front": [
                 {
                     "trial": point.trial.number,

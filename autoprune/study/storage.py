@@ -34,6 +34,7 @@ from autoprune.study.recorded import (
     SETTLED,
     STATES,
     TEST,
+    TOGETHER,
     WHOLE_TEST,
     StoredStudy,
     quiet,
@@ -194,6 +195,12 @@ class Study(StoredStudy):
         """Keep what was measured on the part of the test split that all are measured on, or on the whole of it."""
         key = f"{WHOLE_TEST if whole else TEST}{number}"
         self._study.set_user_attr(key, {name: value.model_dump() for name, value in metrics.items()})
+        self._sync()
+
+    def record_together(self, evaluator: str, numbers: Sequence[int], metrics: Mapping[str, Measured]) -> None:
+        """Keep what an evaluator measured of the models of some trials together."""
+        kept = {"numbers": list(numbers), "metrics": {name: value.model_dump() for name, value in metrics.items()}}
+        self._study.set_user_attr(f"{TOGETHER}{evaluator}", kept)
         self._sync()
 
     def _sync(self) -> None:

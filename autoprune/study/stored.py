@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from autoprune.host.plugins import PluginHost
@@ -64,9 +64,20 @@ def study_outcome(
         front=front.model_copy(update={"points": points}),
         dense_test=dict(finals.tests.get(dense, {})),
         dense_whole_test=dict(finals.whole_tests.get(dense, {})),
+        together={  # unless a later session found another front
+            name: value
+            for numbers, metrics in finals.together.values()
+            if numbers == pruned_members(point.trial for point in front.points)
+            for name, value in metrics.items()
+        },
         test_part=None if whole else finals.part,
         interrupted=interrupted,
     )
+
+
+def pruned_members(front: Iterable[TrialResult]) -> tuple[int, ...]:
+    """Numbers of a front's trials but the dense model's, ascending."""
+    return tuple(sorted(result.number for result in front if result.origin != "dense"))
 
 
 def with_model(folder: StudyFolder, result: TrialResult) -> TrialResult:

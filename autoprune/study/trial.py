@@ -17,9 +17,10 @@ from autoprune.structure import Plan, read_recipe, write_pruned
 from autoprune.structure.verify.predictions import predicts_the_same
 from autoprune.study.exporting import export
 from autoprune.study.guards import Watched
-from autoprune.study.jobs import Calibrated, Export, Exported, Probe, Probed, Remeasure, Remeasured
+from autoprune.study.jobs import Calibrated, Export, Exported, Join, Joined, Probe, Probed, Remeasure, Remeasured
 from autoprune.study.measuring import Measuring, quickest_first
 from autoprune.study.models import model_folder, refined_folder
+from autoprune.study.naming import numbered
 from autoprune.study.native_memory import FreedMemory
 from autoprune.study.probing import Probing
 from autoprune.study.problem import Problem
@@ -107,6 +108,19 @@ class Runner:
     def probe(self, job: Probe) -> Probed:
         """Measure what cuts of one group alone do."""
         return self._probing.probe(job)
+
+    def join(self, job: Join) -> Joined:
+        """Measure by an evaluator's final version, in float32, what models come to together on the test split."""
+        stages, problem = Stages(self._problem.device, self._dense.check), self._problem
+        answer = partial(Joined, evaluator=job.evaluator, numbers=job.numbers)
+        try:
+            evaluator = numbered(problem.components.evaluators)[job.evaluator].final()
+            opened = (problem.opened(model_folder(self._study, number)) for number in job.numbers)
+            return answer(metrics=self._measuring.of_front(evaluator, opened, samples=job.samples, stages=stages))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in run
+            return answer(metrics={}, reason=stages.reason(error))
+        finally:
+            self._dense.restore()
 
     def export(self, job: Export) -> Exported:
         """Write a saved model in another form."""

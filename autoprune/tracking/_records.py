@@ -68,7 +68,7 @@ def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:
 
 
 def study_metrics(outcome: StudyOutcome) -> dict[str, float]:
-    """The study's own numbers: hypervolume, counts and the best of each objective on the front."""
+    """The study's own numbers: hypervolume, counts, the best of each objective, what members come to together."""
     states: Counter[str] = Counter(trial.state for trial in outcome.trials)
     numbers = {
         "study/hypervolume": outcome.front.hypervolume,
@@ -80,7 +80,8 @@ def study_metrics(outcome: StudyOutcome) -> dict[str, float]:
         values = [point.trial.metrics[name].value for point in outcome.front.points]
         if values:
             numbers[key("best", name)] = max(values) if direction == "maximize" else min(values)
-    return _finite(numbers)
+    numbers |= {key("together", name): measured.value for name, measured in outcome.together.items()}
+    return _finite(numbers | _uncertainty(outcome.together, "together_"))
 
 
 def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, str]:

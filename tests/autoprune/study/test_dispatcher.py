@@ -25,6 +25,8 @@ from autoprune.study.jobs import (
     Effect,
     Export,
     Exported,
+    Join,
+    Joined,
     Order,
     Probe,
     Probed,
@@ -43,6 +45,7 @@ JOBS = [
     Calibrate(),
     Probe(cuts=CUTS, samples=8, precision="bfloat16"),
     Remeasure(number=2, dense=False, choices={"lr": 0.1, "kind": "x"}),
+    Join(evaluator="leaks", numbers=(2, 5), samples=100),
     Export(number=2, exporter="onnx-2", model="/a/b"),
 ]
 
@@ -68,6 +71,9 @@ class Runner:
 
     def remeasure(self, job):
         return Remeasured(number=job.number, metrics={})
+
+    def join(self, job):
+        return Joined(evaluator=job.evaluator, numbers=job.numbers, metrics={})
 
     def export(self, job):
         return Exported(number=job.number, exporter=job.exporter)
@@ -149,6 +155,7 @@ def test_every_job_has_an_answer_where_its_worker_was_lost():
         Calibrated(precision="float32"),
         Probed(effects=tuple(Effect(cut=cut, reason="it burned") for cut in CUTS)),
         Remeasured(number=2, metrics={}, reason="it burned"),
+        Joined(evaluator="leaks", numbers=(2, 5), metrics={}, reason="it burned"),
         Exported(number=2, exporter="onnx-2", reason="it burned"),
     ]
     for job, done in zip(JOBS[1:], lost, strict=True):

@@ -312,6 +312,37 @@ class ToyMode(Evaluator):
         return {"training": float(model.training or ctx.dense.training), "draw": draw}
 
 
+class ToyTogether(Evaluator):
+    """How far the front's models are from the dense one on the mean, once they are there."""
+
+    name = "toy-together"
+    metrics = (Metric("nothing", "number", "minimize", Cost.ATTACK),)
+
+    log: Path
+    """Every front appends a line."""
+    fault: Literal["raise", "nan", "number", "ruin"] | None = None
+
+    def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        return {"nothing": 0.0}
+
+    def of_front(self, models: Iterable[nn.Module], ctx: EvaluationContext) -> Mapping[str, float | Measured]:
+        inputs, _ = ctx.data.split(ctx.split).fetch(torch.arange(len(ctx.data.split(ctx.split))))
+        with torch.no_grad():
+            each = [(inputs.feed(model) - inputs.feed(ctx.dense)).abs().mean().item() for model in models]
+        before = self.log.read_text() if self.log.exists() else ""
+        self.log.write_text(f"{before}{len(each)} models, {len(inputs)} {ctx.split} samples\n")
+        match self.fault:
+            case "raise":
+                raise ValueError("the toy\nbroke")
+            case "ruin":
+                with torch.no_grad():
+                    ctx.dense.network.wide.weight.zero_()
+            case "number":
+                return 3.0  # type: ignore[return-value]
+        value = float("nan") if self.fault == "nan" else sum(each) / len(each)
+        return {"mean_distance": Measured(value=value, samples=len(inputs))}
+
+
 class ToySampler(Sampler):
     """Optuna's random sampler; refuses more objectives than it is told to take."""
 
@@ -355,4 +386,4 @@ class ToyProfiled(Sampler):
 @hookimpl
 def autoprune_components() -> Iterable[type[Component]]:
     samplers = ToySampler, ToyGenetic, ToyProfiled
-    return ToyData, ToyModel, ToyScorer, ToyStrategy, ToyShare, ToyDistance, ToyMode, *samplers
+    return ToyData, ToyModel, ToyScorer, ToyStrategy, ToyShare, ToyDistance, ToyTogether, ToyMode, *samplers
