@@ -12,6 +12,7 @@ from .any_model_cases import AnyModel
 CASES = (AnyModel("huggingface", "AutoModelForCausalLM", "ctrl"),)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the models' own
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

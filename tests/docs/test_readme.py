@@ -100,6 +100,7 @@ def test_the_commands_run(workplace: Path) -> None:
     assert len(trials) == 10, "eight of the search, and two more when it was resumed"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_notebook_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = workplace / "spec.yaml"

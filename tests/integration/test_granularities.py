@@ -12,9 +12,11 @@ from autoprune.host.binding import load_spec
 from .conftest import SPEC
 from .saved_models import opened, recorded
 
+MASKS = ("weights", *(pytest.param(masks, marks=pytest.mark.long) for masks in ("kernels", "2:4")))
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("masks", ["weights", "kernels", "2:4"])
+@pytest.mark.parametrize("masks", MASKS)
 def test_granularities_are_searched_together_and_their_models_open(masks: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
     settings = (

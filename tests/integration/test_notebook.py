@@ -61,6 +61,7 @@ def test_it_is_kept_without_outputs() -> None:
         assert cell.get("execution_count") is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_live_timm_model_is_searched_tuned_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site, work = tmp_path / "site", tmp_path / "work"

@@ -70,7 +70,7 @@ def trained(folder: Path, name: str, args: dict[str, int]) -> None:
             {"vocabulary": 1000, "width": 16, "units": 12, "hidden": 8},
             {"embedding": "neuron", "lstm": "hidden unit", "classifier.hidden": "neuron"},
         ),
-        (
+        pytest.param(
             "transformer",
             {**TOKENS, "width": 16, "heads": 4, "neurons": 24, "hidden": 8},
             {
@@ -81,6 +81,7 @@ def trained(folder: Path, name: str, args: dict[str, int]) -> None:
                 "layers.1.expand": "neuron",
                 "classifier.hidden": "neuron",
             },
+            marks=pytest.mark.long,
         ),
     ],
 )

@@ -226,8 +226,6 @@ class TestEvaluators(EvaluatorConformance):
         if request.param.name == "energy":  # most machines have no counter that may be read; here is one of a watt
             monkeypatch.setattr(_joules, "packages", lambda: [Path()])
             monkeypatch.setattr(_joules, "counter", lambda _: time.perf_counter)
-        if request.param.name == "autoattack":
-            pytest.importorskip("pyautoattack")
         return request.param
 
     @pytest.fixture

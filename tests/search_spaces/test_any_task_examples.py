@@ -38,6 +38,8 @@ DENSE = {
     "sst2_llama": ("LlamaForCausalLM", ""),
 }
 """What makes the dense network of each example, and its weights, in a file or the whole folder."""
+QUICK = ("diabetes_mlp", "mnist_two_heads")
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in DENSE]
 TRIALS = 12
 
 
@@ -110,7 +112,7 @@ def run_script(name: str) -> None:
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_front_is_above_the_uniform_ladder(search, name):
     result = search(name).result
     trials, front = result.outcome.trials, result.front
@@ -122,13 +124,13 @@ def test_the_front_is_above_the_uniform_ladder(search, name):
     assert front.hypervolume > uniform.hypervolume
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_dense_metrics_are_those_by_hand(search, name):
     searched = search(name)
     check(searched.result.outcome.dense_test, searched.recount(searched.dense))
 
 
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_pruned_metrics_are_those_by_hand(search, name):
     searched = search(name)
     network = autoprune.load_pruned(searched.point.trial.model, trust=True)
@@ -141,6 +143,7 @@ def check(recorded: Mapping[str, Measured], expected: Mapping[str, float]) -> No
     assert {name: measured.value for name, measured in recorded.items()} == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.long
 def test_the_pruned_language_model_generates_in_a_new_process(search):
     searched = search("sst2_llama")
     model = searched.point.trial.model

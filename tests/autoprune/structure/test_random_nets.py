@@ -101,6 +101,7 @@ def tally() -> Iterator[Tally]:
     print(f"\n{tally}")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(
     max_examples=NETS or 20,

@@ -175,6 +175,7 @@ def inputs(samples: int) -> Tensor:
     return torch.randn(samples, STEPS, 6, generator=torch.Generator().manual_seed(samples))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(
     max_examples=NETS or 25,

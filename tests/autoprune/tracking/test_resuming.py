@@ -71,6 +71,7 @@ def test_the_run_is_running_again_while_the_study_is(synthetic, run_study, track
     assert stored(study, uri).parent.info.status == "RUNNING"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_report")
 def test_killed_after_any_write_nothing_is_lost_or_twice(

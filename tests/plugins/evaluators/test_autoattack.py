@@ -29,7 +29,9 @@ def few(case: Case, count: int = COUNT) -> Case:
 
 @pytest.fixture
 def package() -> Any:
-    return pytest.importorskip("pyautoattack")
+    import pyautoattack
+
+    return pyautoattack
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def test_distances_of_a_linear_model_are_those_of_the_closed_form(ball: Linf | L
     assert (found[some] <= exact[some] * 1.1).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_measures_what_a_fine_grid_of_foolboxs_attacks_does(digits: Case) -> None:
     case, count = first(digits, 96), 96

@@ -66,6 +66,7 @@ def spec(tmp_path: Path) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_workers")
 def test_a_function_beside_the_spec_is_an_objective_also_in_workers(spec: Path) -> None:
