@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from autoprune.errors import TrialError
 from autoprune.plugin.data import Data, Normalization, SplitName
 from autoprune.plugin.knobs import Choices, Knob
 from autoprune.plugin.pruned import Pruned
@@ -165,6 +166,14 @@ def _to_nobody(measured: Mapping[str, Measured]) -> None:
     pass
 
 
+def _of_no_source(seed: int) -> nn.Module:
+    raise TrialError(f"there is no model source here to build an untrained model with seed {seed}")
+
+
+def _for_nobody_else(key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:  # noqa: ARG001
+    return make()
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationContext(Context):
     """For evaluators."""
@@ -178,6 +187,13 @@ class EvaluationContext(Context):
     dense_costs: Costs
     of_dense: bool = False
     """Whether the dense model itself is measured."""
+    build: Callable[[int], nn.Module] = _of_no_source
+    """A seed to the dense architecture with the weights that its source begins with, which should be random ones of
+    that seed; predicts as ``dense`` does. A new one each time: train it, change it."""
+    once: Callable[[str, Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]] = _for_nobody_else
+    """A key and what makes tensors, to those tensors, on the CPU: made once in the study's life, by one of its workers,
+    and kept in its folder. The key has to tell all that they hang on but model, data and study's seed, so the
+    ``split``, too, if they hang on that."""
     source: SourceContext = field(default_factory=lambda: SourceContext(folder=Path(), cache=Path(), seed=0))
     """Where files, modules and Python objects are that its options name."""
     report: Callable[[Mapping[str, Measured]], None] = _to_nobody

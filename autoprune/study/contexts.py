@@ -29,10 +29,16 @@ from autoprune.structure import Structure
 
 Cache = MutableMapping[Hashable, Any]
 Predictor = Callable[[nn.Module], nn.Module]
+Made = Callable[[], Mapping[str, Tensor]]
 
 
 def unwatched(measured: Mapping[str, Measured]) -> None:
     """Nobody decides half-way."""
+
+
+def unkept(key: str, make: Made) -> Mapping[str, Tensor]:  # noqa: ARG001  nothing is looked up
+    """Whoever comes next makes it again."""
+    return make()
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Contexts:
     structure: Structure = field(repr=False)
     groups: tuple[Group, ...] = field(repr=False)
     """Those that may lose units."""
-    build: Callable[[], nn.Module]
-    """The untrained architecture."""
+    build: Callable[[int], nn.Module]
+    """A seed to the untrained architecture, bare."""
     source: SourceContext
     """Where components look for what their options name."""
 
@@ -78,7 +84,7 @@ class Contexts:
         seed: int,
         cache: Cache,
         score: Callable[[Pruned], Mapping[str, Tensor]],
-        once: Callable[[str, Callable[[], Mapping[str, Tensor]]], Mapping[str, Tensor]],
+        once: Callable[[str, Made], Mapping[str, Tensor]],
         cutting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> PruneContext:
         """For a strategy and its recoveries.
@@ -111,7 +117,7 @@ class Contexts:
             cache=cache,
             groups=self.groups,
             dense=self.network,
-            build=lambda: self.build().to(self.device),
+            build=lambda: self.build(self.source.seed).to(self.device),
             start=start,
             score=score,
             select=self.structure.select,
@@ -148,6 +154,7 @@ class Contexts:
         split: SplitName,
         costs: Costs,
         of_dense: bool = False,
+        once: Callable[[str, Made], Mapping[str, Tensor]] = unkept,
         report: Callable[[Mapping[str, Measured]], None] = unwatched,
     ) -> EvaluationContext:
         """For an evaluator.
@@ -159,6 +166,7 @@ class Contexts:
             split: What is measured on.
             costs: Exact ones of what is measured.
             of_dense: Whether that is the dense model.
+            once: Makes what is made once in a study.
             report: Told what is known so far.
         """
         return EvaluationContext(
@@ -172,6 +180,8 @@ class Contexts:
             costs=costs,
             dense_costs=self.structure.dense_costs,
             of_dense=of_dense,
+            build=lambda seed: predictor(self.build(seed).to(self.device)),
+            once=once,
             source=self.source,
             report=report,
         )

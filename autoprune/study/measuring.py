@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from autoprune.plugin import Costs, EvaluationContext, Evaluator, ExactEvaluator
 from autoprune.study.checks import checked_metrics, checked_together
 from autoprune.study.contexts import unwatched
 from autoprune.study.guards import Watched
+from autoprune.study.once import Once
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Precision
 from autoprune.study.seeding import seeded
@@ -25,8 +27,15 @@ class Measuring:
     Evaluators are seeded by the study's seed, so that all candidates meet the same samples and noise.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, study: Path) -> None:
+        """Has measured nothing.
+
+        Args:
+            problem: What is searched.
+            study: Folder that keeps what all measurements share.
+        """
         self._problem = problem
+        self._once = Once(study, problem.spec.search.seed, problem.device)
         self._kept: dict[int | None, dict[Hashable, Any]] = {}
         """By how many samples of a split are used: what is kept of a part is not that of the whole."""
         self._watched: Watched | None = None
@@ -115,6 +124,8 @@ class Measuring:
             split=split,
             costs=costs,
             of_dense=of_dense,
+            # Components know nothing of the part.
+            once=lambda key, make: self._once(key if samples is None else f"{key}; {samples} test samples", make),
             report=report,
         )
 

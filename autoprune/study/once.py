@@ -6,14 +6,17 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autoprune.errors import TrialError
+from autoprune.study.seeding import seeded
 
 ONCE_FOLDER = "once"
 
@@ -50,6 +53,26 @@ def once(folder: Path, key: str, make: Callable[[], Mapping[str, Tensor]]) -> di
             save_file(found, unfinished, metadata={"key": key})
             unfinished.replace(file)
     return found
+
+
+@dataclass(frozen=True)
+class Once:
+    """`once`, for the components of a study: what they make is the same, whichever trial comes first."""
+
+    folder: Path
+    """The study's."""
+    seed: int
+    """The study's."""
+    device: torch.device
+
+    def __call__(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of a key."""
+
+        def made() -> Mapping[str, Tensor]:
+            with seeded(self.seed, self.device):
+                return make()
+
+        return once(self.folder, key, made)
 
 
 def _made(key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
@@ -72,7 +72,7 @@ class Problem:
             self.network,
             self.structure,
             self.space.cuttable,
-            lambda: self.components.model.build(self.sources),
+            lambda seed: self.components.model.build(replace(self.sources, seed=seed)),
             self.sources,
         )
 

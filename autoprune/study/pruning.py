@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from autoprune.errors import TrialError
 from autoprune.plugin import Pruned
 from autoprune.structure import Plan
 from autoprune.study.checks import checked_cut
-from autoprune.study.once import once
+from autoprune.study.once import Once
 from autoprune.study.problem import Problem
 from autoprune.study.proposal import Proposal
 from autoprune.study.record import Record
@@ -33,7 +33,7 @@ class Pruning:
             scoring: Ranks units.
         """
         self._problem = problem
-        self._study = study
+        self._once = Once(study, problem.spec.search.seed, problem.device)
         self._scoring = scoring
         self._kept: dict[Hashable, Any] = {}
 
@@ -84,10 +84,3 @@ class Pruning:
         strategy = next(iter(problem.space.strategies.values())).component
         with seeded(seed, problem.device):
             return strategy.recover_alone(pruned, context)
-
-    def _once(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        def made() -> Mapping[str, Tensor]:  # the same, whichever trial comes first
-            with seeded(self._problem.spec.search.seed, self._problem.device):
-                return make()
-
-        return once(self._study, key, made)

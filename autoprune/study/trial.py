@@ -54,7 +54,7 @@ class Runner:
         scoring = Scoring(problem)
         self._pruning = Pruning(problem, study, scoring)
         self._probing = Probing(problem, scoring, self._pruning)
-        self._measuring = Measuring(problem)
+        self._measuring = Measuring(problem, study)
         self._kept_for_transforms: dict[Hashable, Any] = {}
 
     def run(self, proposal: Proposal) -> TrialResult:

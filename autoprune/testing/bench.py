@@ -100,7 +100,7 @@ class Bench:
             self.network,
             self.structure,
             self.structure.groups,
-            lambda: _untrained(self.network),
+            lambda seed: _untrained(self.network, seed),
             SourceContext(folder=Path(), cache=Path(), seed=0),
         )
 
@@ -219,7 +219,7 @@ class Bench:
         network = self.cut(cut_units or {}) if network is None else network.eval()
         costs = self.structure.costs(cut_units or {})
         context = self.contexts.evaluating(
-            self.predictor, seed=seed, cache=self._kept_for_evaluation, split=split, costs=costs
+            self.predictor, seed=seed, cache=self._kept_for_evaluation, split=split, costs=costs, once=self._once
         )
         measured = self.structure.folded(network) if evaluator.only_predicts else network  # as in a search
         with seeded(seed, self.device), untouched(self.network), untouched(measured, what="the measured network"):
@@ -243,12 +243,14 @@ class Bench:
         return made
 
 
-def _untrained(network: nn.Module) -> nn.Module:
-    """A copy with new random weights, wherever modules know how to draw them."""
+def _untrained(network: nn.Module, seed: int) -> nn.Module:
+    """A copy with random weights of a seed, wherever modules know how to draw them."""
     new = duplicate(network)
-    for module in new.modules():
-        if callable(reset := getattr(module, "reset_parameters", None)):
-            reset()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in new.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
     return new
 
 

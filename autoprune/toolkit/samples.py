@@ -55,8 +55,13 @@ class SampleEvaluator(Evaluator):
             return model, ctx
         from autoprune.toolkit._head import OneHead
 
-        task = ctx.task.part(self.head)
-        return OneHead(model, self.head), replace(ctx, task=task, dense=OneHead(ctx.dense, self.head))
+        alone = replace(
+            ctx,
+            task=ctx.task.part(self.head),
+            dense=OneHead(ctx.dense, self.head),
+            build=lambda seed: OneHead(ctx.build(seed), self.head),
+        )
+        return OneHead(model, self.head), alone
 
     def kept(self, ctx: EvaluationContext, make: Callable[[], Any]) -> Any:
         """What is made once in a study for these options, whatever the label: what the dense model gives, say.

@@ -7,7 +7,7 @@ N others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from autoprune_evaluators._afresh import trained
 
 _MANY = 64
 """Shadow models from which on each sample has a variance of its own; below, one for all does better (section VI-A)."""
+_SIDES = ("members", "others")
 _SEEDS = 1_000_003
 """Between the seeds of two pairs, so that those of neighbouring studies differ."""
 
@@ -49,6 +50,17 @@ class Shadows:
     others: Outside
     count: int
     """Of shadow models."""
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], count: int) -> Shadows:
+        """What `tensors` gave."""
+        members, others = (Outside(tensors[f"{side}_mean"], tensors[f"{side}_variance"]) for side in _SIDES)
+        return cls(members, others, count)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that was measured, by name, to be kept."""
+        sides = dict(zip(_SIDES, (self.members, self.others), strict=True))
+        return {f"{side}_{name}": tensor for side, of in sides.items() for name, tensor in vars(of).items()}
 
     def scores(self, members: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Of confidences, (M,) and (N,), float64: higher for what is taken for a member."""

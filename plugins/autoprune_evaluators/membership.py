@@ -229,7 +229,7 @@ class MembershipInference(SampleEvaluator):
         import torch
 
         from autoprune.toolkit.training import Training
-        from autoprune_evaluators._lira import shadows
+        from autoprune_evaluators._lira import Shadows, shadows
 
         def rows(split: Split) -> Tensor:
             """Those that `batches` takes, in its order."""
@@ -237,8 +237,8 @@ class MembershipInference(SampleEvaluator):
 
         options = Training(epochs=self.epochs, batch_size=max(2, self.batch_size), optimizer="adamw", lr=self.lr)
 
-        def made() -> Shadows:
-            return shadows(
+        def made() -> Mapping[str, Tensor]:
+            trained = shadows(
                 ctx,
                 name=self.name,
                 count=self.shadows,
@@ -248,10 +248,11 @@ class MembershipInference(SampleEvaluator):
                 rows=(rows(ctx.data.train), rows(ctx.data.split(ctx.split))),
                 head=self.head,
             )
+            return trained.tensors()
 
-        key = (self.shadows, options.model_dump_json(), self.samples, self.head, str(ctx.device), ctx.split)
-        found: Shadows = ctx.memo(("autoprune_evaluators.lira", *key), made)
-        return found
+        told = (self.shadows, options.model_dump_json(), self.samples, self.head, str(ctx.device), ctx.split)
+        key = f"{self.name} {' '.join(map(str, told))}"
+        return ctx.memo(key, lambda: Shadows.of_tensors(ctx.once(key, made), self.shadows))
 
     def final(self) -> Self:
         """The same on as many samples as there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from autoprune import TrialError
-from autoprune.plugin import Data, Measured, Split
+from autoprune.plugin import Data, EvaluationContext, Measured, Split
 from autoprune.testing import Bench
 from autoprune_evaluators._afresh import untrained
 from autoprune_evaluators.extraction import ModelExtraction
 from autoprune_tasks.regression import Regression
+
+from .answers import COSTS
 
 
 def net(width: int = 32) -> nn.Sequential:
@@ -154,22 +157,60 @@ def test_numbers_are_extracted_too() -> None:
 
 def test_the_attacker_begins_without_what_the_model_has_learnt(bench: Bench) -> None:
     before = {name: tensor.clone() for name, tensor in bench.network.state_dict().items()}
-    model = bench.predictor(bench.network)
-    first, again, other = (untrained(model, seed, what="it") for seed in (0, 0, 1))
-    for name, tensor in model.state_dict().items():
+    ctx = bench.contexts.evaluating(bench.predictor, seed=0, cache={}, split="validation", costs=COSTS)
+    first, again, other = (untrained(ctx, seed, what="it") for seed in (0, 0, 1))
+    for name, tensor in ctx.dense.state_dict().items():
         assert torch.equal(first.state_dict()[name], again.state_dict()[name])
         assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
         assert not torch.equal(first.state_dict()[name], tensor)
         assert torch.equal(before[name.removeprefix("network.")], tensor)
 
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = nn.Module()
-            self.network.token = nn.Parameter(torch.ones(3))
 
-    with pytest.raises(TrialError, match=r"it: module network \(Module\) has weights of its own"):
-        untrained(Own(), 0, what="it")
+class Bare(nn.Module):
+    """A net with weights that are no layer's."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.first = nn.Parameter(torch.randn(64, 32) / 8)
+            self.second = nn.Linear(32, 10)
+            self.gain = nn.Parameter(torch.ones(32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = x.flatten(1) @ self.first * self.gain
+        return self.second(hidden.relu())  # type: ignore[no-any-return]
+
+
+def attacked(bench: Bench, dense: nn.Module, build: Callable[[int], nn.Module]) -> EvaluationContext:
+    ctx = bench.contexts.evaluating(bench.predictor, seed=0, cache={}, split="validation", costs=COSTS)
+    return replace(ctx, dense=dense, build=build)
+
+
+def test_bare_weights_begin_as_the_models_source_says(bench: Bench) -> None:
+    dense = Bare(7).eval()
+    with torch.no_grad():
+        dense.gain *= torch.linspace(0.5, 1, 32)  # what it has learnt
+    ctx = attacked(bench, dense, Bare)
+    made = untrained(ctx, 3, what="it")
+    assert all(map(torch.equal, made.state_dict().values(), Bare(3).state_dict().values()))
+    found = ModelExtraction(queries=200).evaluate(dense, ctx)
+    assert found["extraction_fidelity"].value > 0.5  # type: ignore[union-attr]
+
+
+def test_what_a_source_builds_with_learnt_weights_draws_them_or_is_refused(bench: Bench) -> None:
+    dense = Bare(7)
+    with pytest.raises(TrialError, match=r"it: module of the model \(Bare\) has weights of its own and no reset_param"):
+        untrained(attacked(bench, dense, lambda _: Bare(7)), 3, what="it")
+
+    def partly(seed: int) -> Bare:
+        built = Bare(seed)
+        built.second.load_state_dict(dense.second.state_dict())
+        return built
+
+    made = untrained(attacked(bench, dense, partly), 3, what="it")
+    assert torch.equal(made.get_parameter("first"), Bare(3).first)
+    assert not torch.equal(made.get_parameter("second.weight"), dense.second.weight)
 
 
 def test_what_cannot_be_copied_is_told(bench: Bench) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 from autoprune.host.binding import load_spec
+from autoprune.plugin import EvaluationContext, Split
 from autoprune.report import report_files
 from autoprune.study import resume, search
+from autoprune_evaluators import _lira
 from autoprune_evaluators.membership import MembershipInference
 
 SPEC = """\
@@ -53,3 +57,27 @@ def test_a_search_tells_what_its_front_leaks_together(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(MembershipInference, "of_front", again)
     assert resume(result.study.folder).outcome.together == together
+
+
+@pytest.mark.slow
+def test_shadow_models_are_trained_once_in_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the validation split, and for the part of the test split on which all models and the front are measured."""
+    sizes: list[int] = []
+    real = _lira.trained
+
+    def counted(ctx: EvaluationContext, samples: Split, *args: Any, **options: Any) -> nn.Module:
+        sizes.append(len(ctx.data.split(ctx.split)))
+        return real(ctx, samples, *args, **options)
+
+    monkeypatch.setattr(_lira, "trained", counted)
+    lira = "{use: membership-inference, attack: lira, shadows: 4, epochs: 0.1, samples: 60}"
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("{use: membership-inference, samples: 100}", lira))
+    result = search(load_spec(tmp_path / "spec.yaml", overrides=("search.trials=2", "search.final.samples=100")))
+    assert result.outcome.together["front_leakage_auc"].samples == 200
+    validation = max(sizes)
+    assert sizes == 4 * [8] + 4 * [validation] + 4 * [100]  # first the host's rehearsal, on a handful
+    sizes.clear()
+    more = resume(result.study.folder, trials=4)
+    assert sizes == 4 * [8]
+    first = {trial.number: trial.metrics for trial in result.outcome.trials}
+    assert all(trial.metrics == first[trial.number] for trial in more.outcome.trials[:2])

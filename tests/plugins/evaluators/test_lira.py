@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from autoprune import TrialError
 from autoprune.plugin import Data, Inputs, Split
+from autoprune.study.once import Once
 from autoprune.testing import Bench, toy_network
 from autoprune.toolkit.samples import SampleEvaluator
 from autoprune.toolkit.training import Training
@@ -92,31 +94,41 @@ def test_only_models_that_did_not_see_a_sample_count(monkeypatch: pytest.MonkeyP
         assert side.mean.tolist() == pytest.approx((measured[:, 1] - 1).tolist(), abs=1e-6)
 
 
+def untrained(seed: int) -> nn.Module:
+    """The net that leaks, before it has learnt."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
 @pytest.mark.slow
 def test_it_finds_more_than_the_loss_does(leaking: tuple[nn.Module, Data]) -> None:
     """On a net that knows its samples by heart; and nothing in one that was never trained."""
     net, data = leaking
     loss = _measured(MembershipInference(fpr=0.05), net, data)
     options = {"attack": "lira", "fpr": 0.05, "epochs": 100, "lr": 0.005}
-    found = _measured(MembershipInference.model_validate(options), net, data)
+    found = _measured(MembershipInference.model_validate(options), net, data, build=untrained)
     assert found["membership_tpr"].value > loss["membership_tpr"].value
     assert found["membership_auc"].value > loss["membership_auc"].value
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        fresh = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).eval()
-    nothing = _measured(MembershipInference.model_validate(options | {"epochs": 10}), fresh, data, dense=net)
+    shorter = MembershipInference.model_validate(options | {"epochs": 10})
+    nothing = _measured(shorter, untrained(5).eval(), data, dense=net, build=untrained)
     assert nothing["membership_auc"].low < 0.5 < nothing["membership_auc"].high  # type: ignore[operator]
 
 
-def test_shadow_models_are_trained_once(leaking: tuple[nn.Module, Data], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shadow_models_are_trained_once(
+    leaking: tuple[nn.Module, Data], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     net, data = leaking
     made: list[int] = []
     real = _lira.trained
     monkeypatch.setattr(_lira, "trained", lambda *args, **options: made.append(1) or real(*args, **options))
     evaluator, cache = MembershipInference(attack="lira", shadows=4, epochs=0.5, samples=50), {}
-    first = _measured(evaluator, net, data, cache=cache)
+    once = Once(tmp_path, 0, torch.device("cpu"))
+    first = _measured(evaluator, net, data, cache=cache, build=untrained, once=once)
     again = _measured(evaluator, net, data, cache=cache, of_dense=False)
+    elsewhere = _measured(evaluator, net, data, once=once)  # another worker, or a later session
     assert len(made) == 4
+    assert elsewhere["membership_auc"].value == first["membership_auc"].value
     assert again["membership_auc"].value == first["membership_auc"].value
     assert again["membership_auc"].difference is not None
     assert again["membership_auc"].difference.value == 0
@@ -171,7 +183,7 @@ def test_what_they_make_no_sense_on_is_told(leaking: tuple[nn.Module, Data]) -> 
     net, data = leaking
     told = r"16 shadow models take about \S+ s, more than seconds: 0.0001; allow them more, or ask for fewer"
     with pytest.raises(TrialError, match=told):
-        _measured(MembershipInference(attack="lira", seconds=1e-4, epochs=0.1), net, data)
+        _measured(MembershipInference(attack="lira", seconds=1e-4, epochs=0.1), net, data, build=untrained)
     numbers = torch.randn(40, 2)
     split = Split.of_tensors(numbers, numbers)
     with pytest.raises(TrialError, match="regression has nothing that is right or wrong"):
