@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from autoprune.api.printed import table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from autoprune.plugin import Component
+    from autoprune.plugin import Component, Evaluator, Need
 
 _TYPES = {"string": "text", "boolean": "true or false", "object": "mapping", "array": "list"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -37,6 +37,7 @@ def described(component: type[Component]) -> dict[str, Any]:
             }
         )
     metrics = component.metrics if issubclass(component, Evaluator) else ()
+    needs = {"needs": needed(component)} if issubclass(component, Evaluator) else {}
     return {
         "kind": component.kind,
         "name": component.name,
@@ -52,7 +53,15 @@ def described(component: type[Component]) -> dict[str, Any]:
             }
             for metric in metrics
         ],
+        **needs,
     }
+
+
+def needed(evaluator: type[Evaluator]) -> list[Need]:
+    """What an evaluator needs, in the order in which it is hard to have."""
+    from autoprune.plugin.contracts import Need
+
+    return [need for need in get_args(Need) if need in evaluator.needs]
 
 
 def texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -77,6 +86,8 @@ def texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield metrics
     elif document["kind"] == "evaluator":
         yield "Its metrics hang on its options or on the data."
+    if document["kind"] == "evaluator":
+        yield f"It needs {', '.join(document['needs']) or 'no data: it is arithmetic alone'}."
 
 
 def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoprune.api.printed import table
+from autoprune.cli.components import needed
 from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath
 from autoprune.cli.reply import Reply
 
@@ -50,8 +51,15 @@ def explain(
         "uncut": [{"layer": u.layer, "units": u.units, "reason": u.reason} for u in problem.structure.uncut],
         "knobs": [_knob(knob) for knob in problem.space.knobs],
         "metrics": [
-            {"name": m.name, "unit": m.unit, "cost": m.cost.name.lower(), "role": _role(problem, m.name)}
-            for m in problem.metrics.values()
+            {
+                "name": metric.name,
+                "unit": metric.unit,
+                "cost": metric.cost.name.lower(),
+                "needs": needed(type(evaluator)),
+                "role": _role(problem, metric.name),
+            }
+            for evaluator in problem.components.evaluators
+            for metric in evaluator.produces(problem.data)
         ],
         "trials": problem.spec.search.trials,
         "estimate": _estimate(problem) if timing else None,
@@ -166,9 +174,9 @@ def _texts(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         for knob in document["knobs"]:
             knobs.add_row(knob["name"], _range(knob))
         yield knobs
-    metrics = table("metric", "unit", "cost", "in the search", title="metrics")
+    metrics = table("metric", "unit", "cost", "needs", "in the search", title="metrics")
     for metric in document["metrics"]:
-        metrics.add_row(metric["name"], metric["unit"], metric["cost"], metric["role"])
+        metrics.add_row(metric["name"], metric["unit"], metric["cost"], ", ".join(metric["needs"]), metric["role"])
     yield metrics
     if (estimate := document["estimate"]) is not None:
         stages = table("stage", "#dense, s", "#pruned, s", "#dense, s for 1,000 samples", title="one trial")

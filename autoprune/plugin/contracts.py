@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -219,6 +219,11 @@ class Transform(Component):
         """
 
 
+Need = Literal["data", "labels", "gradients"]
+"""What an evaluator may need: samples; their targets, for more than which elements count; backward passes through the
+model, or training one."""
+
+
 class Evaluator(Component):
     """Measures a model."""
 
@@ -226,6 +231,9 @@ class Evaluator(Component):
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """What it makes, where that hangs on no option and on no data; else override `declares`."""
+    needs: ClassVar[frozenset[Need]] = frozenset({"data", "labels", "gradients"})
+    """What it needs with any of its options. What is left out is a promise, which the conformance kit checks: the
+    metrics hang on no targets, or are the same of a model that has no gradients."""
     only_predicts: ClassVar[bool] = False
     """Whether it calls the model and no more: then the model that it gets may be another one that predicts the same
     and is faster (batch norms folded into the layers before them). Gradients to the inputs are fine; what looks into
@@ -292,6 +300,8 @@ class Evaluator(Component):
 
 class ExactEvaluator(Evaluator):
     """An evaluator that needs the candidate's arithmetic alone, so that bounds hold before anything runs."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     @abstractmethod
     def compute(self, costs: Costs, dense: Costs) -> Mapping[str, float]:

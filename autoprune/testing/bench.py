@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -80,6 +81,13 @@ class Bench:
         self._kept_for_prune: dict[Hashable, Any] = {}
         self._kept_for_evaluation: dict[Hashable, Any] = {}
         self._made_once: dict[str, dict[str, Tensor]] = {}
+
+    def on(self, data: Data) -> Bench:
+        """The same network on other data like its own; nothing is remembered."""
+        other = copy.copy(self)
+        other.data = data
+        other._kept_for_prune, other._kept_for_evaluation, other._made_once = {}, {}, {}
+        return other
 
     def examples(self) -> Inputs:
         """A few validation inputs as the network takes them, each of shape (N, …), on the CPU."""

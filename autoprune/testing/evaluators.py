@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from autoprune.plugin import Cost, Evaluator, ExactEvaluator, Measured, SplitName
+from autoprune.plugin import Cost, Data, Evaluator, ExactEvaluator, Measured, Split, SplitName
+from autoprune.testing.bench import Bench
 from autoprune.testing.components import BenchConformance
-
-if TYPE_CHECKING:
-    from autoprune.testing.bench import Bench
 
 _RATIOS = (0.0, 0.5, 0.9)
 
@@ -76,6 +78,69 @@ class EvaluatorConformance(BenchConformance):
             assert {component.metric_name(n): v for n, v in computed.items()} == {
                 n: v.value for n, v in measured.items()
             }
+
+    def test_it_reads_no_data_unless_it_needs_it(self, component: Evaluator, bench: Bench) -> None:
+        """An evaluator without ``data`` among its needs measures where no sample can be read."""
+        if "data" in component.needs:
+            pytest.skip("it needs data")
+        bench.measure(component, cut_units=bench.uniform(0.5))
+        unread = bench.on(_changed(bench.data, lambda split: Split(len(split), _unreadable, _unreadable)))
+        unread.measure(component, cut_units=bench.uniform(0.5))
+
+    def test_targets_change_nothing_unless_it_needs_labels(self, component: Evaluator, bench: Bench) -> None:
+        """Without ``labels`` among its needs, its metrics are the same where each sample has the next one's targets."""
+        if "labels" in component.needs:
+            pytest.skip("it needs labels")
+        _assert_the_same(component, bench, bench.on(_changed(bench.data, _with_the_next_ones_targets)))
+
+    def test_it_asks_for_no_gradients_unless_it_needs_them(self, component: Evaluator, bench: Bench) -> None:
+        """Without ``gradients`` among its needs, its metrics are the same of models that have none."""
+        if "gradients" in component.needs:
+            pytest.skip("it needs gradients")
+        _assert_the_same(component, bench, _Opaque(bench))
+
+
+class _Opaque(Bench):
+    """A bench whose models have no gradients."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.__dict__.update(vars(bench.on(bench.data)))
+
+    def predictor(self, network: nn.Module) -> nn.Module:
+        return _WithoutGradients(super().predictor(network))
+
+
+class _WithoutGradients(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    @property
+    def network(self) -> Any:
+        return self.model.network
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+
+def _assert_the_same(component: Evaluator, bench: Bench, other: Bench) -> None:
+    timed = {component.metric_name(m.name) for m in component.declares(bench.data) if m.cost is Cost.TIMING}
+    one, another = (each.measure(component, cut_units=bench.uniform(0.5)) for each in (bench, other))
+    assert _without(one, timed) == _without(another, timed)
+
+
+def _changed(data: Data, change: Callable[[Split], Split]) -> Data:
+    return replace(data, train=change(data.train), validation=change(data.validation), test=change(data.test))
+
+
+def _with_the_next_ones_targets(split: Split) -> Split:
+    return Split(len(split), lambda index: (split.fetch(index)[0], split.fetch((index + 1) % len(split))[1]))
+
+
+def _unreadable(index: torch.Tensor) -> Any:
+    raise AssertionError(f"{len(index)} samples were read")
 
 
 def _assert_uncertain(name: str, measured: Measured) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from autoprune.errors import TrialError
-from autoprune.plugin import Batch, EvaluationContext, Evaluator, Task
+from autoprune.plugin import Batch, EvaluationContext, Evaluator, Need, Task
 from autoprune.plugin.task import shapes
 from autoprune.toolkit.files import near
 
@@ -36,6 +36,7 @@ class SampleEvaluator(Evaluator):
         ...         return {"worst_loss": worst}
     """
 
+    needs: ClassVar[frozenset[Need]] = frozenset({"data", "labels"})
     only_predicts: ClassVar[bool] = True
     samples: int | None = Field(
         default=None, ge=1, description="Samples to use, a fixed random choice; the whole split if left out."

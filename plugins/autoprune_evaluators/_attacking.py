@@ -77,6 +77,8 @@ Epsilon = Annotated[
 class AttackingEvaluator(SampleEvaluator):
     """Changes inputs, and sees what that does to predictions."""
 
+    needs = frozenset({"data", "labels", "gradients"})
+
     samples: int | None = Field(
         default=256, ge=1, description="Samples to attack, a fixed random choice; the whole split if null."
     )

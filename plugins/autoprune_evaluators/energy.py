@@ -25,6 +25,7 @@ class Energy(Evaluator):
     """
 
     name = "energy"
+    needs = frozenset({"data"})
     metrics = (
         Metric("energy_mj", "mJ", "minimize", Cost.TIMING, "Energy of one sample in millijoules, the median."),
         Metric("energy_ratio", "fraction of dense", "minimize", Cost.TIMING, "Energy over the dense model's."),

@@ -33,6 +33,7 @@ class ExplanationAgreement(SampleEvaluator):
     """
 
     name = "explanation-agreement"
+    needs = frozenset({"data", "gradients"})
     metrics = (
         Metric(
             "explanation_agreement",

@@ -35,6 +35,7 @@ class ModelExtraction(SampleEvaluator):
     """
 
     name = "model-extraction"
+    needs = frozenset({"data", "labels", "gradients"})
     metrics = (
         Metric(
             "extraction_fidelity",

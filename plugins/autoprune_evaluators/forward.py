@@ -73,6 +73,7 @@ class Agreement(OnePass):
     """
 
     name = "agreement"
+    needs = frozenset({"data"})
     metrics = (
         Metric("agreement", "fraction", "maximize", Cost.FORWARD, "Share of the dense model's predictions still made."),
     )

@@ -106,6 +106,7 @@ class EfficiencyImprovement(TimedEvaluator):
     """
 
     name = "efficiency-improvement"
+    needs = frozenset({"data", "labels"})
     metrics = (
         Metric("efficiency_improvement", "fraction", "maximize", Cost.TIMING, "Accuracy for the same time, gained."),
     )

@@ -33,6 +33,7 @@ class ModelInversion(SampleEvaluator):
     """
 
     name = "model-inversion"
+    needs = frozenset({"data", "labels", "gradients"})
     metrics = (
         Metric(
             "inversion_error",

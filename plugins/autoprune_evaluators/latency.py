@@ -25,6 +25,8 @@ class TimedEvaluator(Evaluator):
     until its ratio is 1 within its interval; where it never is, the search says that this machine is too noisy.
     """
 
+    needs = frozenset({"data"})
+
     batch_size: int = Field(default=64, ge=1, description="Samples in the timed batch.")
     repeats: int = Field(default=20, ge=2, description="Timed passes of each network, at least.")
     seconds: float = Field(

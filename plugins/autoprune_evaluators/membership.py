@@ -61,6 +61,7 @@ class MembershipInference(SampleEvaluator):
     """
 
     name = "membership-inference"
+    needs = frozenset({"data", "labels", "gradients"})
 
     attack: Literal["loss", "modified-entropy", "lira", "label-only"] = Field(
         default="loss",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class _MemoryEvaluator(Evaluator):
     """Weighs a forward pass of the bare network over one batch."""
 
+    needs = frozenset({"data"})
+
     batch_size: int = Field(default=1, ge=1, description="Samples in the pass.")
 
     def _measured(self, model: nn.Module, ctx: EvaluationContext, name: str, ratio: str) -> dict[str, float | Measured]:

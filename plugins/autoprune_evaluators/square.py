@@ -22,6 +22,7 @@ class Square(RandomAttackEvaluator):
     """
 
     name = "square"
+    needs = frozenset({"data", "labels"})
 
     queries: int = Field(default=500, ge=1, description="Forward passes of each sample in one run.")
     p_init: float = Field(

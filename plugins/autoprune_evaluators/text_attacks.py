@@ -113,6 +113,7 @@ class TokenAttack(TextAttackEvaluator):
     """
 
     name = "token-attack"
+    needs = frozenset({"data", "labels"})
 
     share: float = Field(
         default=0.2, gt=0, le=1, description="Largest share of a sample's tokens that is replaced; at least one is."

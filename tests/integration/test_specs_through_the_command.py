@@ -117,6 +117,9 @@ def test_explain_tells_groups_reasons_and_cost(workspace) -> None:
     assert document["dense"]["params"] > groups["hidden"]["params"] > 64 * (1 + 10)
     assert groups["hidden"]["params"] % 64 == 0
     assert [u["layer"] for u in document["uncut"]] == ["linear"]
+    needs = {metric["name"]: metric["needs"] for metric in document["metrics"]}
+    assert needs["accuracy"] == ["data", "labels"]
+    assert needs["robust_accuracy"] == ["data", "labels", "gradients"]
     assert document["estimate"]["search_s"] > 0
     assert document["estimate"]["failures"] == []
     assert {"score", "cut", "recover", "accuracy", "fgsm"} <= document["estimate"]["pruned_s"].keys()

@@ -118,7 +118,10 @@ def test_show_gives_the_metrics_of_an_evaluator(autoprune, install) -> None:
             "description": "From the ground.",
         }
     ]
-    assert "higher" in autoprune("plugins", "show", "garden-ruler").out
+    assert ruler["needs"] == ["data", "labels", "gradients"], "all, as it says nothing"
+    text = autoprune("plugins", "show", "garden-ruler").out
+    assert "higher" in text
+    assert "It needs data, labels, gradients." in text
 
 
 def test_show_says_why_an_evaluator_has_no_metrics_yet(autoprune, tmp_path) -> None:

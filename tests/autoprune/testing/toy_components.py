@@ -435,6 +435,7 @@ class ToyTimer(Evaluator):
     """Anything may come out of a timing."""
 
     name = "toy-timer"
+    needs = frozenset()
     metrics = (Metric("toy_ms", "ms", "minimize", Cost.TIMING, "Time."),)
 
     def evaluate(self, model, ctx):
@@ -501,6 +502,36 @@ class AttackLeavesGradients(ToyEvaluator):
 
     def evaluate(self, model, ctx):
         model.network.linear.bias.sum().backward()
+        return super().evaluate(model, ctx)
+
+
+@check(EvaluatorConformance, it_reads_no_data_unless_it_needs_it="samples were read")
+class PromisesToReadNoData(ToyEvaluator):
+    """Reads it."""
+
+    name = "promises-to-read-no-data"
+    needs = frozenset()
+
+
+@check(EvaluatorConformance, targets_change_nothing_unless_it_needs_labels="assert")
+class PromisesToNeedNoLabels(ToyEvaluator):
+    """Compares with them."""
+
+    name = "promises-to-need-no-labels"
+    needs = frozenset({"data"})
+
+
+@check(EvaluatorConformance, it_asks_for_no_gradients_unless_it_needs_them="does not require grad")
+class PromisesToNeedNoGradients(ToyEvaluator):
+    """Attacks by them."""
+
+    name = "promises-to-need-no-gradients"
+    needs = frozenset({"data", "labels"})
+
+    def evaluate(self, model, ctx):
+        inputs, _ = next(ctx.data.split(ctx.split).batches(8))
+        with torch.enable_grad():
+            torch.autograd.grad(model(inputs.first.requires_grad_()).sum(), inputs.first)
         return super().evaluate(model, ctx)
 
 
