@@ -131,7 +131,7 @@ def _estimate(problem: Problem) -> dict[str, Any]:
 
 def _per_1000(problem: Problem, dense: TrialResult) -> Iterator[tuple[str, float]]:
     """Evaluators that measure samples, by the names of their stages, and the seconds that 1,000 of those take them."""
-    for evaluator in problem.components.evaluators:
+    for evaluator in problem.evaluators:
         stage = evaluator.metric_name(evaluator.name)
         samples = [
             dense.metrics[metric.name].samples or 0

@@ -16,6 +16,7 @@ from autoprune.spec.document import KeyPath
 from autoprune.spec.mistakes import MOST_TOLD
 
 _SECTIONS = ("objectives", "constraints")
+_LATE = "its evaluator measures the front's members alone, when nothing can be searched any more: leave out front: true"
 
 
 def check_metrics(spec: Spec, components: Components, data: Data) -> list[Mistake]:
@@ -30,8 +31,10 @@ def check_metrics(spec: Spec, components: Components, data: Data) -> list[Mistak
     makers = {path: [metric.name for metric in each.produces(data)] for path, each in evaluators.items()}
     made = {name for names in makers.values() for name in names}
     nobodys = [(section, name) for section in _SECTIONS for name in getattr(spec, section) if name not in made]
+    late = {name for path, names in makers.items() if evaluators[path].front for name in names}
     return [
         *_made_twice(makers, spec.document, lambda path: evaluators[path].name),
+        *_searched_late({section: getattr(spec, section) for section in _SECTIONS}, late, spec.document),
         *(
             spec.document.mistake(at, f"no evaluator makes this metric{near(at[1], made) if n < MOST_TOLD else ''}")
             for n, at in enumerate(nobodys)
@@ -60,6 +63,8 @@ def metric_mistakes(
         unsure |= not known
         later |= known and not makers[path]
     yield from _made_twice(makers, document, lambda path: listed[path[1]]["use"])
+    fronts = [path for path in makers if (variable := found.get(path)) is not None and variable.component.front]
+    yield from _searched_late(data, {name for path in fronts for name in makers[path]}, document)
     if later:
         return
     made = {name for names in makers.values() for name in names}
@@ -74,6 +79,15 @@ def metric_mistakes(
             told += 1
             hint = _hint(name, made, offered) if told <= MOST_TOLD else ""
             yield document.mistake((section, name), f"no evaluator makes this metric{hint}")
+
+
+def _searched_late(sections: Mapping[str, Any], late: set[str], document: Document) -> Iterator[Mistake]:
+    """Objectives and constraints on what is measured of the front's members alone."""
+    for section in _SECTIONS:
+        wanted = sections.get(section)
+        for name in wanted if isinstance(wanted, Mapping) else ():
+            if name in late:
+                yield document.mistake((section, name), _LATE)
 
 
 def _hint(name: str, made: set[str], offered: Mapping[str, str]) -> str:

@@ -243,6 +243,11 @@ class Evaluator(Component):
         pattern=r"^[A-Za-z0-9_-]*$",
         description="Told behind the metric names (robust_accuracy_fgsm), so that two evaluators make no metric twice.",
     )
+    front: bool = Field(
+        default=False,
+        description="Measure the front's members alone, on the test split, when the trials are done: for what takes too"
+        " long for every trial. Nothing can be searched or bounded by its metrics then.",
+    )
 
     def declares(self, data: Data | None) -> tuple[Metric, ...]:  # noqa: ARG002  for subclasses
         """What it makes, by names without the label.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Difference, Measured
@@ -99,11 +99,11 @@ def dense_trial(outcome: StudyOutcome) -> TrialResult | None:
     return next((t for t in outcome.trials if t.origin == "dense" and t.state == "complete"), None)
 
 
-def metric_names(objectives: Iterable[str], trials: Iterable[TrialResult]) -> list[str]:
+def metric_names(objectives: Iterable[str], measured: Iterable[Mapping[str, Measured]]) -> list[str]:
     """The objectives first, then every other metric in the order it first appears."""
     names = dict.fromkeys(objectives)
-    for trial in trials:
-        names.update(dict.fromkeys(trial.metrics))
+    for metrics in measured:
+        names.update(dict.fromkeys(metrics))
     return list(names)
 
 

@@ -28,7 +28,8 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     dense = dense_trial(outcome)
     if dense is not None and dense.number not in members:
         trials.insert(0, dense)
-    names, knobs = metric_names(outcome.front.objectives, trials), knob_names(trials)
+    measured = [trial.metrics for trial in trials] + [point.test for point in members.values()]
+    names, knobs = metric_names(outcome.front.objectives, measured), knob_names(trials)
     rows: list[Row] = []
     for trial in trials:
         member = members.get(trial.number)
@@ -75,7 +76,7 @@ def trials_table(outcome: StudyOutcome) -> list[Row]:
     """
     members = {point.trial.number for point in outcome.front.points}
     trials = sorted(outcome.trials, key=lambda t: t.number)
-    names = metric_names(outcome.front.objectives, trials)
+    names = metric_names(outcome.front.objectives, [trial.metrics for trial in trials])
     groups, knobs = list(dict.fromkeys(group for trial in trials for group in trial.ratios)), knob_names(trials)
     rows: list[Row] = [
         {

@@ -182,7 +182,8 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
         (", test", lambda point: point.test),
         (", whole test", lambda point: point.whole_test),
     ]
-    others = [n for n in metric_names((), [p.trial for p in points]) if n not in outcome.front.objectives]
+    others = [n for n in metric_names((), [p.trial.metrics for p in points]) if n not in outcome.front.objectives]
+    alone = [n for n in metric_names((), [p.test for p in points]) if n not in {*outcome.front.objectives, *others}]
     columns = [
         (name, f"{heading(name, study.units.get(name, ''))}{told}", of)
         for name in outcome.front.objectives
@@ -190,6 +191,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
         if not told or any(name in of(point) for _, point in entries)
     ]
     columns += [(name, heading(name, study.units.get(name, "")), values[0][1]) for name in others]
+    columns += [(name, f"{heading(name, study.units.get(name, ''))}, test", values[2][1]) for name in alone]
     compared = [
         name for name in outcome.front.objectives if any(_difference(point, name) is not None for _, point in entries)
     ]

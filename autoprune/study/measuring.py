@@ -42,8 +42,8 @@ class Measuring:
 
     @property
     def exact(self) -> tuple[ExactEvaluator, ...]:
-        """The evaluators that need arithmetic alone."""
-        return tuple(e for e in self._problem.components.evaluators if isinstance(e, ExactEvaluator))
+        """The evaluators of trials that need arithmetic alone."""
+        return tuple(e for e in self._problem.evaluators if isinstance(e, ExactEvaluator))
 
     def __call__(
         self,

@@ -17,7 +17,17 @@ from torch import nn
 from autoprune.errors import PluginError, TrialError
 from autoprune.host.components import Components
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Choices, Component, Costs, Data, ExactEvaluator, LayerCosts, Metric, SourceContext
+from autoprune.plugin import (
+    Choices,
+    Component,
+    Costs,
+    Data,
+    Evaluator,
+    ExactEvaluator,
+    LayerCosts,
+    Metric,
+    SourceContext,
+)
 from autoprune.spec import Spec
 from autoprune.structure import Structure, load_pruned
 from autoprune.study.contexts import Contexts
@@ -83,6 +93,11 @@ class Problem:
         files = (self.host.provider(type(component)).file for component in needed)
         return tuple(dict.fromkeys(file for file in files if file is not None))
 
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """Those that every trial is measured by; the others measure the front's members alone."""
+        return tuple(each for each in self.components.evaluators if not each.front)
+
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Everything that evaluators make, by the names that objectives use."""
@@ -144,7 +159,7 @@ class Problem:
         Raises:
             TrialError: A transform or an evaluator cannot tell.
         """
-        exact = [e for e in self.components.evaluators if isinstance(e, ExactEvaluator)]
+        exact = [e for e in self.evaluators if isinstance(e, ExactEvaluator)]
         dense = self.structure.dense_costs
         rows = self.structure.cost_table(cut_units)
         if self.space.steps:

@@ -160,7 +160,7 @@ class Runner:
         with stages.stage("cut"):
             folded = problem.folded(network)
         try:
-            for evaluator in quickest_first(problem.components.evaluators, proposal.dense_s):
+            for evaluator in quickest_first(problem.evaluators, proposal.dense_s):
                 if evaluator not in self._measuring.exact:
                     race.look(record.metrics, {})
                     record.metrics |= self._measuring(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from autoprune import TrialError
 from autoprune.plugin import Cost, Data, EvaluationContext, Evaluator, Measured, Metric
 from autoprune.toolkit.copies import duplicate
 from autoprune.toolkit.samples import losses
@@ -47,7 +48,11 @@ class TrainingTime(Evaluator):
         return None
 
     def evaluate(self, model: nn.Module, ctx: EvaluationContext) -> Mapping[str, float | Measured]:
-        """Time steps of the network and of the dense network in alternating order."""
+        """Time steps of the network and of the dense network in alternating order.
+
+        Raises:
+            TrialError: The model has no gradients.
+        """
         ours, dense = (self._step(duplicate(each), ctx) for each in (model, ctx.dense))
         for _ in range(2):
             ours(), dense()
@@ -71,7 +76,10 @@ class TrainingTime(Evaluator):
 
         def step() -> None:
             optimizer.zero_grad(set_to_none=True)
-            losses(ctx.task, inputs.feed(model), targets).mean().backward()  # type: ignore[no-untyped-call]
+            loss = losses(ctx.task, inputs.feed(model), targets).mean()
+            if not loss.requires_grad:
+                raise TrialError(f"{self.name}: the loss has no gradient to the weights: the model can't be trained")
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         return step

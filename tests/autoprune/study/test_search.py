@@ -15,6 +15,7 @@ from toy_driver import run_resume, run_search, wait_for
 import autoprune
 from autoprune.errors import NoFeasibleTrialError, PluginError, SpecError, StudyError
 from autoprune.plugin import StudyInfo, hookimpl
+from autoprune.report import markdown
 from autoprune.structure import load_pruned
 from autoprune.study import pareto_front, read_study, resume, search
 from tests.fresh import started
@@ -108,6 +109,24 @@ def test_the_json_document_is_the_contract_of_scripts(spec, host, tmp_path):
         assert entry["ratios"] == point.trial.achieved
         assert entry["metrics"]["share"] == point.trial.metrics["share"].value
         assert (Path(entry["model"]) / "recipe.json").exists()
+
+
+def test_what_is_of_the_front_alone_is_measured_at_the_end(spec, host):
+    made = spec("search.trials=4", swap=("evaluators: [", "evaluators: [{use: toy-mode, front: true}, "))
+    result = search(made, host=host)
+    assert all(trial.metrics.keys() == {"share", "distance"} for trial in result.outcome.trials)
+    assert result.front.points
+    for point in result.front.points:
+        assert point.test.keys() == {"share", "distance", "training", "draw"}
+    assert "training" in result.outcome.dense_test
+    text = markdown(result.study, result.outcome)
+    assert "| training (flag), test |" in text
+
+
+def test_what_is_of_the_front_alone_is_no_objective(spec, host):
+    swap = ("evaluators: [", "evaluators: [{use: toy-mode, front: true}, ")
+    with pytest.raises(SpecError, match=r"objectives\.draw: its evaluator measures the front's members alone"):
+        spec("objectives.draw=minimize", swap=swap)
 
 
 def test_trials_know_how_long_the_dense_model_took(spec, host, monkeypatch):
