@@ -81,23 +81,18 @@ class EvaluatorConformance(BenchConformance):
 
     def test_it_reads_no_data_unless_it_needs_it(self, component: Evaluator, bench: Bench) -> None:
         """An evaluator without ``data`` among its needs measures where no sample can be read."""
-        if "data" in component.needs:
-            pytest.skip("it needs data")
-        bench.measure(component, cut_units=bench.uniform(0.5))
-        unread = bench.on(_changed(bench.data, lambda split: Split(len(split), _unreadable, _unreadable)))
-        unread.measure(component, cut_units=bench.uniform(0.5))
+        if "data" not in component.needs:
+            _assert_the_same(component, bench, bench.on(_changed(bench.data, _unread)))
 
     def test_targets_change_nothing_unless_it_needs_labels(self, component: Evaluator, bench: Bench) -> None:
         """Without ``labels`` among its needs, its metrics are the same where each sample has the next one's targets."""
-        if "labels" in component.needs:
-            pytest.skip("it needs labels")
-        _assert_the_same(component, bench, bench.on(_changed(bench.data, _with_the_next_ones_targets)))
+        if "labels" not in component.needs:
+            _assert_the_same(component, bench, bench.on(_changed(bench.data, _with_the_next_ones_targets)))
 
     def test_it_asks_for_no_gradients_unless_it_needs_them(self, component: Evaluator, bench: Bench) -> None:
         """Without ``gradients`` among its needs, its metrics are the same of models that have none."""
-        if "gradients" in component.needs:
-            pytest.skip("it needs gradients")
-        _assert_the_same(component, bench, _Opaque(bench))
+        if "gradients" not in component.needs:
+            _assert_the_same(component, bench, _Opaque(bench))
 
 
 class _Opaque(Bench):
@@ -139,8 +134,11 @@ def _with_the_next_ones_targets(split: Split) -> Split:
     return Split(len(split), lambda index: (split.fetch(index)[0], split.fetch((index + 1) % len(split))[1]))
 
 
-def _unreadable(index: torch.Tensor) -> Any:
-    raise AssertionError(f"{len(index)} samples were read")
+def _unread(split: Split) -> Split:
+    def read(index: torch.Tensor) -> Any:
+        raise AssertionError(f"{len(index)} samples were read")
+
+    return Split(len(split), read, read)
 
 
 def _assert_uncertain(name: str, measured: Measured) -> None:
