@@ -1,8 +1,9 @@
-"""``search``, ``resume`` and ``report``."""
+"""``search``, ``resume``, ``report`` and ``select``."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,46 @@ def report(
     folder = study if study.is_dir() else _latest(study, plugins)
     reply = _reply(read_study(folder, host=host_with(plugins)))
     return replace(reply, exit_code=0)  # the report is done, however the search ended
+
+
+def select(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BOUND", help='Of members within it alone: "accuracy >= 97% of dense". May be repeated.'),
+    ] = None,
+    minimize: Annotated[str | None, typer.Option("--min", metavar="METRIC", help="The one with least of it.")] = None,
+    maximize: Annotated[
+        str | None,
+        typer.Option("--max", metavar="METRIC", help="The one with most of it; of neither, the best compromise."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="New folder that the model is copied to.")
+    ] = None,
+    plugins: PluginFiles = None,
+    _json: AsJson = False,
+) -> Reply:
+    """Choose a model of the front, and copy it."""
+    from autoprune.errors import StudyError
+    from autoprune.report import point_verdict
+    from autoprune.study.stored import read_study
+
+    folder = study if study.is_dir() else _latest(study, plugins)
+    result = read_study(folder, host=host_with(plugins))
+    point = result.select(*(where or ()), minimize=minimize, maximize=maximize)
+    model = point.trial.model
+    if model is None:
+        raise StudyError(f"trial {point.trial.number} has no saved model; autoprune resume {folder} measures again")
+    if output is not None:
+        if output.exists():
+            raise StudyError(f"{output} is there already; name a new folder")
+        shutil.copytree(model, output)
+        model = output
+    shown = _short(model.absolute())
+    values = {name: measured.value for name, measured in point.trial.metrics.items()}
+    document = {"trial": point.trial.number, "model": str(model.absolute()), "metrics": values}
+    told = point_verdict(result.study, result.outcome, point)
+    return Reply(document, (told, f"model: {shown}", f"open it: autoprune.load_pruned({str(shown)!r})"))
 
 
 def _reply(result: SearchResult) -> Reply:

@@ -5,11 +5,12 @@ from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
 from autoprune.report.tables import front_summary, front_table, trials_table
-from autoprune.report.text import markdown, named_member, point_verdict, verdict
+from autoprune.report.text import compromise, markdown, named_member, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
     "chosen",
+    "compromise",
     "front_figure",
     "front_html",
     "front_plot",

@@ -57,7 +57,7 @@ def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
 def named_member(study: StudyInfo, outcome: StudyOutcome) -> FrontPoint | None:
     """The member that the verdict is about; None where the front has no pruned model."""
     pruned = [point for point in outcome.front.points if point.trial.origin != "dense"]
-    return _compromise(study, outcome, pruned) if pruned else None
+    return compromise(study, outcome, pruned) if pruned else None
 
 
 def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
@@ -110,7 +110,8 @@ def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _compromise(study: StudyInfo, outcome: StudyOutcome, points: Sequence[FrontPoint]) -> FrontPoint:
+def compromise(study: StudyInfo, outcome: StudyOutcome, points: Sequence[FrontPoint]) -> FrontPoint:
+    """The best compromise of some members, see `verdict`."""
     objectives = outcome.front.objectives
     dense = dense_trial(outcome)
     best = {name: Measured(value=max(p.trial.metrics[name].value for p in points)) for name in objectives}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autoprune.errors import StudyError
 from autoprune.plugin import Artifact, Front, FrontPoint, StudyInfo, StudyOutcome
-from autoprune.report import REPORT_FILES, front_html, front_plot
+from autoprune.report import REPORT_FILES, compromise, front_html, front_plot
 from autoprune.spec import Bound, near
 from autoprune.spec.fields import BoundField
 from autoprune.study.exporting import read_exports
@@ -40,29 +41,35 @@ class SearchResult:
         """Folders for `autoprune.load_pruned`, by trial number; the front's models only."""
         return {point.trial.number: point.trial.model for point in self.front.points if point.trial.model is not None}
 
-    def best(self, objective: str, /, **bounds: str) -> FrontPoint:
-        """The point of the front with the best value of an objective, within bounds; validation counts.
+    def select(self, *where: str, minimize: str | None = None, maximize: str | None = None) -> FrontPoint:
+        """One point of the front; validation counts.
 
         Example:
-            >>> point = result.best("accuracy", macs_ratio="<= 0.5")
+            >>> point = result.select("accuracy >= 97% of dense", minimize="latency_ms")
 
         Args:
-            objective: One of the objectives.
-            bounds: Metrics to bounds, as in a spec.
+            where: Metrics and their bounds, as in a spec.
+            minimize: Metric of which the least is taken.
+            maximize: Metric of which the most is taken; of neither, the best compromise, as the verdict has it.
 
         Raises:
-            StudyError: There is no such objective or metric, a bound is malformed, or no point is within them.
+            StudyError: There is no such metric, a bound is malformed, or no point is within them.
         """
-        directions = self.front.objectives
-        if objective not in directions:
-            raise StudyError(f"there is no objective {objective!r}{near(objective, directions)}")
+        if minimize is not None and maximize is not None:
+            raise StudyError("one metric can be best: say what is minimized, or what is maximized")
         points = list(self.front.points)
-        for name, text in bounds.items():
-            points = self._within(points, name, _bound(name, text))
         if not points:
             raise StudyError("the front is empty")
-        best = max if directions[objective] == "maximize" else min
-        return best(points, key=lambda point: point.trial.metrics[objective].value)
+        for text in where:
+            points = self._within(points, *_named_bound(text))
+        wanted = minimize or maximize
+        if wanted is None:
+            pruned = [point for point in points if point.trial.origin != "dense"]
+            return compromise(self.study, self.outcome, pruned or points)
+        self._check_metric(wanted)
+        known = [point for point in points if wanted in point.trial.metrics]
+        best = min if minimize else max
+        return best(known, key=lambda point: point.trial.metrics[wanted].value)
 
     def plot(self, x: str | None = None, y: str | None = None) -> Figure:
         """The trials and the front, as a figure of matplotlib that a notebook's cell shows.
@@ -194,9 +201,11 @@ class SearchResult:
         }
 
 
-def _bound(name: str, text: str) -> Bound:
+def _named_bound(text: str) -> tuple[str, Bound]:
+    """A metric and its bound, written as ``accuracy >= 97% of dense``."""
+    name, relation, value = re.fullmatch(r"\s*(\w*)\s*([<>]=?|=*)\s*(.*)", text).groups()  # type: ignore[union-attr]
     try:
-        bound: Bound = TypeAdapter(BoundField).validate_python(text)
+        bound: Bound = TypeAdapter(BoundField).validate_python(f"{relation} {value}")
     except ValidationError as error:
-        raise StudyError(f"{name}: {error.errors()[0]['ctx']['error']}") from error
-    return bound
+        raise StudyError(f"{name or text}: {error.errors()[0]['ctx']['error']}, behind a metric's name") from error
+    return name, bound

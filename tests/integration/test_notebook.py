@@ -87,7 +87,7 @@ def test_a_live_timm_model_is_searched_tuned_saved_and_loaded(tmp_path: Path, mo
         assert min(figure.size) > 300
         assert len(figure.convert("RGB").getcolors(1_000_000) or ()) > 10
 
-    assert run.shown("result.best(")["text/plain"].startswith("FrontPoint(trial=")
+    assert run.shown("result.select(")["text/plain"].startswith("FrontPoint(trial=")
     before, after = ast.literal_eval(run.shown("fit(pruned")["text/plain"])
     assert before > 0.5, "repaired, not trained"
     assert after > 0.9

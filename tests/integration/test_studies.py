@@ -82,6 +82,23 @@ def test_each_search_has_its_own_folder_and_output_names_one(twice) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_is_chosen_and_copied(twice) -> None:
+    workspace, (document, _) = twice
+    asked = ("select", "runs/digits-1", "--where", "accuracy >= 30% of dense", "--min", "macs", "-o", "best")
+    chosen = workspace.call(*asked, "--json").document
+    smallest = min(document["front"], key=lambda point: point["metrics"]["macs"])
+    assert (chosen["trial"], chosen["metrics"]["macs"]) == (smallest["trial"], smallest["metrics"]["macs"])
+    network = autoprune.load_pruned(workspace.folder / "best")
+    assert sum(p.numel() for p in network.parameters()) == chosen["metrics"]["params"]
+    again = workspace.call(*asked, code=2)
+    assert "best is there already" in again.err
+    named = workspace.call("select", "runs/digits-1").out
+    assert "autoprune.load_pruned('runs/digits-1/models/" in named
+    none = workspace.call("select", "runs/digits-1", "--where", "macs <= 1", code=2)
+    assert "no point has macs <= 1" in none.err
+
+
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_front(twice) -> None:
     one, other = ([{**point, "model": None} for point in document["front"]] for document in twice[1])
     assert one == other
@@ -159,7 +176,7 @@ def test_bounds_may_be_shares_of_the_dense_model(workspace) -> None:
             assert trial.violations["accuracy"] == pytest.approx(under)
     assert {trial.state for trial in others} >= {"complete", "rejected"}
     assert document["front"]
-    best = result.best("macs", accuracy=">= 60% of dense")
+    best = result.select("accuracy >= 60% of dense", minimize="macs")
     assert best.trial.metrics["accuracy"].value >= 0.6 * dense.metrics["accuracy"].value
 
 

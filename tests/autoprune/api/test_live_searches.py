@@ -291,7 +291,7 @@ def test_a_saved_model_asks_for_the_dense_one(recalled: SimpleNamespace) -> None
 
 @pytest.mark.slow
 def test_a_pruned_network_is_tuned_saved_and_searched_again(recalled: SimpleNamespace, tmp_path: Path) -> None:
-    point = recalled.result.best("macro_recall", macs="<= 400")
+    point = recalled.result.select("macs <= 400", maximize="macro_recall")
     network = autoprune.load_pruned(point.trial.model, dense=recalled.net)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
     for _ in range(10):

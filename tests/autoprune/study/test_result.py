@@ -12,6 +12,7 @@ from PIL import Image
 
 from autoprune import SearchResult, StudyError
 from autoprune.plugin import Measured
+from autoprune.report import verdict
 from tests.autoprune.report import synthetic
 
 
@@ -153,36 +154,45 @@ def test_the_best_of_an_objective_within_bounds(result: SearchResult) -> None:
         measured: Measured = point.trial.metrics[name]
         return measured.value
 
-    assert value(result.best("accuracy"), "accuracy") == max(value(p, "accuracy") for p in points)
-    assert value(result.best("latency_ms"), "latency_ms") == min(value(p, "latency_ms") for p in points)
+    assert value(result.select(maximize="accuracy"), "accuracy") == max(value(p, "accuracy") for p in points)
+    assert value(result.select(minimize="latency_ms"), "latency_ms") == min(value(p, "latency_ms") for p in points)
     middle = sorted(value(p, "latency_ms") for p in points)[len(points) // 2]
-    chosen = result.best("accuracy", latency_ms=f"<= {middle}", macs=">= 1")
+    chosen = result.select(f"latency_ms <= {middle}", "macs>=1", maximize="accuracy")
     expected = [p for p in points if value(p, "latency_ms") <= middle]
     assert 0 < len(expected) < len(points)
     assert chosen == max(expected, key=lambda p: value(p, "accuracy"))
 
 
 @pytest.mark.parametrize(
-    ("objective", "bounds", "message"),
+    ("where", "best", "message"),
     [
-        ("acuracy", {}, "there is no objective 'acuracy'; did you mean 'accuracy'?"),
-        ("accuracy", {"mac": "<= 1"}, "no trial has a metric 'mac'; did you mean 'macs'?"),
-        ("accuracy", {"macs": "< 3"}, 'macs: write a bound as ">= 0.80", "<= 1e6" or'),
-        ("accuracy", {"latency_ms": "<= 0.1"}, r"no point has latency_ms <= 0.1: it is \d\.\d+ to \d\.\d+"),
+        ((), {"maximize": "acuracy"}, "no trial has a metric 'acuracy'; did you mean 'accuracy'?"),
+        (("mac <= 1",), {"maximize": "accuracy"}, "no trial has a metric 'mac'; did you mean 'macs'?"),
+        (("macs < 3",), {}, 'macs: write a bound as ">= 0.80", "<= 1e6" or'),
+        (("macs",), {}, 'macs: write a bound as ">= 0.80", "<= 1e6" or'),
+        (("small",), {}, "small: write a bound as"),
+        (("<= 3",), {}, "<= 3: write a bound as|no trial has a metric ''"),
+        (("latency_ms <= 0.1",), {}, r"no point has latency_ms <= 0.1: it is \d\.\d+ to \d\.\d+"),
+        ((), {"minimize": "macs", "maximize": "accuracy"}, "one metric can be best"),
     ],
 )
 def test_what_no_point_can_be_is_told(
-    objective: str, bounds: dict[str, str], message: str, result: SearchResult
+    where: tuple[str, ...], best: dict[str, str], message: str, result: SearchResult
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        result.best(objective, **bounds)
+        result.select(*where, **best)
+
+
+def test_of_no_metric_the_compromise_of_the_verdict_is_taken(result: SearchResult) -> None:
+    chosen = result.select()
+    assert f"Trial {chosen.trial.number} " in verdict(result.study, result.outcome)
 
 
 def test_an_empty_front_has_no_best(tmp_path: Path) -> None:
     study = synthetic.study(tmp_path, objectives=2)
     empty = SearchResult(study, synthetic.outcome(study, (synthetic.trial(3, state="failed"),)))
     with pytest.raises(StudyError, match="the front is empty"):
-        empty.best("accuracy")
+        empty.select(maximize="accuracy")
     assert "1 trial (1 failed), front of 0" in repr(empty)
     assert "<table>" in empty._repr_html_()
     assert pixels(empty.plot()).size[0] > 400
