@@ -17,6 +17,7 @@ from autoprune_evaluators.extraction import ModelExtraction
 from autoprune_evaluators.foreign import ForeignAttack
 from autoprune_evaluators.forward import Accuracy, Agreement, Loss, Perplexity
 from autoprune_evaluators.gaps import GeneralizationGap
+from autoprune_evaluators.groups import WorstGroup
 from autoprune_evaluators.indicators import (
     AccuracyLoss,
     EfficiencyImprovement,
@@ -47,7 +48,7 @@ from autoprune_evaluators.training_time import TrainingTime
 def autoprune_components() -> Iterable[type[Component]]:
     """The evaluators of this package."""
     measured = (Accuracy, Loss, Perplexity, F1, MeanIou, R2, Mae, Rmse, Agreement, UserMetric)
-    classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass)
+    classes = (TopK, Precision, Recall, Auc, CalibrationError, WorstClass, WorstGroup)
     changed = (GeneralizationGap, GaussianNoise, SaltAndPepper, Corruption, ExplanationAgreement)
     privacy = (MembershipInference, ModelExtraction, ModelInversion, AttributeInference)
     attacks = (Fgsm, Pgd, Apgd, Square, AutoAttack, ForeignAttack, RobustLoss, MinDistance, Masking)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from autoprune import TrialError
@@ -164,6 +165,32 @@ class TotalsEvaluator(OnePass):
 
     def _tally(self, ctx: EvaluationContext) -> Tally:
         return _Sums(self, ctx.task)
+
+
+class WorstShare(TotalsEvaluator):
+    """The smallest of several groups' shares of right elements.
+
+    Each sample tells of every group, G of them, its right elements, whether it has any, and how many: (N, 3 G).
+    """
+
+    def _value(self, sums: Tensor) -> Tensor:
+        import torch
+
+        hits, _, elements = sums.unflatten(-1, (3, -1)).unbind(-2)  # type: ignore[no-untyped-call]
+        smallest: Tensor = (hits / elements).where(elements > 0, math.inf).amin(-1)
+        return torch.where(smallest.isfinite(), smallest, math.nan)
+
+    def _ends(self, sums: Tensor) -> tuple[float, float]:
+        hits, samples, elements = sums.unflatten(0, (3, -1)).unbind(0)  # type: ignore[no-untyped-call]
+        there = elements > 0
+        shares, samples = (hits / elements)[there], samples[there]
+        z = NormalDist().inv_cdf(1 - 0.025 / len(shares))
+        scale = 1 + z * z / samples
+        middles = (shares + z * z / (2 * samples)) / scale
+        halves = z / scale * (shares * (1 - shares) / samples + (z / (2 * samples)).square()).sqrt()
+        value = float(shares.min())
+        # Rounding must not push an end past the value.
+        return max(0.0, min(value, float((middles - halves).min()))), max(value, float((middles + halves).min()))
 
 
 class _Sums:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from autoprune import TrialError
 from autoprune.plugin import Cost, Metric, Task
-from autoprune_evaluators._passes import TotalsEvaluator
+from autoprune_evaluators._passes import TotalsEvaluator, WorstShare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +107,7 @@ class Recall(_Averaged):
         return (hits / true).where((true > 0) | (found == 0), 0)
 
 
-class WorstClass(_Overlap):
+class WorstClass(WorstShare):
     """The accuracy within the class that fares worst: the smallest recall of all classes that are true anywhere.
 
     The smallest of several shares leans low where a class has few samples. Its 95 % interval, that of the smallest of
@@ -126,24 +124,10 @@ class WorstClass(_Overlap):
     def _statistics(self, task: Task, outputs: Any, targets: Any) -> Tensor:
         import torch
 
-        hits, _, true = super()._statistics(task, outputs, targets).unflatten(1, (3, -1)).unbind(1)  # type: ignore[no-untyped-call]
+        from autoprune_evaluators._counting import elements
+
+        hits, _, true = elements(self.name, "counts classes", task, outputs, targets).counts().unbind(1)
         return torch.stack([hits, true > 0, true], dim=1).flatten(1)
-
-    def _of_classes(self, hits: Tensor, found: Tensor, true: Tensor) -> Tensor:  # noqa: ARG002  samples, for the ends
-        smallest = (hits / true).where(true > 0, math.inf).amin(-1)
-        return smallest.where(smallest.isfinite(), math.nan)
-
-    def _ends(self, sums: Tensor) -> tuple[float, float]:
-        hits, samples, true = sums.unflatten(0, (3, -1)).unbind(0)  # type: ignore[no-untyped-call]
-        there = true > 0
-        shares, samples = (hits / true)[there], samples[there]
-        z = NormalDist().inv_cdf(1 - 0.025 / len(shares))
-        scale = 1 + z * z / samples
-        middles = (shares + z * z / (2 * samples)) / scale
-        halves = z / scale * (shares * (1 - shares) / samples + (z / (2 * samples)).square()).sqrt()
-        value = float(shares.min())
-        # Rounding must not push an end past the value.
-        return max(0.0, min(value, float((middles - halves).min()))), max(value, float((middles + halves).min()))
 
 
 class MeanIou(_Overlap):

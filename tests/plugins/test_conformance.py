@@ -87,6 +87,7 @@ OPTIONS = {
     ("evaluator", "model-extraction"): {"epochs": 2, "samples": 32, "batch_size": 16},
     ("evaluator", "model-inversion"): {"steps": 5},
     ("evaluator", "attribute-inference"): {"column": 1},
+    ("evaluator", "worst-group"): {"by": 1},
     ("evaluator", "fgsm"): {"epsilon": "2/255", "samples": 32},
     ("evaluator", "pgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
     ("evaluator", "apgd"): {"epsilon": 0.1, "steps": 3, "samples": 32},
@@ -232,7 +233,7 @@ class TestEvaluators(EvaluatorConformance):
     def bench(self, component):
         if component.name in ("embedding-attack", "token-attack"):
             return of_texts()
-        if component.name == "attribute-inference":
+        if component.name in ("attribute-inference", "worst-group"):
             return of_a_table()
         if component.name not in ("r2", "mae", "rmse"):
             return Bench()
