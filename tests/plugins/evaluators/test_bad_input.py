@@ -23,6 +23,7 @@ OTHERS = {
     "embedding-attack": "of text: test_text_attacks.py",
     "token-attack": "of text: test_text_attacks.py",
     "attribute-inference": "of tables: test_attribute.py",
+    "worst-group": "of groups: test_groups.py",
 }
 NAMES = sorted(set(HOST.components(Evaluator)) - set(OTHERS))
 NUMBERS = ("r2", "mae", "rmse")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune import DataError, TrialError
-from autoprune.plugin import Data, Split
+from autoprune.plugin import Data, Measured, Split
+from autoprune.testing import Bench
 from autoprune_evaluators import WorstClass, WorstGroup
 from autoprune_tasks.classification import Classification
 from autoprune_tasks.multi_head import MultiHead
@@ -103,3 +104,20 @@ def test_what_tells_no_groups_is_refused() -> None:
         measured(WorstGroup(by="noise"), {"kind": scores}, told | {"noise": groups * torch.nan}, task)
     with pytest.raises(TrialError, match="regression has nothing that is right or wrong"):
         measured(WorstGroup(by=2), scores, scores, Regression())
+
+
+def test_bad_inputs_give_a_line_and_one_class_a_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = torch.cat([torch.randn(40, 3, generator=generator), torch.arange(40)[:, None] % 2], dim=1)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def found(rows: Tensor, targets: Tensor) -> Measured:
+        split = Split.of_tensors(rows, targets)
+        return Bench(network, Data(split, split, split, classes=3)).measure(WorstGroup(by=3))["worst_group_accuracy"]
+
+    targets = torch.arange(40) % 3
+    assert found(table, torch.zeros_like(targets)).samples == 40
+    holes = table.clone()
+    holes[20:, 0] = torch.nan
+    with pytest.raises(TrialError, match="outputs are NaN"):
+        found(holes, targets)
