@@ -56,6 +56,10 @@ class MembershipInference(SampleEvaluator):
     the train split and the measured one together; a model of the study then costs one pass. Train them as the dense
     model was, as far as `epochs` and `lr` can: models that have learnt far less, or more, find less.
 
+    When the trials of a search are done, the report tells, too, what an attacker finds who asks all models of the front
+    and the dense one, `front_leakage_auc` and `front_leakage_advantage`: versions of one model leak more side by side
+    (Li et al., *CompLeak*, arXiv:2507.16872).
+
     It is right only if the dense model never saw the measured split, not the validation split either: weights that were
     trained on what is now held out make members of both sides, and nothing seems to leak.
     """
