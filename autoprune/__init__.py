@@ -21,11 +21,12 @@ from autoprune.errors import (
 )
 
 if TYPE_CHECKING:
+    from autoprune.api.opening import load_pruned
     from autoprune.api.saving import save_pruned
     from autoprune.api.searching import open, resume, search  # noqa: A004  autoprune.open
     from autoprune.host.binding import load_spec, spec_from_mapping
     from autoprune.plugin.hooks import hookimpl
-    from autoprune.structure import discover, load_program, load_pruned, save_program
+    from autoprune.structure import discover, load_program, save_program
     from autoprune.study import SearchResult
 
 __all__ = [
@@ -62,7 +63,7 @@ _LAZY = {
     "discover": "autoprune.structure",
     "hookimpl": "autoprune.plugin.hooks",
     "load_program": "autoprune.structure",
-    "load_pruned": "autoprune.structure",
+    "load_pruned": "autoprune.api.opening",
     "load_spec": "autoprune.host.binding",
     "open": "autoprune.api.searching",
     "resume": "autoprune.api.searching",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from autoprune.errors import StructureError
 from autoprune.plugin.front import RunningFront
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.report import front_table, point_verdict, report_files, verdict
 from autoprune.spec.secrets import hint_of, holds_password, masked
 from autoprune.tracking import _records as records
-from autoprune.tracking._store import Store, StoredRun, quietly
+from autoprune.tracking._store import Store, StoredRun, cause_of, quietly
 from autoprune.tracking._uri import page_base, tracking_uri, ui_command
 from autoprune.tracking._view import SharedView
 
@@ -24,17 +23,6 @@ log = logging.getLogger("autoprune")
 
 _STATE_FILE = "mlflow.json"
 _PATIENCE = 10
-_MOST_CAUSE = 300
-
-
-@dataclass
-class _Child:
-    """The run of a trial that is recorded completely."""
-
-    run_id: str
-    has_model: bool
-    refined: bool = False
-    """Whether its model was made again once the trials were done."""
 
 
 class Recorder:
@@ -55,7 +43,10 @@ class Recorder:
         self._store: Store | None = None
         """Open, and in step with what follows; None before the first attempt and after one that failed."""
         self._experiment = self._parent = ""
-        self._children: dict[int, _Child] = {}
+        self._mark = ""
+        """Of the study, which its runs and models bear."""
+        self._children: dict[int, str] = {}
+        """Run ids of the trials that are recorded completely."""
         self._halves: dict[int, str] = {}
         """Run ids of the trials whose recording was broken off."""
         self._marked: set[int] = set()
@@ -128,7 +119,7 @@ class Recorder:
 
     def _warn(self, what: str, error: Exception, *, final: bool) -> None:
         """Once while the study runs; at its end for each thing that is missing in MLflow."""
-        cause = f"{_cause(error, self._uri)}{hint_of(self._uri)}"
+        cause = f"{cause_of(error, self._uri)}{hint_of(self._uri)}"
         if final:
             missing = len(self._results.keys() - self._children.keys())
             what = f"{missing} of {len(self._results)} trials" if what == "trials" else what
@@ -146,12 +137,13 @@ class Recorder:
     def _connect(self) -> Store:
         """Find the study's run and its children, and mend what a kill or an outage left behind."""
         state = self._load_state()
+        self._mark = state["study"]
         self._uri = tracking_uri(self._study, earlier=state.get("tracking_uri"))
         store = Store(self._uri)
         self._experiment = store.experiment(self._study.spec.tracking.experiment or self._study.spec.name)
-        tags = records.study_tags(self._study, state["study"])
+        tags = records.study_tags(self._study, self._mark)
         params = records.study_params(self._study)
-        runs = store.runs(self._experiment, "autoprune.study", state["study"])
+        runs = store.runs(self._experiment, "autoprune.study", self._mark)
         if runs:
             run = runs[0]
             self._parent = run.run_id
@@ -177,7 +169,7 @@ class Recorder:
             for name in view.outdated(store.experiment_tags(self._experiment)):
                 store.untag_experiment(self._experiment, name)
         except Exception as error:  # noqa: BLE001 - the view is a convenience that not every server takes
-            log.debug("MLflow did not take the saved view: %s", _cause(error, self._uri))
+            log.debug("MLflow did not take the saved view: %s", cause_of(error, self._uri))
 
     def _take_stock(self, store: Store, run: StoredRun) -> None:
         """Sort a trial's run into the complete, the half-written, and those that should not be there."""
@@ -187,8 +179,7 @@ class Recorder:
         elif run.ended:
             if number in self._halves:
                 store.delete(self._halves.pop(number))
-            tags = run.tags
-            self._children[number] = _Child(run.run_id, "autoprune.model" in tags, "autoprune.refined" in tags)
+            self._children[number] = run.run_id
             if run.tags.get("autoprune.front") == "true":
                 self._marked.add(number)
         else:
@@ -201,7 +192,7 @@ class Recorder:
         members = {result.number for result in self._front.members}
         for number in sorted(members ^ self._marked):
             tags = records.standing(self._results[number], on_front=number in members)
-            store.log(self._children[number].run_id, tags=tags)
+            store.log(self._children[number], tags=tags)
             self._marked ^= {number}
 
     def _record(self, store: Store, result: TrialResult) -> None:
@@ -218,21 +209,18 @@ class Recorder:
         metrics = records.trial_metrics(self._study, result)
         store.log(run_id, metrics=metrics, params=records.trial_params(result), tags=tags, at_ms=end)
         store.end(run_id, records.STATUS[result.state], end_ms=end)
-        self._children[result.number] = _Child(run_id, has_model=False)
+        self._children[result.number] = run_id
         if on_front:
             self._marked.add(result.number)
 
     def _conclude(self, store: Store, outcome: StudyOutcome) -> None:
         """The front's notes and test values, the study's numbers, its verdict and its status."""
         members = {point.trial.number: point for point in outcome.front.points}
-        for number, child in self._children.items():
+        for number, run_id in self._children.items():
             if point := members.get(number):
-                since = records.since_the_trials(self._study, outcome, point)
-                sentence = f"{point_verdict(self._study, outcome, point)} {since}"
-                tags = records.standing(point.trial, on_front=True, sentence=sentence)
-                store.log(child.run_id, tags=tags, metrics=records.member_metrics(point))
+                store.log(run_id, tags=self._standing(outcome, point), metrics=records.member_metrics(point))
             elif number in self._marked:
-                store.log(child.run_id, tags=records.standing(self._results[number], on_front=False))
+                store.log(run_id, tags=records.standing(self._results[number], on_front=False))
         self._marked = set(members)
         tags = {
             "mlflow.note.content": f"**{verdict(self._study, outcome)}**\n\nMore in `report.md` among the artifacts.",
@@ -254,15 +242,28 @@ class Recorder:
         tables = [{"path": name, "type": "table"} for name in files if name == "front_table.json"]
         store.log(self._parent, tags={"mlflow.loggedArtifacts": json.dumps(tables)})
 
+    def _standing(self, outcome: StudyOutcome, point: FrontPoint, opening: str = "") -> dict[str, str]:
+        """The tags of a member of the front."""
+        since = records.since_the_trials(self._study, outcome, point)
+        sentence = f"{point_verdict(self._study, outcome, point)} {since}"
+        return records.standing(point.trial, on_front=True, sentence=sentence, opening=opening)
+
     def _store_models(self, store: Store, outcome: StudyOutcome) -> None:
+        from autoprune.tracking._models import MemberModel, store_models  # PyTorch, which a study has loaded
+
+        members = []
         for point in outcome.front.points:
-            child, folder = self._children[point.trial.number], point.trial.model
-            stored = child.has_model and child.refined == bool(point.searched)
-            if folder is not None and folder.is_dir() and not stored:
-                store.folder(child.run_id, "model", folder)
-                tags = {"autoprune.model": f"runs:/{child.run_id}/model"}
-                store.log(child.run_id, tags=tags | ({"autoprune.refined": "true"} if point.searched else {}))
-                child.has_model, child.refined = True, bool(point.searched)
+            run_id, folder = self._children[point.trial.number], point.trial.model
+            if folder is None or not folder.is_dir():
+                continue
+            try:
+                members.append(MemberModel.of(self._study, point, run_id, folder))
+            except StructureError as error:
+                log.warning("MLflow lacks the model of trial %d: %s", point.trial.number, error)
+        store_models(store, self._experiment, self._mark, members)
+        for member in members:
+            tags = self._standing(outcome, member.point, member.how_to_open)
+            store.log(member.run_id, tags={**tags, "autoprune.model": member.uri})
 
     def _load_state(self) -> dict[str, Any]:
         """The study's mark in MLflow, kept before the first run is made: that run can then always be found again."""
@@ -283,12 +284,3 @@ class Recorder:
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         new.replace(self._file)
-
-
-def _cause(error: BaseException, uri: str) -> str:
-    """What the operating system or SQLite said, which MLflow wraps in several layers; else what MLflow said."""
-    chain: list[BaseException] = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(inner)
-    root = next((e for e in reversed(chain) if isinstance(e, OSError | sqlite3.Error)), error)
-    return masked(" ".join(str(root).split()), of=(uri,))[:_MOST_CAUSE] or type(root).__name__

@@ -103,8 +103,8 @@ def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, 
     return tags
 
 
-def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict[str, str]:
-    """The tags that change with the front: membership, colour and note."""
+def standing(result: TrialResult, *, on_front: bool, sentence: str = "", opening: str = "") -> dict[str, str]:
+    """The tags that change with the front: membership, colour and note, which ends with how the model is opened."""
     if result.state == "failed":
         lead = f"**Failed:** {result.reason or 'no reason was given'}"
     elif result.state == "rejected":
@@ -124,7 +124,7 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "") -> dict
     return {
         "autoprune.front": _bool(on_front),
         "mlflow.runColor": _ODD_COLOURS.get(result.state, _COLOURS[kind]),
-        "mlflow.note.content": masked(f"{lead[: MOST_TAG - 1000]}\n\n{how[:800]}"),
+        "mlflow.note.content": masked("\n\n".join(filter(None, (lead[: MOST_TAG - 3000], how[:800], opening[:2000])))),
     }
 
 

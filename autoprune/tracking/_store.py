@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoprune.spec.secrets import masked
 from autoprune.tracking._uri import artifact_location, sqlite_file
 
 _SETTINGS = {
@@ -28,6 +29,7 @@ _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _BATCH = 100
+_MOST_CAUSE = 300
 _SILENT = logging.CRITICAL + 1
 
 
@@ -49,6 +51,15 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
             for name in ours:
                 os.environ.pop(name, None)
+
+
+def cause_of(error: BaseException, uri: str) -> str:
+    """What the operating system or SQLite said, which MLflow wraps in several layers; else what MLflow said."""
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    root = next((e for e in reversed(chain) if isinstance(e, OSError | sqlite3.Error)), error)
+    return masked(" ".join(str(root).split()), of=(uri,))[:_MOST_CAUSE] or type(root).__name__
 
 
 @dataclass(frozen=True)
@@ -171,9 +182,47 @@ class Store:
         """Store a text as an artifact, over an earlier one."""
         self._client.log_text(run_id, text, name)
 
-    def folder(self, run_id: str, name: str, folder: Path) -> None:
-        """Store a folder's files as artifacts."""
-        self._client.log_artifacts(run_id, str(folder), name)
+    def models(self, experiment: str, tag: str, value: str) -> list[StoredModel]:
+        """The models, not deleted, that bear the tag."""
+        found: list[StoredModel] = []
+        token = None
+        while True:
+            page = self._client.search_logged_models([experiment], f"tags.`{tag}` = '{value}'", page_token=token)
+            found += map(_stored, page)
+            token = page.token
+            if not token:
+                return found
+
+    def create_model(
+        self, experiment: str, name: str, *, run_id: str, tags: Mapping[str, str], params: Mapping[str, str]
+    ) -> StoredModel:
+        """Announce a model that a run made."""
+        made = self._client.create_logged_model(
+            experiment, name=name, source_run_id=run_id, tags=dict(tags), params=dict(params)
+        )
+        return _stored(made)
+
+    def model_files(self, model_id: str, folder: Path) -> None:
+        """Store a folder's files as those of a model."""
+        self._client.log_model_artifacts(model_id, str(folder))
+
+    def end_model(self, model_id: str, *, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Tie a model to its run, log what was measured of it, and call it ready."""
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        moment = int(time.time() * 1000)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        for chunk in _chunks([Metric(name, value, moment, 0, model_id=model_id) for name, value in metrics.items()]):
+            self._client.log_batch(run_id, metrics=chunk)
+        self._client.finalize_logged_model(model_id, "READY")
+
+    def tag_model(self, model_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a model."""
+        self._client.set_logged_model_tags(model_id, dict(tags))
+
+    def delete_model(self, model_id: str) -> None:
+        """Delete a model."""
+        self._client.delete_logged_model(model_id)
 
     def tag_experiment(self, experiment: str, name: str, value: str) -> None:
         """Set a tag of the experiment."""
@@ -186,6 +235,24 @@ class Store:
     def untag_experiment(self, experiment: str, name: str) -> None:
         """Remove a tag of the experiment."""
         self._client.delete_experiment_tag(experiment, name)
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it stands in MLflow."""
+
+    model_id: str
+    run_id: str
+    location: str
+    """Where its files are."""
+    ready: bool
+    """Whether it was stored completely."""
+    tags: dict[str, str]
+
+
+def _stored(model: Any) -> StoredModel:
+    ready = str(model.status) == "READY"
+    return StoredModel(model.model_id, model.source_run_id, model.artifact_location, ready, dict(model.tags))
 
 
 def _chunks(items: Sequence[Any]) -> list[list[Any]]:

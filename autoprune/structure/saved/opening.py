@@ -19,7 +19,7 @@ from autoprune.errors import AutopruneError, StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Component, ModelSource, SourceContext, Transform
 from autoprune.structure.saved.origin import Origin, remember
-from autoprune.structure.saved.plugin_files import host_for
+from autoprune.structure.saved.plugin_files import HOW_TO_TRUST, host_for
 from autoprune.structure.saved.pretrained import settle
 from autoprune.structure.saved.program import load_program
 from autoprune.structure.saved.recipe import (
@@ -50,22 +50,14 @@ def load_pruned(
     trust: bool = False,
     host: PluginHost | None = None,
 ) -> nn.Module:
-    """Open a saved model, in ``eval()``.
-
-    It takes the inputs that the dense model took: normalised, where the spec normalises. After training of your own,
-    `save_pruned` saves it again. A model of transformers is of the same class as before: ``generate`` works, and so
-    does ``save_pretrained`` where a configuration tells its sizes; where none does, it says so.
+    """Open a saved model, in ``eval()``; what `autoprune.load_pruned` does with a folder.
 
     Args:
         folder: What a search saved.
-        dense: The dense model, with any weights; left as it was. Left out, the recipe's model source builds it. An
-            exported program needs none.
+        dense: The dense model, with any weights; left as it was. Left out, the recipe's model source builds it.
         device: Where the model goes.
-        trust: Let the code run that the recipe names or the folder brings along: the module that a ``factory`` is in,
-            a plugin's file. Only if you would run a script from the same hands. A source that runs nothing of the
-            kind (``exported``, ``huggingface``, ``timm``, ``torchvision``, …) does not ask for it, nor does a model
-            that is opened with ``dense``, unless a transform does.
-        host: Knows the components; the installed plugins and those files if None.
+        trust: Let the code run that the recipe names or the folder brings along.
+        host: Knows the components; the installed plugins and the folder's files if None.
 
     Raises:
         StructureError: The folder holds no saved model, ``dense`` is not the model of the recipe, or code would have to
@@ -82,6 +74,19 @@ def load_pruned(
         cause = " ".join(str(error).split())
         raise StructureError(f"{folder} cannot be opened: {type(error).__name__}: {cause:.300}") from error
     return network.eval().to(device)
+
+
+def asks_trust(folder: Path, recipe: Recipe) -> bool:
+    """Whether a saved model is opened with ``trust=True`` alone, unless the dense model is handed over."""
+    if recipe.form == "graph":
+        return False
+    if recipe.plugins:
+        return True
+    host = PluginHost()
+    parts: list[ModelSource | Transform] = [_component(ModelSource.model_validate, recipe.model, host, folder)]
+    transforms = [step.transform for step in recipe.steps if isinstance(step, TransformStep)]
+    parts += [_component(Transform.model_validate, each, host, folder) for each in transforms]
+    return any(part.runs_named_code for part in parts)
 
 
 def _network(
@@ -133,7 +138,7 @@ def _of_modules(
 
 def _untrusted(folder: Path, reference: Mapping[str, object], otherwise: str = "") -> str:
     what = json.dumps(reference, default=str)
-    way = f"if you trust the folder, write trust=True (in a spec trust: true){', ' if otherwise else ''}{otherwise}"
+    way = f"if you trust the folder, write {HOW_TO_TRUST}{', ' if otherwise else ''}{otherwise}"
     return f"{folder} is opened by {_short(what)}, which may run code that it names; {way}"
 
 

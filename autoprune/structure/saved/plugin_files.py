@@ -12,6 +12,8 @@ from autoprune.host.files import PluginFile, read_file
 from autoprune.host.plugins import PluginHost
 from autoprune.structure.saved.recipe import PLUGINS_FOLDER, Recipe
 
+HOW_TO_TRUST = 'trust=True (in a spec trust: true, in mlflow.pyfunc.load_model model_config={"trust": True})'
+
 
 def keep(files: Sequence[Path], folder: Path) -> tuple[str, ...]:
     """Copy plugin files into a model's folder, each content once.
@@ -56,7 +58,7 @@ def host_for(folder: Path, recipe: Recipe, *, trust: bool) -> PluginHost:
         if not trust and (new := [file.path.name for file in files if file.module not in sys.modules]):
             raise StructureError(
                 f"{folder} is opened by code that it brings along ({PLUGINS_FOLDER}/{new[0]}); "
-                "if you trust it, let it run with trust=True"
+                f"if you trust it, let it run with {HOW_TO_TRUST}"
             )
         for file in files:
             host.load_file(file.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from autoprune.errors import StructureError
+from autoprune.structure.saved.forms import Forms
 from autoprune.structure.surgery.copying import module_or_none, named_tensors
 from autoprune.structure.surgery.plan import Plan
 from autoprune.toolkit.files import json_of, malformed, plain_file
@@ -124,7 +126,7 @@ class Recipe(_Data):
     model: dict[str, Any]
     """The model source, as in a spec; builds the dense architecture."""
     folder: Path
-    """Folder of the spec, where the model source looks for its files."""
+    """Folder of the spec, where the model source looks for its files; ``.`` in a recipe that is for any machine."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     steps: tuple[CutStep | TransformStep, ...]
     """In order. A program is what they made already."""
@@ -138,6 +140,10 @@ class Recipe(_Data):
     """Group to the number of units that went in the last cut."""
     pretrained: Pretrained | None = None
     """Of networks of transformers."""
+    inputs: Forms = {}
+    """What the model takes, by keyword; what has none by its place."""
+    outputs: Forms = {}
+    """The tensors that it returns, by where they stand; a bare one by the empty name."""
     mean: tuple[float, ...] | None = None
     """Inputs are normalised by ``(x - mean) / std`` before the model sees them."""
     std: tuple[float, ...] | None = None
@@ -146,6 +152,17 @@ class Recipe(_Data):
     def bypassed(self) -> dict[str, int]:
         """Every module that is left out to the length of the tuple that it returned; 0 for a bare tensor."""
         return {name: size for step in self.steps if isinstance(step, CutStep) for name, size in step.bypassed.items()}
+
+    def portable(self) -> Recipe:
+        """The recipe for other machines: the spec's folder is where it is opened, and files are told from there."""
+        told = {"model": _relative(self.model, self.folder), "folder": Path()}
+        steps = tuple(
+            step.model_copy(update={"transform": _relative(step.transform, self.folder)})
+            if isinstance(step, TransformStep)
+            else step
+            for step in self.steps
+        )
+        return self.model_copy(update={**told, "steps": steps})
 
     def after(self, earlier: Recipe) -> Recipe:
         """The recipe of a model that was made of the one of an earlier recipe: its steps, then these."""
@@ -161,6 +178,17 @@ class Recipe(_Data):
             pretrained = Pretrained(config={**(earlier.pretrained.config or {}), **pretrained.config})
         update = {"model": earlier.model, "folder": earlier.folder, "seed": earlier.seed, "steps": tuple(steps)}
         return self.model_copy(update={**update, "pretrained": pretrained})
+
+
+def _relative(value: Any, folder: Path) -> Any:
+    """Options of a component, where every text that is the full path of something became the way from the folder."""
+    if isinstance(value, Mapping):
+        return {name: _relative(each, folder) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(each, folder) for each in value]
+    if isinstance(value, str) and Path(value).is_absolute() and os.path.lexists(value):
+        return os.path.relpath(value, folder)
+    return value
 
 
 def _is_cut(before: object, now: bool | int | list[int]) -> bool:
@@ -179,7 +207,7 @@ def _another(network: nn.Module, what: str) -> StructureError:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a saved model.
+    """The recipe of a saved model; one that is for any machine takes the current folder for the spec's.
 
     Raises:
         StructureError: There is none, it is malformed, or another version wrote it.
@@ -190,7 +218,8 @@ def read_recipe(folder: Path) -> Recipe:
         if isinstance(data, Mapping) and data.get("format") != _FORMAT:
             found = f"{data.get('format')!r:.40}"
             raise StructureError(f"{file} is of format {found}; this version reads format {_FORMAT}")
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
+        return recipe.model_copy(update={"folder": recipe.folder.absolute()})
     except OSError as error:
         raise StructureError(f"{folder} holds no saved model: {error.strerror}: {error.filename}") from error
     except ValueError as error:

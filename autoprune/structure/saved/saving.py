@@ -14,6 +14,7 @@ from autoprune.errors import StructureError
 from autoprune.plugin import Choices, Inputs, ModelSource, Normalization, SourceContext, Transform
 from autoprune.spec.secrets import masked_data
 from autoprune.structure.saved import plugin_files
+from autoprune.structure.saved.forms import forms, named_inputs, output_forms
 from autoprune.structure.saved.origin import remembered
 from autoprune.structure.saved.pretrained import described
 from autoprune.structure.saved.program import refill_program, save_program
@@ -57,8 +58,8 @@ def write_pruned(
         source: Builds the dense architecture; if that is a saved model itself, its steps come before these.
         ctx: Where the source looks for its files.
         normalization: What the caller does to inputs in front of the network.
-        example: Inputs of two samples or more, to export a network that is a graph, and to see whether the
-            configuration of one of transformers is right.
+        example: Inputs of two samples or more, to export a network that is a graph, to see whether the configuration
+            of one of transformers is right, and to tell the form of what the network takes and returns.
         transforms: What replaced modules after the cut, in order, with what was chosen for each.
         plugins: Single-file plugins that bring the source or a transform; copies are kept with the model.
 
@@ -82,6 +83,8 @@ def write_pruned(
         groups={name: units.tolist() for name, units in kept.items() if units.dtype == torch.int64},
         cut_units=dict(cut_units),
         pretrained=described(network, example),
+        inputs={} if example is None else forms(named_inputs(example)),
+        outputs={} if example is None else output_forms(network, example),
         mean=normalization.mean if normalization else None,
         std=normalization.std if normalization else None,
     )

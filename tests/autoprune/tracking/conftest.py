@@ -172,3 +172,39 @@ def server(_server):
     """A server that is up."""
     _server.start()
     return _server
+
+
+@pytest.fixture
+def with_models():
+    """Give each trial a real saved model, of the digits' net with weights of its own."""
+
+    def give(study, results, *, seed=0, source=None):
+        return tuple(r.model_copy(update={"model": save_model(study, r.number, seed, source)}) for r in results)
+
+    return give
+
+
+def save_model(study, number, seed=0, source=None):
+    """Save a small model as that of a trial; gives its folder."""
+    import torch
+
+    from autoprune.plugin import Inputs, Normalization, SourceContext
+    from autoprune.structure import Plan, write_pruned
+    from autoprune_sources.digits_cnn import DigitsCnn
+
+    source = source or DigitsCnn(width=2)
+    ctx = SourceContext(study.folder.parent.resolve(), study.folder, seed)
+    network = source.build(SourceContext(ctx.folder, ctx.cache, 100 * seed + number)).eval()
+    folder = study.folder / "models" / str(number)
+    write_pruned(
+        folder,
+        network,
+        plan=Plan({}),
+        kept={},
+        cut_units={},
+        source=source,
+        ctx=ctx,
+        normalization=Normalization((0.25,), (0.5,)),
+        example=Inputs((torch.rand(2, 1, 8, 8),)),
+    )
+    return folder

@@ -35,15 +35,10 @@ def test_over_http(synthetic, run_study, assert_complete, tracker, server, tmp_p
     assert facts["url"] == f"{page}/{facts['run_id']}?workflowType=machine_learning"
     assert facts["view"].startswith(f"{page}?viewStateShareKey=autoprune-{facts['run_id']}")
     assert "hint" not in facts
-    (study.folder / "model").mkdir()
-    (study.folder / "model" / "weights.safetensors").write_bytes(b"weights")
-    results = tuple(t.model_copy(update={"model": study.folder / "model"}) for t in synthetic.trials(3))
-    outcome = run_study(study, results)
+    outcome = run_study(study, synthetic.trials(3))
     assert capfd.readouterr() == ("", "")
     found = assert_complete(study, server.uri, outcome)
     assert found.artifacts[found.parent.info.run_id] == {"spec.yaml", "front_table.json"}
-    for point in outcome.front.points:
-        assert found.artifacts[found.trials[point.trial.number].info.run_id] == {"model"}
 
 
 @pytest.mark.slow

@@ -21,17 +21,11 @@ from autoprune.tracking.health import check_store
 
 @pytest.mark.slow
 def test_a_study_is_a_parent_run_with_one_child_per_trial(
-    synthetic, tracker, run_study, assert_complete, uri, tmp_path
+    synthetic, tracker, run_study, with_models, assert_complete, uri, tmp_path
 ):
     study = synthetic.study(tmp_path / "study", objectives=3, trials=12, uri=uri, constraints={"accuracy": ">= 0.7"})
-    results = list(synthetic.trials(12, bounds={"accuracy": 0.7}))
-    for place, result in enumerate(results):
-        folder = study.folder / "models" / str(result.number)
-        folder.mkdir(parents=True)
-        (folder / "recipe.json").write_text("{}")
-        (folder / "weights.safetensors").write_bytes(bytes([place]))
-        results[place] = result.model_copy(update={"model": folder})
-    outcome = run_study(study, tuple(results))
+    results = with_models(study, synthetic.trials(12, bounds={"accuracy": 0.7}))
+    outcome = run_study(study, results)
     found = assert_complete(study, uri, outcome)
 
     parent = found.parent
@@ -72,11 +66,11 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
         if point := members.get(result.number):
             assert tested == {f"test/{name}": measured.value for name, measured in point.test.items()}
             assert tags["mlflow.note.content"].startswith("**On the Pareto front.** Trial")
-            assert tags["autoprune.model"] == f"runs:/{run.info.run_id}/model"
-            assert found.artifacts[run.info.run_id] == {"model"}
+            assert tags["autoprune.model"] == f"runs:/{run.info.run_id}/study-trial-{result.number}"
         else:
             assert not tested
-            assert not found.artifacts[run.info.run_id]
+            assert "autoprune.model" not in tags
+        assert not found.artifacts[run.info.run_id]
     assert found.trials[8].data.tags["autoprune.reason"] == results[8].reason
     assert found.trials[8].data.tags["mlflow.note.content"].startswith("**Failed:** CUDA out of memory")
     assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected:** macs")
@@ -116,13 +110,13 @@ def test_of_equal_trials_the_first_is_on_the_front(synthetic, tracker, stored, u
 
 
 @pytest.mark.slow
-def test_nothing_is_printed_logged_or_left_in_the_environment(synthetic, run_study, uri, tmp_path, capfd, caplog):
+def test_nothing_is_printed_logged_or_left_in_the_environment(
+    synthetic, run_study, with_models, uri, tmp_path, capfd, caplog
+):
     root = logging.getLogger()
     before = (dict(os.environ), root.handlers[:], root.level, logging.getLogger("mlflow").level)
     study = synthetic.study(tmp_path / "study", uri=uri)
-    (study.folder / "model").mkdir(parents=True)
-    (study.folder / "model" / "recipe.json").write_text("{}")
-    run_study(study, tuple(t.model_copy(update={"model": study.folder / "model"}) for t in synthetic.trials(3)))
+    run_study(study, with_models(study, synthetic.trials(3)))
     assert (dict(os.environ), root.handlers[:], root.level, logging.getLogger("mlflow").level) == before
     assert capfd.readouterr() == ("", "")
     assert not caplog.records

@@ -237,27 +237,26 @@ def test_a_default_database_is_found_again_from_another_folder(
 
 
 @pytest.mark.slow
-def test_a_model_that_was_made_again_takes_the_others_place(synthetic, run_study, resume, stored, uri, tmp_path):
+def test_a_model_that_was_made_again_takes_the_others_place(
+    synthetic, run_study, resume, with_models, stored, uri, tmp_path
+):
     """A session was interrupted before that, and MLflow has the models of the search."""
     study = synthetic.study(tmp_path / "study", uri=uri, trials=6)
-    results = []
-    for result in synthetic.trials(6):
-        folder = study.folder / "models" / str(result.number)
-        folder.mkdir(parents=True)
-        (folder / "weights.safetensors").write_bytes(b"searched")
-        results.append(result.model_copy(update={"model": folder}))
-    run_study(study, tuple(results), interrupted=True)
-    for folder in (study.folder / "models").iterdir():
-        (folder / "weights.safetensors").write_bytes(b"made again")
-    again = synthetic.made_again(synthetic.outcome(study, tuple(results)))
-    resume(study, tuple(results), known=6, outcome=again)
+    results = with_models(study, synthetic.trials(6))
+    run_study(study, results, interrupted=True)
+    again = synthetic.made_again(synthetic.outcome(study, results))
+    made = [point.trial for point in again.front.points if point.searched]
+    assert 0 < len(made) < len(again.front.points)
+    with_models(study, made, seed=1)
+    resume(study, results, known=6, outcome=again)
     found = stored(study, uri)
     for point in again.front.points:
         run = found.trials[point.trial.number]
         with quietly():
-            kept = found.client.download_artifacts(run.info.run_id, "model/weights.safetensors")
+            kept = found.client.download_artifacts(run.info.run_id, f"study-trial-{point.trial.number}/pruned")
         metrics, note = run.data.metrics, run.data.tags["mlflow.note.content"]
-        assert Path(kept).read_bytes() == (b"made again" if point.searched else b"searched")
+        weights = "weights.safetensors"
+        assert (Path(kept) / weights).read_bytes() == (point.trial.model / weights).read_bytes()
         assert metrics["objective/accuracy"] == (point.searched or point.trial.metrics)["accuracy"].value
         assert metrics["test/accuracy"] == point.test["accuracy"].value
         assert ("whole_test/accuracy" in metrics) == bool(point.whole_test)
