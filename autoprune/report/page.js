@@ -18,12 +18,21 @@
 
   // ---- texts, as in the written report
 
+  function fixed(value, digits) {
+    const exact = value.toFixed(60);
+    const end = exact.indexOf(".") + (digits ? digits + 1 : 0);
+    const tie = /^\.?50*$/.test(exact.slice(end)) && "02468".includes(exact[end - 1]);
+    return tie ? exact.slice(0, end) : value.toFixed(digits); // Python rounds ties to even, 56.25 to 56.2
+  }
+
   function number(value, unit) {
     if (value === null || value === undefined) return "-";
-    if (unit.startsWith("fraction")) return `${(100 * value).toFixed(1)} %`;
-    for (const [least, size, prefix] of [[1e9, 1e9, "G"], [1e6, 1e6, "M"], [1e4, 1e3, "k"]])
-      if (Math.abs(value) >= least) return `${(value / size).toFixed(1)} ${prefix}`;
-    return Math.abs(value) < 1000 ? `${Number(value.toPrecision(3))}` : value.toFixed(0);
+    if (unit.startsWith("fraction")) return `${fixed(100 * value, 1)} %`;
+    const size = Math.abs(value);
+    for (const [least, factor, prefix] of [[1e9, 1e9, "G"], [1e6, 1e6, "M"], [1e4, 1e3, "k"]])
+      if (size >= least) return `${fixed(value / factor, 1)} ${prefix}`;
+    if (size >= 1000) return fixed(value, 0);
+    return `${size < 1e-4 ? Number(value.toPrecision(3)) : Number(fixed(value, 2 - Math.floor(Math.log10(size))))}`;
   }
   const bare = (value, unit) => number(value, unit).replace(/ %$/, "");
   const known = (value) => value !== null && value !== undefined;

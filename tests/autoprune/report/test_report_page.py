@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autoprune.plugin import GroupSummary, Measured
 from autoprune.plugin.values import Difference
-from autoprune.report import named_member, verdict
+from autoprune.report import named_member, point_verdict, verdict
+from autoprune.report._words import against, spread
 from autoprune.report.files import report_files, write_report
 from autoprune.report.page import page
 from autoprune.spec import Spec
@@ -233,3 +239,173 @@ def test_it_is_one_of_the_reports_files(study, outcome, tmp_path, monkeypatch):
     write_report(tmp_path, study, outcome)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(study, outcome)
     assert report_files(study, outcome)["report.html"] == page(study, outcome)
+
+
+TRIALS = 2000
+CATCH = (
+    "<script>window.pageErrors = []; addEventListener('error', (event) => pageErrors.push(event.message));"
+    "for (const how of ['error', 'warn']) console[how] = (...all) => pageErrors.push(all.join(' '));</script>"
+)
+
+
+@pytest.fixture(scope="module")
+def large(synthetic, tmp_path_factory):
+    """A study of 2,000 trials, some with a difference from the dense model."""
+    study = synthetic.study(tmp_path_factory.mktemp("large") / "study", objectives=3, trials=TRIALS)
+    trials = list(synthetic.trials(TRIALS, bounds={"latency_ms": 3.0}))
+    dense = trials[0].metrics["accuracy"].value
+    for trial in trials[1:]:
+        if accuracy := trial.metrics.get("accuracy"):
+            value = accuracy.value - dense
+            difference = Difference(value=value, low=value - 0.01, high=value + 0.01)
+            trial.metrics["accuracy"] = accuracy.model_copy(update={"difference": difference})
+    return study, synthetic.outcome(study, tuple(trials))
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
+    """What a browser shows of a page and what using it does, see ``probe.js``."""
+
+    def seen(text, size="1100,2400"):
+        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        assert chromium, "no chromium is installed"
+        folder = tmp_path_factory.mktemp("browser")
+        probe = Path(__file__).with_name("probe.js").read_text(encoding="utf-8")
+        text = text.replace("<head>", f"<head>{CATCH}", 1).replace("</body>", f"<script>{probe}</script></body>", 1)
+        (folder / "report.html").write_text(text, encoding="utf-8")
+        options = (
+            "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
+            f"--disable-component-update --window-size={size} --virtual-time-budget=10000 --dump-dom"
+        ).split()
+        address = (folder / "report.html").as_uri()
+        command = [chromium, *options, f"--user-data-dir={folder / 'profile'}", address]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        found = re.search(r'<pre id="seen">(.*?)</pre>', shown, re.DOTALL)
+        assert found, "the probe ran to its end"
+        return json.loads(html.unescape(found[1]))
+
+    return seen
+
+
+@pytest.fixture(scope="module")
+def seen(large, browse):
+    return browse(page(*large))
+
+
+@pytest.fixture(scope="module")
+def members(large):
+    return {point.trial.number: point for point in large[1].front.points}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_a_page_of_2000_trials_and_fifty_groups_is_small(synthetic, tmp_path, objectives):
+    groups = tuple(f"layer{block}.{layer}.conv{part}" for block in range(5) for layer in range(5) for part in (1, 2))
+    study = synthetic.study(tmp_path, objectives=objectives, trials=TRIALS, groups=groups)
+    text = page(study, synthetic.outcome(study, synthetic.trials(TRIALS, groups=groups)))
+    assert len(text.encode()) < 5_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_script_draws_every_trial_and_the_whole_front(large, seen, members):
+    study, outcome = large
+    assert seen["errors"] == []
+    assert not seen["hidden"]
+    assert seen["verdict"][0] == verdict(study, outcome)
+    complete = {trial.number for trial in outcome.trials if trial.state == "complete"}
+    assert sorted(seen["marks"]) == sorted(complete)
+    assert sorted(seen["front"]) == sorted({0, *members})
+    assert sorted(seen["lines"]) == sorted({0, *members})
+    assert seen["columns"] == [number for number in members if number != 0]
+    assert sorted(seen["volumes"]) == sorted(complete)
+    assert seen["rings"] == [named_member(study, outcome).trial.number]
+    assert seen["legend"] == ["front", "dense model", "the verdict's pick", "uniform ratio", "dominated",
+                              "breaks a constraint"]  # fmt: skip
+    assert any(not trial.feasible and trial.state == "complete" for trial in outcome.trials)
+    assert not seen["wide"], "nothing sticks out"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_other_axes_redraw_the_front(seen, large):
+    trials = {trial.number: trial for trial in large[1].trials}
+    assert seen["axes"] == ["accuracy", "latency (ms)", "robust accuracy", "macs (multiply-accumulates)", "mean ratio",
+                            "trial"]  # fmt: skip
+    for places, across, up in ((seen["before"], "latency_ms", "accuracy"), (seen["after"], "macs", "robust_accuracy")):
+        numbers, xs, ys = zip(*places, strict=True)
+        for values, name, sign in ((xs, across, 1), (ys, up, -1)):
+            wanted = [trials[number].metrics[name].value for number in numbers]
+            assert np.corrcoef(values, wanted)[0, 1] == pytest.approx(sign, abs=1e-3), "a straight scale"
+    assert "robust accuracy (%), higher is better" in seen["labels"]
+    assert "macs (multiply-accumulates)" in seen["labels"]
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_dragged_rectangle_selects_in_every_view(seen, members):
+    within = set(seen["within"])
+    front = within & set(members)
+    assert len(within) > 5
+    assert front
+    chosen = seen["selected"]
+    assert seen["brushing"] == 1
+    assert chosen["brush"] == 0, "the rectangle goes"
+    assert set(chosen["scatter"]) == set(chosen["volumes"]) == within
+    assert set(chosen["lines"]) == front
+    assert set(chosen["columns"]) == set(chosen["rows"]) == front
+    assert chosen["told"].startswith(f"{len(within)} selected, {len(front)} of them on the front: ")
+    assert set(seen["kept"]) == within, "other axes keep it"
+    assert seen["cleared"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_hovering_tells_of_a_trial_as_the_written_report_does(seen, members, large):
+    study, _ = large
+    number, hidden, tip = seen["tip"]
+    assert not hidden
+    lines = tip.splitlines()
+    trial = members[number].trial
+    assert lines[0] == f"trial {number}: front"
+    for name, title in (("accuracy", "accuracy"), ("latency_ms", "latency (ms)"), ("macs", "macs")):
+        text = spread(trial.metrics[name], study.units[name])
+        assert any(line.startswith(title) and line.endswith(text) for line in lines)
+    for group, ratio in trial.achieved.items():
+        assert (f"− {100 * ratio:.1f} % of {group}" in lines) == (ratio > 0)
+    assert seen["away"]
+    assert seen["focused"] == tip, "the keyboard shows the same"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_one_model_is_told_of_in_full(seen, members, large):
+    study, outcome = large
+    number, told, rows = seen["clicked"]
+    point = members[number]
+    assert told == point_verdict(study, outcome, point)
+    by_title = dict(zip(rows[0], next(row for row in rows if row[0] == "accuracy"), strict=True))
+    dense, measured = outcome.trials[0].metrics["accuracy"], point.trial.metrics["accuracy"]
+    assert by_title == {
+        "": "accuracy",
+        "validation": spread(measured, "fraction"),
+        "test split": spread(point.test["accuracy"], "fraction"),
+        "dense, validation": spread(dense, "fraction"),
+        "dense, test split": spread(outcome.dense_test["accuracy"], "fraction"),
+        "less dense, the same samples": against(point.test["accuracy"].difference, "fraction"),
+    }
+    groups = {row[0]: row[3:] for row in rows if len(row) == 6 and row[2] == "channel"}
+    assert groups == {
+        group: ["16", f"{16 - round(16 * ratio)}", f"{100 * ratio:.1f} %"]
+        for group, ratio in point.trial.achieved.items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_phone_shows_one_objective_and_odd_names(synthetic, study, browse):
+    one = study.model_copy(update={"name": EVIL, "objectives": {"latency_ms": "minimize"}})
+    seen = browse(page(one, synthetic.outcome(one, synthetic.trials(40))), size="400,900")
+    assert seen["errors"] == []
+    assert len(seen["front"]) == len({0, *seen["front"]})
+    assert not seen["wide"]
