@@ -159,6 +159,8 @@ def main() -> None:
         f" ResNet-20, one thread; median of {options.repeats} repeats in turn (least to most)."
     )
     lines = [
+        "# PGD per CPU second",
+        "",
         told,
         "",
         "| attack | robust accuracy | images per CPU second | autoprune is faster by |",

@@ -100,6 +100,16 @@ does not explain it. With so many cells, one in twenty is bold by chance."""
 _IN_SHORT = """\
 Cuts whose value is surely worse, or better, than the dense model's; what is safe is better: less leaked, less copied,
 more withstood."""
+CLAIMS = {
+    "robust_accuracy": "Does pruning make a model safer against attack?",
+    "corruption_accuracy": "Does it make a model steadier under corruption?",
+    "membership_auc": "Does it make a model leak less of whom it was trained on?",
+    "extraction_fidelity": "Does it make a model harder to steal?",
+}
+"""What articles say, by the metric that answers."""
+_CLAIMS = """\
+Of the cuts of one ratio that still keep 90 % of the dense model's accuracy: a model that predicts nothing any more
+neither leaks nor can be stolen, which is no safety worth having."""
 _FRONTS = """\
 The example searches of `search_spaces/examples`, as they stand there: how many members of each front are surely worse
 or better than the dense model, and the metric along the front."""
@@ -229,6 +239,28 @@ def _counted(rows: Sequence[Row], metric: str) -> str:
     return f"{len(sure) - better} worse, {better} better, of {len(found)}"
 
 
+def _kept(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a cut still is a model worth having."""
+    (dense,) = (each["metrics"]["accuracy"]["value"] for each in rows if each["name"] == row["name"] and _dense(each))
+    return bool(row["metrics"]["accuracy"]["value"] >= 0.9 * dense)
+
+
+def _dense(row: Row) -> bool:
+    return bool(row["how"] == "dense")
+
+
+def _answers(rows: Sequence[Row]) -> str:
+    """Each claim, and on how many cuts it holds, or the contrary does."""
+    found = []
+    for metric, question in CLAIMS.items():
+        told = []
+        for how in list(RECOVERIES)[1:]:
+            kept = [row for row in rows if row["how"] == how and _kept(row, rows)]
+            told.append(f"{how}: {_counted(kept, metric)}")
+        found.append(f"- {question} {'; '.join(told).capitalize()}.")
+    return "\n".join(found)
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
@@ -253,6 +285,7 @@ def page(rows: Sequence[Row], *, command: str, note: str) -> str:
             ],
         ),
     ]
+    parts += ["## What it says to the claims", _CLAIMS, _answers(uniform)]
     for name, setting in MODELS.items():
         found = [row for row in uniform if row["name"] == name]
         if not found:
