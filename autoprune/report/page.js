@@ -10,10 +10,15 @@
   const members = new Set(data.front);
   const objectives = data.metrics.map((metric, place) => ({ ...metric, place })).filter((metric) => metric.direction);
   const axes = [
-    ...data.metrics.map((metric, place) => ({ ...metric, of: (trial) => trial.metrics[place]?.[0], place })),
-    { name: "mean ratio", label: "mean ratio", unit: "fraction", of: (trial) => trial.mean },
-    { name: "trial", label: "trial", unit: "", of: (trial) => trial.number },
-  ];
+    ...data.metrics.map((metric, place) => ({ ...metric, measured: (trial) => trial.metrics[place] })),
+    ...data.metrics.map((metric, place) => {
+      const measured = (trial) => points.get(trial.number)?.test[place];
+      return { ...metric, label: `${metric.label}, ${data.test}`, measured };
+    }),
+    { label: "mean ratio", unit: "fraction", measured: (trial) => [trial.mean] },
+    { label: "trial", unit: "", measured: (trial) => [trial.number] },
+  ].filter((axis) => data.trials.some(axis.measured));
+  const searched = data.groups.map((group, place) => ({ group, place })).filter(({ group }) => group.searched);
   let selected = new Set();
 
   // ---- texts, as in the written report
@@ -62,8 +67,13 @@
     return [whose, shape].filter(Boolean).join(", ") || "dominated";
   }
 
-  function told(trial) {
+  function told(trial, cell) {
     const lines = [`trial ${trial.number}: ${kind(trial)}`];
+    if (cell) {
+      const { group, place } = cell;
+      const cut = trial.cut[place];
+      return [...lines, `− ${number(cut / group.units, "fraction")} of ${group.name}: ${cut} of ${group.units} units`].join("\n");
+    }
     data.metrics.forEach((metric, place) => {
       if (trial.metrics[place]) lines.push(`${titled(metric)} ${spread(trial.metrics[place], metric.unit)}`);
     });
@@ -160,18 +170,20 @@
     const height = 420;
     const [svg, width] = canvas("scatter", height);
     const box = [58, 22, width - 12, height - 38];
-    placed = data.trials.filter((trial) => known(across.of(trial)) && known(up.of(trial)));
-    const x = scale(placed.map(across.of), box[0], box[2]);
-    const y = scale(placed.map(up.of), box[3], box[1]);
+    const shown = data.trials.filter((trial) => across.measured(trial) && up.measured(trial));
+    const x = scale(shown.map((trial) => across.measured(trial)[0]), box[0], box[2]);
+    const y = scale(shown.map((trial) => up.measured(trial)[0]), box[3], box[1]);
     frame(svg, x, y, across, up, box);
-    placed = placed.map((trial) => ({ trial, number: trial.number, x: x(across.of(trial)), y: y(up.of(trial)) }));
+    placed = shown.map((trial) => ({
+      trial, number: trial.number, x: x(across.measured(trial)[0]), y: y(up.measured(trial)[0]),
+    }));
     const inside = (value, low, high) => Math.min(Math.max(value, low), high);
     for (const { trial, x: left, y: top } of placed.filter((each) => members.has(each.number))) {
       const mark = put(svg, "g", { "data-trial": trial.number });
-      const [, low, high] = trial.metrics[across.place] || [];
+      const [, low, high] = across.measured(trial);
       if (known(low) && known(high))
         put(mark, "line", { class: "spread", y1: top, y2: top, x1: inside(x(low), box[0], box[2]), x2: inside(x(high), box[0], box[2]) });
-      const [, least, most] = trial.metrics[up.place] || [];
+      const [, least, most] = up.measured(trial);
       if (known(least) && known(most))
         put(mark, "line", { class: "spread", x1: left, x2: left, y1: inside(y(least), box[1], box[3]), y2: inside(y(most), box[1], box[3]) });
     }
@@ -191,9 +203,8 @@
     let start = null;
     let area = null;
     const at = (event) => {
-      const { left, top, width } = svg.getBoundingClientRect();
-      const zoom = svg.viewBox.baseVal.width / width;
-      return [(event.clientX - left) * zoom, (event.clientY - top) * zoom];
+      const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      return [x, y];
     };
     svg.addEventListener("pointerdown", (event) => { start = event.button ? null : at(event); });
     svg.addEventListener("dragstart", (event) => event.preventDefault());
@@ -221,23 +232,24 @@
     const height = 300;
     const [svg, width] = canvas("parallel", height);
     const edge = Math.min(110, width / 6);
-    const shown = data.points.map((point) => trials.get(point.number));
+    const shown = data.points.map((point) => trials.get(point.number))
+      .filter((trial) => objectives.every(({ place }) => trial.metrics[place]));
     const columns = objectives.map((metric, place) => {
       const share = objectives.length > 1 ? place / (objectives.length - 1) : 0.5;
       const ends = metric.direction === "maximize" ? [height - 34, 34] : [34, height - 34];
       return { metric, x: edge + share * (width - 2 * edge), y: scale(shown.map((trial) => trial.metrics[metric.place][0]), ...ends, 0) };
     });
-    for (const { metric, x, y } of columns) {
-      put(svg, "line", { class: "axis", x1: x, x2: x, y1: 34, y2: height - 34 });
-      put(svg, "text", { x, y: 14, "text-anchor": "middle" }, titled(metric));
-      for (const tick of y.ticks) put(svg, "text", { x: x + 5, y: y(tick) + 4 }, bare(tick, metric.unit));
-    }
+    for (const { x } of columns) put(svg, "line", { class: "axis", x1: x, x2: x, y1: 34, y2: height - 34 });
     const order = (trial) => (trial.origin === "dense" ? 2 : trial.number === data.pick ? 1 : 0);
     for (const trial of [...shown].sort((a, b) => order(a) - order(b))) {
       const type = ["", " pick", " dense"][order(trial)];
       const places = columns.map(({ metric, x, y }) => `${x},${y(trial.metrics[metric.place][0])}`);
       if (places.length === 1) shape(svg, layer(trial), ...places[0].split(","), { "data-trial": trial.number });
       else put(svg, "polyline", { class: `line${type}`, points: places.join(" "), "data-trial": trial.number });
+    }
+    for (const { metric, x, y } of columns) {
+      put(svg, "text", { x, y: 14, "text-anchor": "middle" }, titled(metric));
+      for (const tick of y.ticks) put(svg, "text", { x: x + 5, y: y(tick) + 4 }, bare(tick, metric.unit));
     }
   }
 
@@ -251,7 +263,7 @@
   }
 
   function heat() {
-    const rows = data.groups.map((group, place) => ({ group, place })).filter(({ group }) => group.searched);
+    const rows = searched;
     const shown = data.front.map((its) => trials.get(its)).filter((trial) => trial.origin !== "dense");
     if (!rows.length || !shown.length) return;
     const size = rows.length > 60 ? 6 : 15;
@@ -338,17 +350,17 @@
         columns.push([`dense, ${title}`, (m, i) => spread(dense[key][i], m.unit)]);
     const surest = (i) => point.whole[i] || point.test[i] || point.validation[i];
     if (data.metrics.some((metric, i) => known(surest(i)?.[3])))
-      columns.push(["less dense, the same samples", (metric, i) => against(surest(i), metric.unit)]);
+      columns.push(["against dense, same samples", (metric, i) => against(surest(i), metric.unit)]);
     const rows = data.metrics.map((metric, i) => [titled(metric), ...columns.map(([, of]) => of(metric, i))]);
     table(host, ["", ...columns.map(([title]) => title)], rows.filter((row) => row.slice(1).some((cell) => cell !== "-")));
     put(host, "p", {}, "Intervals are of 95 % confidence. Of differences, ≈ says that chance explains it.");
 
     const groups = data.groups.map((group, place) => {
       const cut = trial.cut[place];
-      const layers = group.layers.filter((name) => name !== group.name).join(", ");
-      return [group.name, layers, group.kind, `${group.units}`, `${group.units - cut}`, number(cut / group.units, "fraction")];
+      const name = [group.name, ...group.layers.filter((layer) => layer !== group.name)].join(", ");
+      return [name, group.kind, `${group.units}`, `${group.units - cut}`, number(cut / group.units, "fraction")];
     });
-    table(host, ["group", "and layers", "units are", "before", "after", "went"], groups);
+    table(host, ["layers", "units are", "before", "after", "went"], groups);
   }
 
   // ---- selecting, hovering, opening
@@ -375,8 +387,9 @@
     const tip = byId("tip");
     tip.hidden = !trial;
     if (!trial) return;
-    tip.textContent = told(trial);
     const box = mark.getBoundingClientRect();
+    const down = Math.floor((event.clientY - box.top) / box.height * searched.length);
+    tip.textContent = told(trial, mark.classList.contains("column") ? searched[down] : null);
     const [x, y] = event.type === "focusin" ? [box.right, box.bottom] : [event.clientX, event.clientY];
     tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8))}px`;
     tip.style.top = `${Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 8))}px`;

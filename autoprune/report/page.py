@@ -121,7 +121,9 @@ def _counts(study: StudyInfo, outcome: StudyOutcome) -> str:
         lines.append("The search was interrupted; resume it to run the rest.")
     for state in ("failed", "rejected"):
         trials = [trial for trial in outcome.trials if trial.state == state]
-        lines += [f"{state.capitalize()}, {len(alike)}: {reason}" for reason, alike in _reasons(trials)[:5]]
+        lines += [
+            f"{state.capitalize()}, {len(alike)}: {reason.splitlines()[0]}" for reason, alike in _reasons(trials)[:5]
+        ]
     if outcome.front.points:
         lines.append(f"{len(outcome.front.points)} on the front, hypervolume {outcome.front.hypervolume:.4g}.")
     if study.constraints:

@@ -57,10 +57,17 @@
   seen.kept = numbers("#scatter .on .mark");
   document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
   seen.cleared = all(".on").length;
+  change("across", seen.axes.indexOf("accuracy, test split"));
+  seen.tested = places();
 
   const member = all("#scatter a").at(-2);
   point(member.querySelector(".mark"), "pointermove", ...centre(member));
   seen.tip = [Number(member.dataset.trial), document.getElementById("tip").hidden, texts("#tip")[0]];
+  const column = all("#heat .column").at(-1);
+  const box = column.getBoundingClientRect();
+  const rows = all("#heat text[text-anchor=end]").map((text) => text.textContent); // names of groups come first
+  point(column, "pointermove", box.left + 1, box.top + ((rows.indexOf("layer1.0.conv1") + 0.5) / 6) * box.height);
+  seen.cell = [Number(column.dataset.trial), texts("#tip")[0]];
   point(document.querySelector("h1"), "pointermove", 5, 5);
   seen.away = document.getElementById("tip").hidden;
   member.focus();

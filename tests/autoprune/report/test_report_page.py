@@ -328,15 +328,23 @@ def test_the_script_draws_every_trial_and_the_whole_front(large, seen, members):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_other_axes_redraw_the_front(seen, large):
+def test_other_axes_redraw_the_front(seen, large, members):
     trials = {trial.number: trial for trial in large[1].trials}
-    assert seen["axes"] == ["accuracy", "latency (ms)", "robust accuracy", "macs (multiply-accumulates)", "mean ratio",
-                            "trial"]  # fmt: skip
-    for places, across, up in ((seen["before"], "latency_ms", "accuracy"), (seen["after"], "macs", "robust_accuracy")):
+    titles = {"accuracy": "accuracy", "latency": "latency (ms)", "robust accuracy": "robust accuracy"}
+    titles["macs"] = "macs (multiply-accumulates)"
+    tested = [title.replace(name, f"{name}, test split") for name, title in titles.items()]
+    assert seen["axes"] == [*titles.values(), *tested, "mean ratio", "trial"]
+    drawn = ((seen["before"], "latency_ms", "accuracy"), (seen["after"], "macs", "robust_accuracy"))
+    for places, across, up in drawn:
         numbers, xs, ys = zip(*places, strict=True)
         for values, name, sign in ((xs, across, 1), (ys, up, -1)):
             wanted = [trials[number].metrics[name].value for number in numbers]
             assert np.corrcoef(values, wanted)[0, 1] == pytest.approx(sign, abs=1e-3), "a straight scale"
+    tested = {number: point.test["accuracy"].value for number, point in members.items()}
+    numbers, xs, _ = zip(*seen["tested"], strict=True)
+    assert set(numbers) == {0, *members}, "the others were not tested"
+    wanted = [tested.get(number, large[1].dense_test["accuracy"].value) for number in numbers]
+    assert np.corrcoef(xs, wanted)[0, 1] == pytest.approx(1, abs=1e-3)
     assert "robust accuracy (%), higher is better" in seen["labels"]
     assert "macs (multiply-accumulates)" in seen["labels"]
 
@@ -373,6 +381,10 @@ def test_hovering_tells_of_a_trial_as_the_written_report_does(seen, members, lar
         assert any(line.startswith(title) and line.endswith(text) for line in lines)
     for group, ratio in trial.achieved.items():
         assert (f"− {100 * ratio:.1f} % of {group}" in lines) == (ratio > 0)
+    number, cell = seen["cell"]
+    cut = round(16 * members[number].trial.achieved["layer1.0.conv1"])
+    percents = f"{100 * cut / 16:.1f} %"
+    assert cell.splitlines()[1] == f"− {percents} of layer1.0.conv1: {cut} of 16 units"
     assert seen["away"]
     assert seen["focused"] == tip, "the keyboard shows the same"
 
@@ -392,9 +404,9 @@ def test_one_model_is_told_of_in_full(seen, members, large):
         "test split": spread(point.test["accuracy"], "fraction"),
         "dense, validation": spread(dense, "fraction"),
         "dense, test split": spread(outcome.dense_test["accuracy"], "fraction"),
-        "less dense, the same samples": against(point.test["accuracy"].difference, "fraction"),
+        "against dense, same samples": against(point.test["accuracy"].difference, "fraction"),
     }
-    groups = {row[0]: row[3:] for row in rows if len(row) == 6 and row[2] == "channel"}
+    groups = {row[0]: row[2:] for row in rows if len(row) == 5 and row[1] == "channel"}
     assert groups == {
         group: ["16", f"{16 - round(16 * ratio)}", f"{100 * ratio:.1f} %"]
         for group, ratio in point.trial.achieved.items()
