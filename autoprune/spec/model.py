@@ -172,6 +172,11 @@ class Search(_Section):
     timeout: Duration | None = Field(
         default=None, description="Begin no further probe or trial after so long (30m, 1h)."
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Begin no further trial once so many in a row let the hypervolume grow by less than 0.1 %.",
+    )
     trial_timeout: Duration | None = Field(
         default=None, description="A trial that takes longer fails (needs workers: 2 or more)."
     )

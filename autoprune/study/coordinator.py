@@ -16,6 +16,7 @@ from autoprune.study.doubts import Silence, noise, saturation
 from autoprune.study.ending import Ending
 from autoprune.study.environment import environment
 from autoprune.study.folder import SPEC_FILE, StudyFolder
+from autoprune.study.front import Finals, measure_front
 from autoprune.study.interrupts import Interrupts
 from autoprune.study.jobs import Calibrate, Calibrated, Cut, Probe, Probed, Trial
 from autoprune.study.models import model_folder, tidy
@@ -28,6 +29,8 @@ from autoprune.study.stored import study_outcome, with_model
 
 _PROBES, _PER_GROUP = 8, 0.25
 """How many probes come before each candidate; or how many for each group, if that is more."""
+_GROWTH = 1e-3
+"""Of the hypervolume: less is no progress worth waiting for."""
 _SAMPLES = 64
 """Validation samples of a probe, where the sampler asks for none and scorers alone are compared."""
 
@@ -55,6 +58,8 @@ class Session:
         # What an earlier session heard is not known here.
         self._silence = Silence(() if study.rankings.done else [group.name for group in problem.space.cuttable])
         self._interrupts = Interrupts()
+        self._volumes: list[float] = []
+        """The front's hypervolume after each trial of this session, where patience is limited."""
         self._pointless = False
         """Whether the dense model itself failed: nothing could be compared with it."""
         self.stopped = False
@@ -141,7 +146,7 @@ class Session:
             return None
         else:
             number = self._study.begun
-            if number >= self._folder.trials:
+            if number >= self._folder.trials or self._stalled:
                 return None
             if cuts := self._due(number):
                 self._probing.update(cuts)
@@ -158,6 +163,14 @@ class Session:
         """Seconds per stage of the dense model's trial, once that is done."""
         first = self._results.get(0)
         return first.durations_s if first is not None and first.origin == "dense" else {}
+
+    @property
+    def _stalled(self) -> bool:
+        """Whether the last trials of this session hardly made the front better, and no more are wanted then."""
+        patience = self._problem.spec.search.patience
+        if patience is None or len(self._volumes) <= patience:
+            return False
+        return self._volumes[-1] <= (1 + _GROWTH) * self._volumes[-1 - patience]
 
     @property
     def _compared(self) -> bool:
@@ -223,11 +236,18 @@ class Session:
 
     def _finish(self, info: StudyInfo, result: TrialResult) -> None:
         self._study.tell(result)
+        stalled = self._stalled
         for fallen in set(self._add(result)) - self._settled:
             shutil.rmtree(model_folder(self._folder.path, fallen), ignore_errors=True)
         for doubtful in (noise, saturation) if result.origin == "dense" else ():
             if doubt := doubtful(result, self._problem.metrics):
                 log.warning(doubt)
+        if self._problem.spec.search.patience is not None:
+            front = measure_front(self._trials, self._problem.spec.objectives, Finals(), costs=info.costs)
+            self._volumes.append(front.hypervolume)
+        if self._stalled and not stalled:
+            patience = self._problem.spec.search.patience
+            log.warning("the last %d trials made the front hardly better: no further one begins", patience)
         self._observers.finished_trial(info, self._with_model(result))
 
     def _add(self, result: TrialResult) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from autoprune.plugin import StudyInfo, hookimpl
 from autoprune.report import markdown
 from autoprune.structure import load_pruned
 from autoprune.study import pareto_front, read_study, resume, search
+from autoprune.study.front import Finals, measure_front
 from tests.fresh import started
 
 
@@ -109,6 +110,22 @@ def test_the_json_document_is_the_contract_of_scripts(spec, host, tmp_path):
         assert entry["ratios"] == point.trial.achieved
         assert entry["metrics"]["share"] == point.trial.metrics["share"].value
         assert (Path(entry["model"]) / "recipe.json").exists()
+
+
+def test_a_search_that_makes_no_progress_ends(spec, host, caplog):
+    result = search(spec("search.trials=200", "search.patience=4"), host=host)
+    trials = result.outcome.trials
+    assert 4 < len(trials) < 200
+    volumes = [
+        measure_front(trials[:done], result.front.objectives, Finals(), costs=result.study.costs).hypervolume
+        for done in range(1, len(trials) + 1)
+    ]
+    stalls = [done for done in range(4, len(volumes)) if volumes[done] <= 1.001 * volumes[done - 4]]
+    assert stalls[0] == len(trials) - 1, "it ends with the first stall"
+    assert "the last 4 trials made the front hardly better" in caplog.text
+    assert all(point.test for point in result.front.points), "the front is measured as ever"
+    more = resume(result.study.folder, trials=200, host=host).outcome.trials
+    assert len(trials) < len(more) < 200, "who asks for more gets some"
 
 
 def test_what_is_of_the_front_alone_is_measured_at_the_end(spec, host):
