@@ -4,6 +4,7 @@ from autoprune.report._words import chosen, heading, label, number, tested_on
 from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
+from autoprune.report.page import report_page
 from autoprune.report.tables import front_summary, front_table, trials_table
 from autoprune.report.text import compromise, markdown, named_member, point_verdict, verdict
 
@@ -24,6 +25,7 @@ __all__ = [
     "point_verdict",
     "ratios_figure",
     "report_files",
+    "report_page",
     "tested_on",
     "trials_table",
     "verdict",

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report._words import label, tested_on
+from autoprune.report._words import bound_of, label, tested_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +51,8 @@ class _Trials:
         return [t for t in trials if t.state == "complete" and all(n in t.metrics for n in names)]
 
     def bound(self, name: str) -> float | None:
-        """A constraint's number; None where there is none, or it hangs on a dense model that was not measured."""
-        bound = self.study.spec.constraints.get(name)
-        if bound is None or not bound.of_dense:
-            return bound.value if bound else None
-        dense = (t.metrics[name].value for t in self.outcome.trials if t.origin == "dense" and name in t.metrics)
-        return next((bound.at(value).value for value in dense), None)
+        """A constraint's number."""
+        return bound_of(self.study, self.outcome, name)
 
     def name(self, axis: Axis, name: str) -> None:
         """Label an axis with the objective's name, unit and better side, and its ticks in that unit."""

@@ -99,6 +99,15 @@ def dense_trial(outcome: StudyOutcome) -> TrialResult | None:
     return next((t for t in outcome.trials if t.origin == "dense" and t.state == "complete"), None)
 
 
+def bound_of(study: StudyInfo, outcome: StudyOutcome, name: str) -> float | None:
+    """A constraint's number; None where there is none, or it hangs on a dense model that was not measured."""
+    bound = study.spec.constraints.get(name)
+    if bound is None or not bound.of_dense:
+        return bound.value if bound else None
+    dense = (t.metrics[name].value for t in outcome.trials if t.origin == "dense" and name in t.metrics)
+    return next((bound.at(value).value for value in dense), None)
+
+
 def metric_names(objectives: Iterable[str], measured: Iterable[Mapping[str, Measured]]) -> list[str]:
     """The objectives first, then every other metric in the order it first appears."""
     names = dict.fromkeys(objectives)

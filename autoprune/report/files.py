@@ -12,7 +12,7 @@ from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialR
 from autoprune.plugin.values import Measured
 from autoprune.report._words import dense_trial
 from autoprune.report.figures import front_figure, ratios_figure
-from autoprune.report.page import page
+from autoprune.report.page import report_page
 from autoprune.report.tables import Row, _finite, front_table, trials_table
 from autoprune.report.text import markdown, verdict
 
@@ -36,7 +36,7 @@ def report_files(study: StudyInfo, outcome: StudyOutcome) -> dict[str, str]:
     """The report's files by name."""
     files = {
         "report.md": markdown(study, outcome),
-        "report.html": page(study, outcome),
+        "report.html": report_page(study, outcome),
         "front.csv": _csv(front_table(outcome)),
         "trials.csv": _csv(trials_table(outcome)),
         "front.json": json.dumps(_front(study, outcome), indent=2, allow_nan=False) + "\n",

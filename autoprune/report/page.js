@@ -13,7 +13,7 @@
     ...data.metrics.map((metric, place) => ({ ...metric, measured: (trial) => trial.metrics[place] })),
     ...data.metrics.map((metric, place) => {
       const measured = (trial) => points.get(trial.number)?.test[place];
-      return { ...metric, label: `${metric.label}, ${data.test}`, measured };
+      return { ...metric, label: `${metric.label}, ${data.test}`, bound: null, measured };
     }),
     { label: "mean ratio", unit: "fraction", measured: (trial) => [trial.mean] },
     { label: "trial", unit: "", measured: (trial) => [trial.number] },
@@ -123,7 +123,8 @@
       put(svg, "line", { class: "axis", x1: left, x2: right, y1: y(tick), y2: y(tick) });
       put(svg, "text", { x: left - 5, y: y(tick) + 4, "text-anchor": "end" }, bare(tick, up.unit));
     }
-    const name = (axis) => titled(axis) + (axis.unit.startsWith("fraction") ? " (%)" : "") + (better[axis.direction] || "");
+    const unit = (axis) => axis.unit.startsWith("fraction") ? ` (${axis.unit.replace("fraction", "%")})` : "";
+    const name = (axis) => (unit(axis) ? axis.label + unit(axis) : titled(axis)) + (better[axis.direction] || "");
     put(svg, "text", { x: right, y: bottom + 30, "text-anchor": "end" }, name(across));
     put(svg, "text", { x: 2, y: 12 }, name(up));
   }
@@ -147,15 +148,17 @@
   function legend() {
     const entries = {
       member: "front", dense: "dense model", pick: "the verdict's pick", ladder: "uniform ratio", plain: "dominated",
-      infeasible: "breaks a constraint",
+      infeasible: "breaks a constraint", bound: "constraint",
     };
     const found = new Set(data.trials.map(layer));
     if (known(data.pick)) found.add("pick");
+    if (data.metrics.some((metric) => known(metric.bound))) found.add("bound");
     for (const [type, text] of Object.entries(entries)) {
       if (!found.has(type)) continue;
       const entry = put(byId("legend"), "span");
       const svg = put(entry, "svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" });
-      shape(svg, type === "pick" ? "member" : type, 0, 0);
+      if (type === "bound") put(svg, "line", { class: "bound", x1: -8, x2: 8, y1: 0, y2: 0 });
+      else shape(svg, type === "pick" ? "member" : type, 0, 0);
       if (type === "pick") put(svg, "circle", { class: "ring", r: 7 });
       entry.append(` ${text}`);
     }
@@ -177,6 +180,12 @@
     placed = shown.map((trial) => ({
       trial, number: trial.number, x: x(across.measured(trial)[0]), y: y(up.measured(trial)[0]),
     }));
+    for (const [axis, at, ends] of [[across, x, [box[0], box[2]]], [up, y, [box[1], box[3]]]]) {
+      const bound = at(axis.bound ?? NaN);
+      if (!(bound >= ends[0] && bound <= ends[1])) continue;
+      const line = axis === across ? { x1: bound, x2: bound, y1: box[1], y2: box[3] } : { y1: bound, y2: bound, x1: box[0], x2: box[2] };
+      put(svg, "line", { class: "bound", ...line });
+    }
     const inside = (value, low, high) => Math.min(Math.max(value, low), high);
     for (const { trial, x: left, y: top } of placed.filter((each) => members.has(each.number))) {
       const mark = put(svg, "g", { "data-trial": trial.number });

@@ -86,7 +86,7 @@ A click on a point, or Enter, opens the model below.</p>
 """
 
 
-def page(study: StudyInfo, outcome: StudyOutcome) -> str:
+def report_page(study: StudyInfo, outcome: StudyOutcome) -> str:
     """The whole report as an HTML document, verdict first.
 
     Args:

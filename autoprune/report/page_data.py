@@ -10,7 +10,7 @@ from typing import Any
 from autoprune.plugin.results import FrontPoint, GroupSummary, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
 from autoprune.plugin.volume import volumes
-from autoprune.report._words import chosen, dense_trial, label, metric_names, tested_on
+from autoprune.report._words import bound_of, chosen, dense_trial, label, metric_names, tested_on
 from autoprune.report.tables import mean_ratio
 from autoprune.report.text import named_member, point_verdict
 
@@ -36,6 +36,7 @@ def page_data(study: StudyInfo, outcome: StudyOutcome) -> Json:
                 "label": label(name, study.units.get(name, "")),
                 "unit": study.units.get(name, ""),
                 "direction": outcome.front.objectives.get(name),
+                "bound": bound_of(study, outcome, name),
             }
             for name in names
         ],

@@ -29,10 +29,12 @@
   seen.wide = document.documentElement.scrollWidth > innerWidth;
   seen.axes = texts("#across option");
   seen.before = places();
+  seen.bounds = all("#scatter .bound").map(centre);
 
   change("across", seen.axes.findIndex((name) => name.startsWith("macs")));
   change("up", seen.axes.indexOf("robust accuracy"));
   seen.after = places();
+  seen.otherBounds = all("#scatter .bound").length;
   seen.labels = texts("#scatter text");
 
   const svg = () => document.querySelector("#scatter svg");

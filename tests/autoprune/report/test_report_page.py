@@ -13,10 +13,9 @@ import pytest
 
 from autoprune.plugin import GroupSummary, Measured
 from autoprune.plugin.values import Difference
-from autoprune.report import named_member, point_verdict, verdict
+from autoprune.report import named_member, point_verdict, report_page, verdict
 from autoprune.report._words import against, spread
 from autoprune.report.files import report_files, write_report
-from autoprune.report.page import page
 from autoprune.spec import Spec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -71,7 +70,7 @@ def outcome(synthetic, study):
 
 
 def test_the_verdict_comes_first_and_the_counts_after_it(study, outcome):
-    shown = Page(page(study, outcome))
+    shown = Page(report_page(study, outcome))
     assert shown.text("h1") == ["synthetic"]
     told = [text for _, text in shown.texts if text.strip()]
     assert told[told.index("synthetic", 2) + 1] == verdict(study, outcome)
@@ -82,7 +81,7 @@ def test_the_verdict_comes_first_and_the_counts_after_it(study, outcome):
 
 
 def test_the_page_needs_nothing_but_itself(study, outcome):
-    text = page(study, outcome)
+    text = report_page(study, outcome)
     shown = Page(text)
     assert not set(shown.tags) & {"link", "img", "iframe", "object", "base"}
     for tag, name, value in shown.attributes:
@@ -120,8 +119,8 @@ def test_what_a_spec_or_a_plugin_names_is_only_text(synthetic, study, outcome):
             "units": {**study.units, EVIL: EVIL},
         }
     )
-    shown = Page(page(named, synthetic.outcome(named, tuple(trials))))
-    plain = Page(page(study, outcome))
+    shown = Page(report_page(named, synthetic.outcome(named, tuple(trials))))
+    plain = Page(report_page(study, outcome))
     assert len(shown.scripts) == 2
     assert shown.scripts[1] == plain.scripts[1], "the page's own"
     assert set(shown.tags) == set(plain.tags)
@@ -134,10 +133,11 @@ def test_what_a_spec_or_a_plugin_names_is_only_text(synthetic, study, outcome):
 
 
 def test_the_data_are_the_trials(study, outcome):
-    data = Page(page(study, outcome)).data
+    data = Page(report_page(study, outcome)).data
     names = [metric["name"] for metric in data["metrics"]]
     assert names[:3] == list(study.objectives)
     assert [metric["direction"] for metric in data["metrics"]] == ["maximize", "minimize", "maximize", None]
+    assert [metric["bound"] for metric in data["metrics"]] == [None] * 4
     complete = {trial.number: trial for trial in outcome.trials if trial.state == "complete"}
     assert [trial["number"] for trial in data["trials"]] == sorted(complete)
     for drawn in data["trials"]:
@@ -156,7 +156,7 @@ def test_the_data_are_the_trials(study, outcome):
 
 def test_members_are_as_their_saved_models_are(synthetic, study, outcome):
     again = synthetic.made_again(outcome)
-    data = Page(page(study, again)).data
+    data = Page(report_page(study, again)).data
     drawn = {trial["number"]: trial["metrics"][0][0] for trial in data["trials"]}
     for point in again.front.points:
         assert drawn[point.trial.number] == pytest.approx(point.trial.metrics["accuracy"].value, rel=1e-5)
@@ -171,7 +171,7 @@ def test_a_difference_goes_along(synthetic, study):
     trials = list(synthetic.trials(12))
     apart = Measured(value=0.999, low=0.99, high=1, difference=Difference(value=-0.02, low=-0.03, high=-0.01))
     trials[3] = trials[3].model_copy(update={"metrics": trials[3].metrics | {"accuracy": apart}})
-    data = Page(page(study, synthetic.outcome(study, tuple(trials)))).data
+    data = Page(report_page(study, synthetic.outcome(study, tuple(trials)))).data
     point = next(each for each in data["points"] if each["number"] == 3)
     assert point["validation"][0] == [0.999, 0.99, 1, -0.02, -0.03, -0.01]
 
@@ -189,7 +189,7 @@ def test_two_lines_open_a_member(synthetic, study, tmp_path, model, option):
     trials = [trial.model_copy(update={"model": folder}) for trial in synthetic.trials(12)]
     spec = Spec.model_validate({**study.spec.model_dump(mode="json", exclude_none=True), "model": model})
     named = study.model_copy(update={"spec": spec})
-    for point in Page(page(named, synthetic.outcome(named, tuple(trials)))).data["points"]:
+    for point in Page(report_page(named, synthetic.outcome(named, tuple(trials)))).data["points"]:
         assert point["code"].splitlines() == [
             "import autoprune",
             f"model = autoprune.load_pruned({str(folder)!r}{option})",
@@ -204,7 +204,7 @@ def test_reasons_that_differ_in_numbers_alone_are_told_once(synthetic, study):
         else trial
         for trial in synthetic.trials(24)
     ]
-    shown = Page(page(study, synthetic.outcome(study, tuple(trials))))
+    shown = Page(report_page(study, synthetic.outcome(study, tuple(trials))))
     rejected = [row for row in shown.rows if row[:1] == ["rejected"]]
     assert rejected == [
         ["rejected", "8", "16, 17, 18, 19, 20, 21, 22, 23", "dominated: accuracy is 0.16 on 64"],
@@ -215,7 +215,7 @@ def test_reasons_that_differ_in_numbers_alone_are_told_once(synthetic, study):
 def test_the_importance_of_groups_is_told_with_its_sign(study, outcome):
     from scipy.stats import spearmanr
 
-    shown = Page(page(study, outcome))
+    shown = Page(report_page(study, outcome))
     complete = [trial for trial in outcome.trials if trial.state == "complete"]
     row = next(row for row in shown.rows if row[0] == "fc1" and len(row) == 4)
     for cell, name in zip(row[1:], study.objectives, strict=True):
@@ -226,7 +226,7 @@ def test_the_importance_of_groups_is_told_with_its_sign(study, outcome):
 def test_an_empty_study_has_a_page(synthetic, study):
     failed = tuple(synthetic.trial(n, state="failed") for n in range(3))
     outcome = synthetic.outcome(study, failed, tested=False)
-    shown = Page(page(study, outcome))
+    shown = Page(report_page(study, outcome))
     assert shown.data["front"] == []
     assert "svg" not in shown.tags
     assert "No feasible trial among 3: 3 failed." in shown.text("p")
@@ -237,8 +237,8 @@ def test_it_is_one_of_the_reports_files(study, outcome, tmp_path, monkeypatch):
     for name in ("front_figure", "ratios_figure"):
         monkeypatch.setattr(f"autoprune.report.files.{name}", lambda *_: "")
     write_report(tmp_path, study, outcome)
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page(study, outcome)
-    assert report_files(study, outcome)["report.html"] == page(study, outcome)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == report_page(study, outcome)
+    assert report_files(study, outcome)["report.html"] == report_page(study, outcome)
 
 
 TRIALS = 2000
@@ -251,7 +251,8 @@ CATCH = (
 @pytest.fixture(scope="module")
 def large(synthetic, tmp_path_factory):
     """A study of 2,000 trials, some with a difference from the dense model."""
-    study = synthetic.study(tmp_path_factory.mktemp("large") / "study", objectives=3, trials=TRIALS)
+    study = synthetic.study(tmp_path_factory.mktemp("large") / "study", objectives=3, trials=TRIALS,
+                            constraints={"latency_ms": ">= 3"})  # fmt: skip
     trials = list(synthetic.trials(TRIALS, bounds={"latency_ms": 3.0}))
     dense = trials[0].metrics["accuracy"].value
     for trial in trials[1:]:
@@ -289,7 +290,7 @@ def browse(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(large, browse):
-    return browse(page(*large))
+    return browse(report_page(*large))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def members(large):
 def test_a_page_of_2000_trials_and_fifty_groups_is_small(synthetic, tmp_path, objectives):
     groups = tuple(f"layer{block}.{layer}.conv{part}" for block in range(5) for layer in range(5) for part in (1, 2))
     study = synthetic.study(tmp_path, objectives=objectives, trials=TRIALS, groups=groups)
-    text = page(study, synthetic.outcome(study, synthetic.trials(TRIALS, groups=groups)))
+    text = report_page(study, synthetic.outcome(study, synthetic.trials(TRIALS, groups=groups)))
     assert len(text.encode()) < 5_000_000
 
 
@@ -321,7 +322,11 @@ def test_the_script_draws_every_trial_and_the_whole_front(large, seen, members):
     assert sorted(seen["volumes"]) == sorted(complete)
     assert seen["rings"] == [named_member(study, outcome).trial.number]
     assert seen["legend"] == ["front", "dense model", "the verdict's pick", "uniform ratio", "dominated",
-                              "breaks a constraint"]  # fmt: skip
+                              "breaks a constraint", "constraint"]  # fmt: skip
+    at = {number: x for number, x, _ in seen["before"]}
+    slope, start = np.polyfit([outcome.trials[n].metrics["latency_ms"].value for n in at], list(at.values()), 1)
+    assert [x for x, _ in seen["bounds"]] == [pytest.approx(3 * slope + start, abs=0.5)]
+    assert seen["otherBounds"] == 0
     assert any(not trial.feasible and trial.state == "complete" for trial in outcome.trials)
     assert not seen["wide"], "nothing sticks out"
 
@@ -417,7 +422,7 @@ def test_one_model_is_told_of_in_full(seen, members, large):
 @pytest.mark.browser
 def test_a_phone_shows_one_objective_and_odd_names(synthetic, study, browse):
     one = study.model_copy(update={"name": EVIL, "objectives": {"latency_ms": "minimize"}})
-    seen = browse(page(one, synthetic.outcome(one, synthetic.trials(40))), size="400,900")
+    seen = browse(report_page(one, synthetic.outcome(one, synthetic.trials(40))), size="400,900")
     assert seen["errors"] == []
     assert len(seen["front"]) == len({0, *seen["front"]})
     assert not seen["wide"]
