@@ -72,18 +72,38 @@ def resume(
 
 def report(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="STUDY", help="Print it beside another study of the same objectives. May be repeated."),
+    ] = None,
     plugins: PluginFiles = None,
     _json: AsJson = False,
 ) -> Reply:
     """Write the report of a study into its folder.
 
-    Prints the front as it stands; nothing is measured.
+    Prints the front as it stands; nothing is measured. With --compare, prints studies side by side instead, with
+    hypervolumes at one reference point.
     """
     from autoprune.study.stored import read_study
 
-    folder = study if study.is_dir() else _latest(study, plugins)
-    reply = _reply(read_study(folder, host=host_with(plugins)))
+    host = host_with(plugins)
+    found = [each if each.is_dir() else _latest(each, plugins) for each in (study, *(compare or ()))]
+    results = [read_study(folder, host=host) for folder in found]
+    if compare:
+        return _compared(results)
+    reply = _reply(results[0])
     return replace(reply, exit_code=0)  # the report is done, however the search ended
+
+
+def _compared(results: Sequence[SearchResult]) -> Reply:
+    from autoprune.report import comparison, comparison_summary
+
+    studies = [(result.study, result.outcome) for result in results]
+    titles, cells = comparison_summary(studies)
+    rows = table(*(title if title == "study" else f"#{title}" for title in titles), title="studies")
+    for row in cells:
+        rows.add_row(*row)
+    return Reply({"studies": comparison(studies)}, (rows,))
 
 
 def select(

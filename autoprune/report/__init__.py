@@ -1,6 +1,7 @@
 """Tables, text and figures of a study: pure functions of what observers see."""
 
 from autoprune.report._words import chosen, heading, label, number, tested_on
+from autoprune.report.comparison import comparison, comparison_summary
 from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
@@ -11,6 +12,8 @@ from autoprune.report.text import compromise, markdown, named_member, point_verd
 __all__ = [
     "REPORT_FILES",
     "chosen",
+    "comparison",
+    "comparison_summary",
     "compromise",
     "front_figure",
     "front_html",
