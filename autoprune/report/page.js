@@ -199,13 +199,31 @@
     placed.sort((a, b) => LAYERS.indexOf(layer(a.trial)) - LAYERS.indexOf(layer(b.trial)));
     for (const { trial, number: its, x: left, y: top } of placed) {
       const opens = points.has(its);
-      const attributes = opens ? { href: `#trial-${its}`, "aria-label": `trial ${its}` } : {};
+      const attributes = opens ? { href: `#trial-${its}`, tabindex: -1, "aria-label": `trial ${its}` } : {};
       const mark = put(svg, opens ? "a" : "g", { "data-trial": its, ...attributes });
       shape(mark, layer(trial), left, top);
       if (its === data.pick) put(mark, "circle", { class: "ring", cx: left, cy: top, r: 8.5 });
     }
     brush(svg);
+    step(svg);
     show();
+  }
+
+  function step(svg) {
+    svg.setAttribute("tabindex", 0);
+    svg.setAttribute("aria-label", "The front. Arrow keys go from model to model.");
+    const order = placed.filter((each) => points.has(each.number)).sort((a, b) => a.x - b.x).map((each) => each.number);
+    svg.addEventListener("keydown", (event) => {
+      const its = Number(document.activeElement.dataset.trial);
+      const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (way) {
+        const next = order.includes(its) ? (order.indexOf(its) + way + order.length) % order.length : 0;
+        svg.querySelector(`a[data-trial="${order[next]}"]`).focus();
+      } else if (event.key === " " && order.includes(its)) {
+        select(selected.has(its) ? [...selected].filter((each) => each !== its) : [...selected, its]);
+      } else return;
+      event.preventDefault();
+    });
   }
 
   function brush(svg) {

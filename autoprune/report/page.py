@@ -57,7 +57,8 @@ $script</script>
 _VIEWS = """<section id="front">
 <h2>The front</h2>
 <p>Validation values. Drag a rectangle to select trials: all pictures and the table show the same selection.
-A click on a point, or Enter, opens the model below.</p>
+A click on a point of the front opens the model below. By keyboard: arrows go from point to point, Space selects, Enter
+opens, Escape clears.</p>
 <p class="controls"><label>across <select id="across"></select></label> <label>up <select id="up"></select></label>
 <button type="button" id="clear" disabled>clear selection</button> <span id="selected" aria-live="polite"></span></p>
 <p class="legend" id="legend"></p>

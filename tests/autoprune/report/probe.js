@@ -75,6 +75,15 @@
   member.focus();
   seen.focused = texts("#tip")[0];
 
+  const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  change("across", 1);
+  svg().focus();
+  for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", " ", "ArrowLeft", " "]) press(key);
+  seen.pressed = numbers("#scatter a.on .mark");
+  press(" ");
+  seen.unpressed = numbers("#scatter a.on .mark");
+  press("Escape");
+
   const row = all("tr[data-trial] a").at(-1);
   row.click();
   seen.clicked = [Number(row.textContent), texts("#point .verdict")[0], all("#point tr").map((line) => [...line.cells].map((cell) => cell.textContent))];

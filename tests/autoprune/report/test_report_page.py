@@ -374,6 +374,16 @@ def test_a_dragged_rectangle_selects_in_every_view(seen, members):
 
 @pytest.mark.slow
 @pytest.mark.browser
+def test_keys_go_along_the_front_and_select(seen, members, large):
+    latencies = {n: p.trial.metrics["latency_ms"].value for n, p in members.items()}
+    latencies[0] = large[1].trials[0].metrics["latency_ms"].value
+    fastest = sorted(latencies, key=latencies.get)
+    assert set(seen["pressed"]) == {fastest[2], fastest[1]}
+    assert seen["unpressed"] == [fastest[2]]
+
+
+@pytest.mark.slow
+@pytest.mark.browser
 def test_hovering_tells_of_a_trial_as_the_written_report_does(seen, members, large):
     study, _ = large
     number, hidden, tip = seen["tip"]
