@@ -12,14 +12,14 @@ import importlib.metadata
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin.results import FrontPoint, StudyInfo
 from autoprune.structure import Recipe, read_recipe
 from autoprune.structure.saved.forms import Forms
@@ -35,12 +35,12 @@ _PACKAGES = {"huggingface": "transformers", "timm": "timm", "torchvision": "torc
 """What model sources need."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemberModel:
     """The saved model of a member of the front, and what MLflow is told of it.
 
     Raises:
-        StructureError: Of `of`: the folder holds no saved model.
+        StructureError: By `of`, if the folder holds no saved model.
     """
 
     study: StudyInfo
@@ -50,11 +50,14 @@ class MemberModel:
     recipe: Recipe
     digest: str
     """Of all its files."""
+    asks_trust: bool
+    """Whether code that it names has to run to open it."""
 
     @classmethod
-    def of(cls, study: StudyInfo, point: FrontPoint, run_id: str, folder: Path) -> MemberModel:
-        """Look at its files."""
-        return cls(study, point, run_id, folder, read_recipe(folder), _digest(folder))
+    def of(cls, study: StudyInfo, point: FrontPoint, run_id: str, folder: Path, *, host: PluginHost) -> MemberModel:
+        """Look at its files; the host knows the installed components."""
+        recipe = read_recipe(folder)
+        return cls(study, point, run_id, folder, recipe, _digest(folder), asks_trust(folder, recipe, host))
 
     @property
     def name(self) -> str:
@@ -67,12 +70,12 @@ class MemberModel:
         """By which MLflow opens it."""
         return f"runs:/{self.run_id}/{self.name}"
 
-    @cached_property
+    @property
     def how_to_open(self) -> str:
         """The lines that load it, in Markdown."""
         uri = json.dumps(self.uri)
         live = self.recipe.form == "modules" and self.recipe.model.get("use") == "live"
-        trust = not live and asks_trust(self.folder, self.recipe)
+        trust = self.asks_trust and not live
         option = ", dense=network" if live else ", trust=True" if trust else ""
         lines = [f"pruned = autoprune.load_pruned({uri}{option})  # for PyTorch"]
         if not live:
@@ -132,14 +135,14 @@ class MemberModel:
         meta.save(str(into / "MLmodel"))
 
 
-def store_models(store: Store, experiment: str, mark: str, members: Iterable[MemberModel]) -> None:
+def store_models(store: Store, experiment: str, mark: str, members: Mapping[MemberModel, str]) -> None:
     """Store the models that MLflow lacks, each once, and say of the study's others that they left the front.
 
     Args:
         store: Where.
         experiment: Its id.
         mark: Of the study.
-        members: The front's.
+        members: The front's, and what is to be said of each.
     """
     wanted = {(member.run_id, member.digest): member for member in members}
     there = set()
@@ -154,17 +157,17 @@ def store_models(store: Store, experiment: str, mark: str, members: Iterable[Mem
             store.tag_model(model.model_id, {"autoprune.front": front})
     for found, member in wanted.items():
         if found not in there:
-            _store(store, experiment, mark, member)
+            _store(store, experiment, mark, member, members[member])
 
 
-def _store(store: Store, experiment: str, mark: str, member: MemberModel) -> None:
+def _store(store: Store, experiment: str, mark: str, member: MemberModel, sentence: str) -> None:
     trial = member.point.trial
     tags = {
         "autoprune.study": mark,
         "autoprune.trial": str(trial.number),
         "autoprune.digest": member.digest,
         "autoprune.front": "true",
-        "mlflow.note.content": member.how_to_open,
+        "mlflow.note.content": f"{sentence}\n\n{member.how_to_open}"[: records.MOST_TAG],
     }
     params = {name: value for name, value in records.trial_params(trial).items() if "/" not in name}
     model = store.create_model(experiment, member.name, run_id=member.run_id, tags=tags, params=params)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autoprune.errors import StructureError
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.report import front_table, point_verdict, report_files, verdict
@@ -244,20 +245,23 @@ class Recorder:
 
     def _standing(self, outcome: StudyOutcome, point: FrontPoint, opening: str = "") -> dict[str, str]:
         """The tags of a member of the front."""
+        return records.standing(point.trial, on_front=True, sentence=self._sentence(outcome, point), opening=opening)
+
+    def _sentence(self, outcome: StudyOutcome, point: FrontPoint) -> str:
         since = records.since_the_trials(self._study, outcome, point)
-        sentence = f"{point_verdict(self._study, outcome, point)} {since}"
-        return records.standing(point.trial, on_front=True, sentence=sentence, opening=opening)
+        return f"{point_verdict(self._study, outcome, point)} {since}".strip()
 
     def _store_models(self, store: Store, outcome: StudyOutcome) -> None:
         from autoprune.tracking._models import MemberModel, store_models  # PyTorch, which a study has loaded
 
-        members = []
+        members, host = {}, PluginHost()
         for point in outcome.front.points:
             run_id, folder = self._children[point.trial.number], point.trial.model
             if folder is None or not folder.is_dir():
                 continue
             try:
-                members.append(MemberModel.of(self._study, point, run_id, folder))
+                member = MemberModel.of(self._study, point, run_id, folder, host=host)
+                members[member] = self._sentence(outcome, point)
             except StructureError as error:
                 log.warning("MLflow lacks the model of trial %d: %s", point.trial.number, error)
         store_models(store, self._experiment, self._mark, members)

@@ -76,16 +76,19 @@ def load_pruned(
     return network.eval().to(device)
 
 
-def asks_trust(folder: Path, recipe: Recipe) -> bool:
+def asks_trust(folder: Path, recipe: Recipe, host: PluginHost) -> bool:
     """Whether a saved model is opened with ``trust=True`` alone, unless the dense model is handed over."""
     if recipe.form == "graph":
         return False
     if recipe.plugins:
         return True
-    host = PluginHost()
-    parts: list[ModelSource | Transform] = [_component(ModelSource.model_validate, recipe.model, host, folder)]
     transforms = [step.transform for step in recipe.steps if isinstance(step, TransformStep)]
-    parts += [_component(Transform.model_validate, each, host, folder) for each in transforms]
+    parts: list[ModelSource | Transform]
+    try:
+        parts = [_component(ModelSource.model_validate, recipe.model, host, folder)]
+        parts += [_component(Transform.model_validate, each, host, folder) for each in transforms]
+    except StructureError:  # of a class that was handed over in Python, which has to be brought again
+        return True
     return any(part.runs_named_code for part in parts)
 
 

@@ -18,6 +18,7 @@ import yaml
 
 import autoprune
 from autoprune.errors import StructureError
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Inputs, SourceContext
 from autoprune.structure import Plan, write_pruned
 from autoprune.tracking import _MlflowTracker, _recorder
@@ -201,7 +202,7 @@ def test_several_inputs_and_outputs_have_names(synthetic, tmp_path):
         example=Inputs((tokens,), {"mask": mask}),
     )  # fmt: skip
     point = synthetic.outcome(study, synthetic.trials(1)).front.points[0]
-    member = MemberModel.of(study, point, "0" * 32, study.folder / "m")
+    member = MemberModel.of(study, point, "0" * 32, study.folder / "m", host=PluginHost())
     with quietly():
         member.pack(tmp_path / "packed", StoredModel("m-1", member.run_id, "", ready=False, tags={}))
         model = mlflow.pyfunc.load_model(str(tmp_path / "packed"), model_config={"trust": True})

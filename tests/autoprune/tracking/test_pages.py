@@ -34,9 +34,11 @@ def page(tmp_path):
     return load
 
 
-def test_the_printed_links_show_the_trials_and_the_verdict(synthetic, tracker, page, server, tmp_path):
+def test_the_printed_links_show_the_trials_the_verdict_and_the_models(
+    synthetic, with_models, tracker, page, server, tmp_path
+):
     study = synthetic.study(tmp_path / "study", uri=server.uri, objectives=3, trials=6)
-    results = synthetic.trials(6)
+    results = with_models(study, synthetic.trials(6))
     facts = tracker.autoprune_study_started(study)
     for result in results:
         tracker.autoprune_trial_finished(study, result)
@@ -59,3 +61,12 @@ def test_the_printed_links_show_the_trials_and_the_verdict(synthetic, tracker, p
 
     figure = page(facts["url"].replace("?", "/artifacts/front.svg?"))
     assert re.search(r"<img[^>]+front\.svg|<img[^>]+blob:", figure)
+
+    models = page(re.sub(r"/runs.*", "/models?workflowType=machine_learning", facts["view"]))
+    members = {f"study-trial-{point.trial.number}" for point in outcome.front.points}
+    assert set(re.findall(r">(study-trial-\d+)<", models)) == members
+    (identity,) = set(re.findall(rf"/models/(m-\w+)[^>]*>(?:<[^>]*>)*{max(members)}<", models))
+    model = page(re.sub(r"/runs.*", f"/models/{identity}?workflowType=machine_learning", facts["view"]))
+    assert "mlflow.pyfunc.load_model" in model
+    assert "test/latency_ms" in model
+    assert "Register model" in model
