@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autoprune.plugin import Front, FrontPoint, Measured, TrialResult, nondominated
+from autoprune.plugin import Front, FrontPoint, Measured, TrialResult
 from autoprune.plugin.front import RunningFront, least_worth
 from autoprune.plugin.values import Direction
+from autoprune.plugin.volume import hypervolume
 
-Values = NDArray[np.float64]
 Metrics = Mapping[str, Measured]
 
 
@@ -104,37 +103,6 @@ def measure_front(
         hypervolume=hypervolume(np.array(front.losses), signs * np.array(list(reference.values()))),
         reference=reference,
     )
-
-
-def hypervolume(points: Values, reference: Values) -> float:
-    """Exact volume between the points and the reference, everything minimised.
-
-    While et al., *A fast way of calculating exact hypervolumes*, IEEE Transactions on Evolutionary Computation 16
-    (2012): each point adds its own box less what the earlier points cover of it.
-
-    Args:
-        points: Of shape (N, M).
-        reference: Of shape (M,). Points that are not better in every coordinate add nothing.
-    """
-    points = np.asarray(points, dtype=float).reshape(-1, len(reference))
-    points = points[(points < reference).all(axis=1)]
-    if not len(points):
-        return 0.0
-    points = points[np.lexsort(points.T[::-1])]
-    if len(reference) == 1:
-        return float(reference[0] - points[0, 0])
-    if len(reference) == 2:
-        ceilings = np.minimum.accumulate(np.concatenate([reference[1:], points[:-1, 1]]))
-        return float(((reference[0] - points[:, 0]) * np.maximum(ceilings - points[:, 1], 0)).sum())
-    points = points[nondominated(points)]
-    total = 0.0
-    for row, point in enumerate(points):
-        # Earlier points are no worse in the first coordinate: what they cover of this point's box they cover over its
-        # whole length there, which leaves a problem with one coordinate less.
-        box = float((reference[1:] - point[1:]).prod())
-        covered = hypervolume(np.maximum(points[:row, 1:], point[1:]), reference[1:])
-        total += float(reference[0] - point[0]) * (box - covered)
-    return total
 
 
 def _reference(

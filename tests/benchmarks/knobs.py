@@ -27,7 +27,8 @@ import torch
 
 from autoprune import search, spec_from_mapping
 from autoprune.plugin import Measured
-from autoprune.study import SearchResult, hypervolume
+from autoprune.plugin.volume import hypervolume
+from autoprune.study import SearchResult
 
 from .peers.run import environment
 from .peers.tasks import EXAMPLES, ROOT, TEST_SAMPLES, Setting, Task, load_setting

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoprune.plugin import Measured, TrialResult
 from autoprune.plugin.volume import hypervolume, volumes
@@ -53,3 +56,23 @@ def test_trials_that_failed_or_break_a_constraint_add_nothing():
     ]
     objectives = dict(list(OBJECTIVES.items())[:2])
     assert volumes(results, objectives, REFERENCE) == {0: 0, 1: 0, 2: 0, 3: pytest.approx(0.25)}
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda m: st.lists(st.lists(st.integers(0, 5), min_size=m, max_size=m), min_size=1, max_size=7)
+    )
+)
+def test_hypervolume_counts_the_unit_cells_below_the_reference(rows):
+    size = len(rows[0])
+    cells = sum(
+        any(all(p <= c for p, c in zip(row, cell, strict=True)) for row in rows)
+        for cell in itertools.product(range(4), repeat=size)
+    )
+    assert hypervolume(np.array(rows, dtype=float), np.full(size, 4.0)) == pytest.approx(cells)
+
+
+def test_hypervolume_of_nothing_is_zero():
+    assert hypervolume(np.empty((0, 3)), np.ones(3)) == 0
+    assert hypervolume(np.ones((2, 3)), np.ones(3)) == 0

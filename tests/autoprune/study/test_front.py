@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprune.plugin import Measured, TrialResult
 from autoprune.plugin.front import RunningFront
-from autoprune.study import hypervolume, pareto_front
+from autoprune.study import pareto_front
 from autoprune.study.front import Finals, measure_front
 
 OBJECTIVES = {"accuracy": "maximize", "latency": "minimize"}
@@ -85,39 +83,6 @@ def test_front_grows_trial_by_trial_and_tells_who_falls(values, random):
         assert len(front) == len(now)
         assert front.losses == tuple((-m.metrics["accuracy"].value, m.metrics["latency"].value) for m in front.members)
         before = now
-
-
-@settings(deadline=None)
-@given(
-    st.integers(1, 4).flatmap(
-        lambda m: st.lists(st.lists(st.integers(0, 5), min_size=m, max_size=m), min_size=1, max_size=7)
-    )
-)
-def test_hypervolume_counts_the_unit_cells_below_the_reference(rows):
-    size = len(rows[0])
-    cells = sum(
-        any(all(p <= c for p, c in zip(row, cell, strict=True)) for row in rows)
-        for cell in itertools.product(range(4), repeat=size)
-    )
-    assert hypervolume(np.array(rows, dtype=float), np.full(size, 4.0)) == pytest.approx(cells)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
-def test_hypervolume_equals_optunas(size):
-    from optuna._hypervolume import compute_hypervolume
-
-    rng = np.random.default_rng(size)
-    for count in (1, 5, 40):
-        rows = rng.normal(size=(count, size))
-        reference = rng.normal(size=size) + 1
-        inside = rows[(rows <= reference).all(axis=1)]
-        expected = compute_hypervolume(inside, reference) if len(inside) else 0.0
-        assert hypervolume(rows, reference) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-
-
-def test_hypervolume_of_nothing_is_zero():
-    assert hypervolume(np.empty((0, 3)), np.ones(3)) == 0
-    assert hypervolume(np.ones((2, 3)), np.ones(3)) == 0
 
 
 def test_reference_is_the_dense_models():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from autoprune.study import hypervolume
+from autoprune.plugin.volume import hypervolume
 from autoprune.study.predictor import Predictor
 
 from .tasks import Task

@@ -20,7 +20,7 @@ from autoprune.plugin import (
     Sensitivity,
     TrialResult,
 )
-from autoprune.study import hypervolume
+from autoprune.plugin.volume import hypervolume
 from autoprune_samplers import sensitivity, uniform
 
 GROUPS, UNITS, TRIALS, SEEDS = 5, 48, 30, 5

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.plugin import SearchedGroup, Sensitivity
-from autoprune.study import hypervolume
+from autoprune.plugin.volume import hypervolume
 from autoprune_samplers import _allocation
 from autoprune_samplers._allocation import allocate, factors
 from autoprune_samplers._damage import Profile
