@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoprune.plugin.values import Direction, Measured, apart
+from autoprune.plugin.values import Direction, Measured, told_apart
 from autoprune.spec import Spec
 
 TrialState = Literal["complete", "failed", "rejected"]
@@ -115,9 +115,8 @@ class Front(_Record):
     def _alike(self, one: FrontPoint, other: FrontPoint) -> bool:
         tested = one.test and other.test
         ours, theirs = (point.test if tested else point.trial.metrics for point in (one, other))
-        found = [apart(ours[name], theirs[name]) for name in self.objectives if name in ours and name in theirs]
-        measured = [difference for difference in found if difference.low is not None]
-        return bool(measured) and not any(difference.told_apart for difference in measured)
+        found = [told_apart(ours[name], theirs[name]) for name in self.objectives if name in ours and name in theirs]
+        return False in found and True not in found
 
 
 class GroupSummary(_Record):

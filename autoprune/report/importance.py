@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,9 +38,9 @@ class Importance:
 
 
 def group_importance(
-    trials: Collection[TrialResult], groups: Sequence[str], objectives: Iterable[str]
+    trials: Iterable[TrialResult], groups: Sequence[str], objectives: Iterable[str]
 ) -> dict[str, dict[str, Importance | None]]:
-    """The importance of groups for objectives over the complete trials.
+    """The importance of groups for objectives over the complete trials that have them all.
 
     Args:
         trials: Of a study, in any order.
@@ -50,17 +50,15 @@ def group_importance(
     Returns:
         Per group, then per objective. None where there are fewer than ten trials, or all have the same ratio or value.
     """
-    found: dict[str, dict[str, Importance | None]] = {group: {} for group in groups}
-    for name in objectives:
-        measured = [t for t in trials if t.state == "complete" and _is_finite(t, name)]
-        values = _ranks([t.metrics[name].value for t in measured])
-        for group in groups:
-            found[group][name] = _of(_ranks([t.achieved.get(group, 0.0) for t in measured]), values)
-    return found
+    names = tuple(objectives)
+    measured = [trial for trial in trials if trial.state == "complete" and _has_all(trial, names)]
+    values = {name: _ranks([trial.metrics[name].value for trial in measured]) for name in names}
+    ratios = {group: _ranks([trial.achieved.get(group, 0.0) for trial in measured]) for group in groups}
+    return {group: {name: _of(ratios[group], values[name]) for name in names} for group in groups}
 
 
-def _is_finite(trial: TrialResult, name: str) -> bool:
-    return name in trial.metrics and math.isfinite(trial.metrics[name].value)
+def _has_all(trial: TrialResult, names: Iterable[str]) -> bool:
+    return all(name in trial.metrics and math.isfinite(trial.metrics[name].value) for name in names)
 
 
 def _of(ratios: NDArray[np.float64], values: NDArray[np.float64]) -> Importance | None:

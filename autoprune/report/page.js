@@ -57,6 +57,7 @@
     return `${text} (${bare(low, unit)} to ${bare(high, unit)})${low <= 0 && high >= 0 ? " ≈" : ""}`;
   }
 
+  const some = (numbers) => numbers.slice(0, 8).join(", ") + (numbers.length > 8 ? ", …" : "");
   const titled = (metric) => ["", "1", "fraction"].includes(metric.unit) ? metric.label : `${metric.label} (${metric.unit})`;
   const better = { maximize: ", higher is better", minimize: ", lower is better" };
 
@@ -362,7 +363,7 @@
     byId("which").value = its;
     host.replaceChildren();
     put(host, "p", { class: "verdict" }, point.told);
-    const like = point.alike.length ? ` No objective with an interval tells it from: ${point.alike.join(", ")}.` : "";
+    const like = point.alike.length ? ` No objective with an interval tells it from ${some(point.alike)}.` : "";
     const [strategy, scorer, precision] = point.made;
     const by = [`strategy ${strategy}`, scorer && `units ranked by ${scorer}`, `measured in ${precision}`];
     const knobs = Object.entries(point.knobs).map(([name, value]) => `${name} ${value}`);
@@ -403,8 +404,7 @@
       mark.classList.toggle("on", selected.has(Number(mark.dataset.trial)));
     byId("clear").disabled = !selected.size;
     const chosen = data.front.filter((its) => selected.has(its));
-    const shown = chosen.slice(0, 8).join(", ") + (chosen.length > 8 ? ", …" : "");
-    const front = chosen.length ? `, ${chosen.length} of them on the front: ${shown}` : "";
+    const front = chosen.length ? `, ${chosen.length} of them on the front: ${some(chosen)}` : "";
     byId("selected").textContent = selected.size ? `${selected.size} selected${front}` : "";
   }
 
