@@ -57,12 +57,14 @@ def resume(
 ) -> Reply:
     """Continue an interrupted or killed study, or extend it.
 
-    It has its own copies of the plugin files that it began with.
+    It has its own copies of the spec and of the plugin files that it began with.
     """
     from autoprune.api.progress import progress
 
     folder = study if study.is_dir() else _latest(study, plugins)
     host = host_with(plugins)
+    if folder != study:
+        _check_unchanged(study, folder, plugins)
     with progress(live=not as_json) as observer:
         from autoprune.study import resume as run
 
@@ -195,6 +197,28 @@ def _latest(spec: Path, plugins: Sequence[Path] | None) -> Path:
             f"{spec} was not searched from here: there is no runs/{checked.name}-*; name the study's folder"
         )
     return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-")))
+
+
+def _check_unchanged(spec: Path, folder: Path, plugins: Sequence[Path] | None) -> None:
+    """Refuse to go on with a study of other objectives or bounds than the spec has by now.
+
+    Raises:
+        StudyError: They differ.
+    """
+    from autoprune.errors import StudyError
+    from autoprune.host.binding import load_spec
+    from autoprune.host.plugins import PluginHost
+    from autoprune.study.folder import StudyFolder
+
+    now, then = load_spec(spec, plugins=plugins or ()), StudyFolder.open(folder).spec(PluginHost())
+    for section in ("objectives", "constraints"):
+        ours, theirs = ({n: str(value) for n, value in getattr(each, section).items()} for each in (now, then))
+        if ours != theirs:
+            told = ", ".join(f"{name}: {value}" for name, value in theirs.items()) or "none"
+            raise StudyError(
+                f"{spec} has other {section} than {_short(folder.absolute())} began with ({told}); name the folder to"
+                " go on with those, or search anew"
+            )
 
 
 def _short(path: Path) -> Path:

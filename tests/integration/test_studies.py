@@ -82,6 +82,19 @@ def test_each_search_has_its_own_folder_and_output_names_one(twice) -> None:
 
 
 @pytest.mark.slow
+def test_a_study_does_not_go_on_with_other_objectives(twice) -> None:
+    workspace, _ = twice
+    changed = workspace.folder / "changed.yaml"
+    changed.write_text(SPEC.replace("macs: minimize", "params: minimize"))
+    refused = workspace.call("resume", "changed.yaml", code=2)
+    assert "changed.yaml has other objectives than runs/digits-2 began with (accuracy: maximize, macs: minimize)" in (
+        refused.err
+    )
+    changed.write_text(SPEC.replace(">= 0.2", ">= 0.9"))
+    assert "other constraints than" in workspace.call("resume", "changed.yaml", code=2).err
+
+
+@pytest.mark.slow
 def test_a_model_is_chosen_and_copied(twice) -> None:
     workspace, (document, _) = twice
     asked = ("select", "runs/digits-1", "--where", "accuracy >= 30% of dense", "--min", "macs", "-o", "best")
