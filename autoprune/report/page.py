@@ -1,6 +1,6 @@
 """The report as one page that needs nothing else: no network, no library, no file beside it.
 
-What is told in words and tables is written here and readable without a script; ``page.js`` draws what one looks around
+What is told in words and tables is written here and readable without a script; the scripts draw what one looks around
 in. Everything that a spec or a plugin named is escaped.
 """
 
@@ -22,6 +22,7 @@ from autoprune.report.tables import front_summary
 from autoprune.report.text import verdict
 from autoprune.spec.secrets import masked
 
+_SCRIPTS = ("page_words.js", "page_views.js", "page.js")
 _MOST_NUMBERS = 12
 
 _PAGE = Template("""<!doctype html>
@@ -48,7 +49,7 @@ $environment
 </main>
 <div id="tip" role="status" hidden></div>
 <script type="application/json" id="data">$data</script>
-<script>
+<script type="module">
 $script</script>
 </body>
 </html>
@@ -106,7 +107,9 @@ def report_page(study: StudyInfo, outcome: StudyOutcome) -> str:
         unfinished=_unfinished(outcome),
         environment=_section("Environment", _table(["", ""], [[k, masked(v)] for k, v in study.environment.items()])),
         data=embedded(page_data(study, outcome)),
-        script=folder.joinpath("page.js").read_text(encoding="utf-8"),
+        script="\n".join(
+            folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS if outcome.front.points
+        ),
     )
 
 

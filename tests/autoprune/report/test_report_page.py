@@ -272,7 +272,9 @@ def browse(tmp_path_factory):
         assert chromium, "no chromium is installed"
         folder = tmp_path_factory.mktemp("browser")
         probe = Path(__file__).with_name("probe.js").read_text(encoding="utf-8")
-        text = text.replace("<head>", f"<head>{CATCH}", 1).replace("</body>", f"<script>{probe}</script></body>", 1)
+        text = text.replace("<head>", f"<head>{CATCH}", 1).replace(
+            "</body>", f"<script type='module'>{probe}</script></body>", 1
+        )
         (folder / "report.html").write_text(text, encoding="utf-8")
         options = (
             "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
