@@ -85,12 +85,20 @@ class MemberModel:
         if live:
             told.append("The dense network was handed over from Python: nothing opens the model without one like it.")
         elif trust:
-            what = json.dumps(self.recipe.model, default=str)
-            told.append(f"It is opened by code that it names, {what:.300}: looked for in the current folder first.")
+            told.append(f"{self._code()} That code runs when the model is opened.")
+        elif self.recipe.form == "modules" and isinstance(path := self.recipe.portable().model.get("path"), str):
+            told.append(f"The dense model is built from `{path}`, which is looked for in the current folder.")
         if self.recipe.mean is not None and self.recipe.std is not None:
             mean, std = ([round(each, 6) for each in some] for some in (self.recipe.mean, self.recipe.std))
             told.append(f"It takes inputs after `(x - mean) / std`, mean {mean}, std {std}.")
         return "\n".join(told)
+
+    def _code(self) -> str:
+        """What has to be trusted."""
+        if self.recipe.plugins:
+            return f"It brings code along, `{', '.join(self.recipe.plugins)}`."
+        what = json.dumps(self.recipe.model, default=str)
+        return f"It names code, `{what:.300}`, which is looked for in the current folder first."
 
     def metrics(self) -> dict[str, float]:
         """What was measured of it, objectives alone: by these the page of models is sorted."""

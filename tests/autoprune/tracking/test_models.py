@@ -20,7 +20,7 @@ import autoprune
 from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Inputs, SourceContext
-from autoprune.structure import Plan, write_pruned
+from autoprune.structure import CutStep, Plan, Recipe, write_pruned
 from autoprune.tracking import _MlflowTracker, _recorder
 from autoprune.tracking._models import MemberModel
 from autoprune.tracking._store import Store, StoredModel, quietly
@@ -171,7 +171,7 @@ def test_code_that_a_recipe_names_runs_only_if_trusted(
     tags = stored(study, uri).trials[point.trial.number].data.tags
     where = tags["autoprune.model"]
     assert f'load_pruned("{where}", trust=True)' in tags["mlflow.note.content"]
-    assert "looked for in the current folder first" in tags["mlflow.note.content"]
+    assert "which is looked for in the current folder first" in tags["mlflow.note.content"]
     for opening in (autoprune.load_pruned, mlflow.pyfunc.load_model):
         with pytest.raises(StructureError, match=r"my_tracked_net:net.*trust=True .*model_config=\{\"trust\": True\}"):
             opening(where)
@@ -219,6 +219,30 @@ def test_several_inputs_and_outputs_have_names(synthetic, tmp_path):
     np.testing.assert_array_equal(returned["boxes.2"], expected["boxes"][2].numpy())
     assert [t.shape for t in model.metadata.signature.inputs.inputs] == [(-1, -1), (-1, 3)]
     assert {t.name for t in model.metadata.signature.outputs.inputs} == set(example)
+
+
+def test_how_a_model_is_opened_says_what_it_takes(synthetic, tmp_path):
+    study, host = synthetic.study(tmp_path / "study"), PluginHost()
+    point = synthetic.outcome(study, synthetic.trials(1)).front.points[0]
+    (tmp_path / "bert").mkdir()
+
+    def told(model, **recipe):
+        folder = tmp_path / "m"
+        folder.mkdir(exist_ok=True)
+        whole = Recipe(model=model, folder=tmp_path, steps=(CutStep(),), **recipe)
+        (folder / "recipe.json").write_text(whole.model_dump_json())
+        return MemberModel.of(study, point, "0" * 32, folder, host=host).how_to_open
+
+    plain = told({"use": "digits-cnn"}, mean=(0.5,), std=(0.25,))
+    assert "trust" not in plain
+    assert "It takes inputs after `(x - mean) / std`, mean [0.5], std [0.25]." in plain
+    assert "built from `bert`" in told({"use": "huggingface", "path": str(tmp_path / "bert")})
+    live = told({"use": "live"})
+    assert "dense=network" in live
+    assert "pyfunc" not in live
+    assert "trust=True" in told({"use": "of-a-notebook"}), "a class that was handed over in Python"
+    assert "brings code along, `thin.py`" in told({"use": "digits-cnn"}, plugins=("thin.py",))
+    assert "trust" not in told({"use": "of-a-notebook"}, form="graph")
 
 
 @pytest.mark.slow
