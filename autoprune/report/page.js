@@ -75,8 +75,10 @@ function follow(event) {
   const mark = event.target.closest?.("[data-trial]");
   const its = Number(mark?.dataset.trial);
   if (!mark || !points.has(its) || event.target.closest("td:not(:has(a))")) return;
-  event.preventDefault(); // in a frame of another page the address may not be ours to change
+  event.preventDefault();
   open(its);
+  // In a frame of another page the address is not ours to change.
+  if (["file:", "http:", "https:"].includes(location.protocol)) history.replaceState(null, "", `#trial-${its}`);
   byId("model").scrollIntoView();
   byId("model").focus({ preventScroll: true });
 }

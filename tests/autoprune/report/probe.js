@@ -88,6 +88,7 @@
   row.click();
   seen.clicked = [Number(row.textContent), texts("#point .verdict")[0], all("#point tr").map((line) => [...line.cells].map((cell) => cell.textContent))];
 
+  seen.address = location.hash;
   seen.errors = window.pageErrors;
   const result = document.createElement("pre");
   result.id = "seen";

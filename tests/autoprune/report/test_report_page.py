@@ -267,7 +267,7 @@ def large(synthetic, tmp_path_factory):
 def browse(tmp_path_factory):
     """What a browser shows of a page and what using it does, see ``probe.js``."""
 
-    def seen(text, size="1100,2400"):
+    def seen(text, size="1100,2400", address=""):
         chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         assert chromium, "no chromium is installed"
         folder = tmp_path_factory.mktemp("browser")
@@ -280,7 +280,7 @@ def browse(tmp_path_factory):
             "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync "
             f"--disable-component-update --window-size={size} --virtual-time-budget=10000 --dump-dom"
         ).split()
-        address = (folder / "report.html").as_uri()
+        address = (folder / "report.html").as_uri() + address
         command = [chromium, *options, f"--user-data-dir={folder / 'profile'}", address]
         shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
         found = re.search(r'<pre id="seen">(.*?)</pre>', shown, re.DOTALL)
@@ -413,6 +413,8 @@ def test_one_model_is_told_of_in_full(seen, members, large):
     number, told, rows = seen["clicked"]
     point = members[number]
     assert told == point_verdict(study, outcome, point)
+    assert seen["address"] == f"#trial-{number}"
+    assert seen["opened"][0] == verdict(study, outcome), "the pick, until another is opened"
     by_title = dict(zip(rows[0], next(row for row in rows if row[0] == "accuracy"), strict=True))
     dense, measured = outcome.trials[0].metrics["accuracy"], point.trial.metrics["accuracy"]
     assert by_title == {
@@ -434,7 +436,7 @@ def test_one_model_is_told_of_in_full(seen, members, large):
 @pytest.mark.browser
 def test_a_phone_shows_one_objective_and_odd_names(synthetic, study, browse):
     one = study.model_copy(update={"name": EVIL, "objectives": {"latency_ms": "minimize"}})
-    seen = browse(report_page(one, synthetic.outcome(one, synthetic.trials(40))), size="400,900")
+    seen = browse(report_page(one, synthetic.outcome(one, synthetic.trials(40))), size="400,900", address="#trial-0")
     assert seen["errors"] == []
-    assert len(seen["front"]) == len({0, *seen["front"]})
+    assert seen["opened"][0] == "The dense model.", "a link leads to a model"
     assert not seen["wide"]
