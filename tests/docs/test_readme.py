@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -86,7 +87,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for line in block("sh", holding="autoprune init").splitlines():
-            program, *arguments = line.partition("#")[0].split()
+            program, *arguments = shlex.split(line, comments=True)
             assert program == "autoprune"
             assert command(arguments) == 0, line
             if arguments[0] == "init":
