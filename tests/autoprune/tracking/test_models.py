@@ -298,7 +298,7 @@ def session(study, outcome):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [Killed, ConnectionError])
+@pytest.mark.parametrize("how", [pytest.param(Killed, marks=pytest.mark.long), ConnectionError])
 def test_killed_or_cut_off_while_models_are_stored_nothing_is_lost_or_twice(
     synthetic, with_models, stored, uri, tmp_path, monkeypatch, caplog, how
 ):
