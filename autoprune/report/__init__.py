@@ -6,8 +6,9 @@ from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
 from autoprune.report.page import report_page
+from autoprune.report.picks import compromise, named_member, picks
 from autoprune.report.tables import front_summary, front_table, trials_table
-from autoprune.report.text import compromise, markdown, named_member, point_verdict, verdict
+from autoprune.report.text import markdown, picked_markdown, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
@@ -25,6 +26,8 @@ __all__ = [
     "markdown",
     "named_member",
     "number",
+    "picked_markdown",
+    "picks",
     "point_verdict",
     "ratios_figure",
     "report_files",

@@ -19,7 +19,7 @@ from autoprune.report._words import dense_trial, heading, label, number, searche
 from autoprune.report.importance import Importance, group_importance
 from autoprune.report.page_data import embedded, page_data
 from autoprune.report.tables import front_summary
-from autoprune.report.text import verdict
+from autoprune.report.text import picked, verdict
 from autoprune.spec.secrets import masked
 
 _SCRIPTS = ("page_words.js", "page_views.js", "page.js")
@@ -38,6 +38,7 @@ $style</style>
 <main>
 <h1>$title</h1>
 <p class="verdict">$verdict</p>
+$picks
 $counts
 <noscript><p class="warning">Pictures and the pages of single models are drawn by a script, which is off.</p></noscript>
 <div id="views" hidden>
@@ -100,6 +101,7 @@ def report_page(study: StudyInfo, outcome: StudyOutcome) -> str:
         title=escape(study.name),
         style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         verdict=escape(verdict(study, outcome)),
+        picks=_picks(study, outcome),
         counts=_counts(study, outcome),
         views=Template(_VIEWS).substitute(volume=escape(_volume(study, outcome))) if outcome.front.points else "",
         front=_front(study, outcome),
@@ -111,6 +113,12 @@ def report_page(study: StudyInfo, outcome: StudyOutcome) -> str:
             folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS if outcome.front.points
         ),
     )
+
+
+def _picks(study: StudyInfo, outcome: StudyOutcome) -> str:
+    told = picked(study, outcome)
+    lines = (f"<li><b>{escape(name.capitalize())}</b>, {escape(text)}</li>" for name, text in told)
+    return f"<ul>{''.join(lines)}</ul>" if told else ""
 
 
 def _counts(study: StudyInfo, outcome: StudyOutcome) -> str:

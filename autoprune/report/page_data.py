@@ -11,8 +11,9 @@ from autoprune.plugin.results import FrontPoint, GroupSummary, StudyInfo, StudyO
 from autoprune.plugin.values import Measured
 from autoprune.plugin.volume import volumes
 from autoprune.report._words import bound_of, chosen, dense_trial, label, metric_names, tested_on
+from autoprune.report.picks import named_member
 from autoprune.report.tables import mean_ratio
-from autoprune.report.text import named_member, point_verdict
+from autoprune.report.text import point_verdict
 
 Json = dict[str, Any]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
-from autoprune.plugin.values import Difference, Direction, Measured
+from autoprune.plugin.values import Difference, Measured
 from autoprune.report._words import (
     NO_VALUE,
     against,
@@ -25,9 +24,9 @@ from autoprune.report._words import (
     tested_on,
     together,
 )
+from autoprune.report.picks import RULES, Pick, difference_from_dense, named_member, picks, share_of_dense
 from autoprune.report.tables import mean_ratio
 
-_WORTH_KEEPING = 0.95
 _MOST_REASONS = 20
 _MOST_COLUMNS = 12
 _MOST_ALIKE = 6
@@ -54,12 +53,6 @@ def verdict(study: StudyInfo, outcome: StudyOutcome) -> str:
     return f"No feasible trial among {len(outcome.trials)}" + (f": {listed(why)}." if why else ".")
 
 
-def named_member(study: StudyInfo, outcome: StudyOutcome) -> FrontPoint | None:
-    """The member that the verdict is about; None where the front has no pruned model."""
-    pruned = [point for point in outcome.front.points if point.trial.origin != "dense"]
-    return compromise(study, outcome, pruned) if pruned else None
-
-
 def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
     """One sentence on one member of the front, on the test split where both it and the dense model were measured.
 
@@ -79,7 +72,7 @@ def point_verdict(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) ->
         unit = study.units.get(name, "")
         if name not in measured:
             continue
-        share = _share(study, name, measured, reference)
+        share = share_of_dense(study, name, measured, reference)
         if share is None:
             paid.append(f"{label(name, unit)} {number(measured[name].value, unit)}")
         elif direction == "maximize":
@@ -99,6 +92,7 @@ def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
     sections = [
         f"# {study.name}",
         f"**{verdict(study, outcome)}**",
+        picked_markdown(study, outcome),
         _summary(study, outcome),
         *_front(study, outcome),
         *_ratios(study, outcome),
@@ -107,40 +101,36 @@ def markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
         "## Environment",
         _table(["", ""], [[key, value] for key, value in study.environment.items()]),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def compromise(study: StudyInfo, outcome: StudyOutcome, points: Sequence[FrontPoint]) -> FrontPoint:
-    """The best compromise of some members, see `verdict`."""
-    objectives = outcome.front.objectives
-    dense = dense_trial(outcome)
-    best = {name: Measured(value=max(p.trial.metrics[name].value for p in points)) for name in objectives}
+def picked(study: StudyInfo, outcome: StudyOutcome) -> list[tuple[str, str]]:
+    """The members that are worth a look: what each is, and a sentence on why and on what is known of it."""
+    return [(listed(pick.names), _told_of(study, outcome, pick)) for pick in picks(study, outcome)]
 
-    def shares(point: FrontPoint, direction: Direction) -> list[float]:
-        names = [name for name, way in objectives.items() if way == direction]
-        found = [_share(study, name, point.trial.metrics, dense.metrics if dense else best) for name in names]
-        return [share for share in found if share is not None]
 
-    def rank(point: FrontPoint) -> tuple[float, float, int]:
-        kept = min(shares(point, "maximize"), default=1.0)
-        cost = math.prod(shares(point, "minimize"))
-        return max(_WORTH_KEEPING - kept, 0.0), cost, point.trial.number
+def picked_markdown(study: StudyInfo, outcome: StudyOutcome) -> str:
+    """The same as a list; nothing where the front has no pruned model."""
+    return "\n".join(f"- **{name.capitalize()}**, {told}" for name, told in picked(study, outcome))
 
-    return min(points, key=rank)
+
+def _told_of(study: StudyInfo, outcome: StudyOutcome, pick: Pick) -> str:
+    apart = []
+    for name in outcome.front.objectives:
+        difference = None if name in study.costs else difference_from_dense(outcome, pick.point, name)
+        if difference is not None and difference.low is not None:
+            unit = study.units.get(name, "")
+            surely = "" if difference.told_apart else ", not distinguishable from it"
+            value = against(difference, unit).removesuffix(" ≈")
+            apart.append(f"{label(name, unit)} {value} against the dense model's{surely}")
+    told = "; ".join(apart)
+    rules = "; ".join(RULES[name] for name in pick.names)
+    sentence = f"{rules}: {point_verdict(study, outcome, pick.point)}"
+    return f"{sentence} {told[0].upper()}{told[1:]}." if told else sentence
 
 
 def _test_of(trial: TrialResult | None, outcome: StudyOutcome) -> Mapping[str, Measured]:
     return next((p.test for p in outcome.front.points if trial and p.trial.number == trial.number), {})
-
-
-def _share(study: StudyInfo, name: str, metrics: Mapping[str, Measured], dense: Mapping[str, Measured]) -> float | None:
-    """The metric's value over the dense model's: as measured (``latency_ratio`` for ``latency_ms``), else divided."""
-    said = label(name, study.units.get(name, ""))
-    for other, unit in study.units.items():
-        if unit == "fraction of dense" and label(other, unit) == said and other in metrics:
-            return metrics[other].value
-    value, whole = metrics[name].value, dense.get(name)
-    return value / whole.value if whole is not None and whole.value > 0 and value >= 0 else None
 
 
 def _whose(kept: list[str], paid: list[str]) -> str:

@@ -6,14 +6,14 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
-from autoprune.report import front_table, point_verdict, report_files, verdict
+from autoprune.report import front_table, picked_markdown, point_verdict, report_files, verdict
 from autoprune.spec.secrets import hint_of, holds_password, masked
 from autoprune.tracking import _records as records
 from autoprune.tracking._store import Store, StoredRun, cause_of, quietly
@@ -224,12 +224,21 @@ class Recorder:
                 store.log(run_id, tags=records.standing(self._results[number], on_front=False))
         self._marked = set(members)
         tags = {
-            "mlflow.note.content": f"**{verdict(self._study, outcome)}**\n\nMore in `report.md` among the artifacts.",
+            "mlflow.note.content": "\n\n".join(filter(None, self._described(outcome))),
             "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),
         }
         store.log(self._parent, metrics=records.study_metrics(outcome), tags=tags)
         store.end(self._parent, "KILLED" if outcome.interrupted else "FINISHED" if members else "FAILED")
         self._concluded = True
+
+    def _described(self, outcome: StudyOutcome) -> Iterator[str]:
+        """What the run of the study says of itself."""
+        yield f"**{verdict(self._study, outcome)}**"
+        yield picked_markdown(self._study, outcome)
+        yield (
+            "`report.html` among the artifacts has the front to look around in; the run of each trial on the front says"
+            " how to load its model."
+        )
 
     def _store_report(self, store: Store, outcome: StudyOutcome) -> None:
         files = {"spec.yaml": self._study.spec_text, **report_files(self._study, outcome)}

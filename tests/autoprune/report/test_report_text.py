@@ -144,9 +144,10 @@ def test_report_leads_with_the_verdict_and_tells_all(synthetic, tmp_path):
     paragraphs = text.split("\n\n")
     assert paragraphs[0] == "# synthetic"
     assert paragraphs[1] == f"**{verdict(study, outcome)}**"
-    assert "30 of 40 trials: 28 complete, 1 failed, 1 rejected." in paragraphs[2]
-    assert "interrupted" in paragraphs[2]
-    assert "Constraints: accuracy >= 0.8." in paragraphs[2]
+    assert paragraphs[2].startswith("- **Safest")
+    assert "30 of 40 trials: 28 complete, 1 failed, 1 rejected." in paragraphs[3]
+    assert "interrupted" in paragraphs[3]
+    assert "Constraints: accuracy >= 0.8." in paragraphs[3]
     assert "| 8 | failed | CUDA out of memory \\| tried 2 GiB Traceback … |" in text
     assert "| 11 | rejected | macs 4.1e+07 breaks <= 3e7 |" in text
     assert "| torch | 2.13.0 |" in text
