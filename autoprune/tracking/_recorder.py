@@ -203,7 +203,7 @@ class Recorder:
         run_id = self._halves.pop(result.number, None)
         if run_id is None:
             start = records.milliseconds(result.started)
-            run_id = store.create(self._experiment, f"trial {result.number}", start_ms=start, tags=tags)
+            run_id = store.create(self._experiment, records.trial_name(self._study, result), start_ms=start, tags=tags)
             tags = {}
         end = records.milliseconds(result.finished)
         # The same values at the same moment are stored once: writing a half-written run again is harmless.

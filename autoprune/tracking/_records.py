@@ -20,6 +20,7 @@ from autoprune.spec.secrets import masked
 MOST_KEY = 250
 MOST_PARAM = 6000
 MOST_TAG = 8000
+_MOST_NAME = 200
 
 # Okabe and Ito's palette, as in the report's figures.
 _COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "sampler": "#999999"}
@@ -101,6 +102,20 @@ def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, 
     if broken:
         tags["autoprune.broken"] = ", ".join(broken)[:MOST_TAG]
     return tags
+
+
+def trial_name(study: StudyInfo, result: TrialResult) -> str:
+    """What a list of runs shows: ``trial 23 · accuracy 98.1 % · macs 108.3 k``, or what became of it."""
+    parts = [f"trial {result.number}"]
+    if result.origin == "dense":
+        parts.append("dense")
+    if result.state != "complete":
+        return " · ".join([*parts, result.state])
+    for name in study.objectives:
+        if name in result.metrics:
+            unit = study.units.get(name, "")
+            parts.append(f"{label(name, unit)} {number(result.metrics[name].value, unit)}")
+    return " · ".join(parts)[:_MOST_NAME]
 
 
 def standing(result: TrialResult, *, on_front: bool, sentence: str = "", opening: str = "") -> dict[str, str]:

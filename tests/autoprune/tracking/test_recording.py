@@ -15,7 +15,7 @@ import pytest
 
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured
-from autoprune.report import report_files, verdict
+from autoprune.report import picked_markdown, report_files, verdict
 from autoprune.tracking.health import check_store
 
 
@@ -71,6 +71,11 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
             assert not tested
             assert "autoprune.model" not in tags
         assert not found.artifacts[run.info.run_id]
+    dense, one = results[0].metrics, results[1].metrics
+    assert found.trials[0].info.run_name.startswith(f"trial 0 · dense · accuracy {100 * dense['accuracy'].value:.1f} %")
+    assert found.trials[1].info.run_name.startswith(f"trial 1 · accuracy {100 * one['accuracy'].value:.1f} % · ")
+    assert [found.trials[number].info.run_name for number in (8, 11)] == ["trial 8 · failed", "trial 11 · rejected"]
+    assert picked_markdown(study, outcome) in parent.data.tags["mlflow.note.content"]
     assert found.trials[8].data.tags["autoprune.reason"] == results[8].reason
     assert found.trials[8].data.tags["mlflow.note.content"].startswith("**Failed:** CUDA out of memory")
     assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected:** macs")
