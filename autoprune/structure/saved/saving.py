@@ -84,7 +84,7 @@ def write_pruned(
         cut_units=dict(cut_units),
         pretrained=described(network, example),
         inputs={} if example is None else forms(named_inputs(example)),
-        outputs={} if example is None else output_forms(network, example[:1]),
+        outputs={} if example is None else output_forms(network, example),
         mean=normalization.mean if normalization else None,
         std=normalization.std if normalization else None,
     )
