@@ -20,6 +20,9 @@ EXPECTED = {
 otherwise: it leaks little, is easily copied, suffers from noise and agrees with itself."""
 
 
+NAMES = [pytest.param(name, marks=pytest.mark.long if name == "digits_extraction" else ()) for name in EXPECTED]
+
+
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
     """Runs an example once, with few trials."""
@@ -37,7 +40,7 @@ def search(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_member_of_the_front_is_measured_on_all_objectives(search, name):
     result = search(name)
     assert [trial.state for trial in result.outcome.trials] == ["complete"] * 4
@@ -53,7 +56,7 @@ def test_every_member_of_the_front_is_measured_on_all_objectives(search, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_dense_model_has_what_such_a_model_has(search, name):
     dense = search(name).outcome.dense_test
     for metric, (low, high) in EXPECTED[name].items():

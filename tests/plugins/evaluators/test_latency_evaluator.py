@@ -151,8 +151,9 @@ def test_threads_are_those_that_were_asked_for_and_no_longer(digits: Case) -> No
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of the compiler
+@pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_compiled_networks_are_timed(digits: Case) -> None:
     before = [parameter.clone() for parameter in digits.model.parameters()]
     found = digits.measure(Latency(mode="compile", repeats=4, seconds=0))
