@@ -20,6 +20,8 @@ from autoprune.study.proposal import Precision
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
 
+_SPARED_S = 0.25
+
 
 class Measuring:
     """Measures networks, one after the other, and keeps what they share: batches, the dense model's outputs.
@@ -157,8 +159,9 @@ def quickest_first(evaluators: Sequence[Evaluator], dense_s: Mapping[str, float]
         dense_s: Seconds that each took of the dense model, by the names of its stages; empty where that is not known.
 
     Returns:
-        The same; one that takes a tenth of those before it, or less, is asked before them. Smaller differences change
-        nothing, since the machine's noise would.
+        The same; one that takes a tenth of those before it, or less, and spares a quarter of a second, is asked before
+        them. Smaller differences change nothing: they are the machine's noise, and which metrics a candidate has that
+        was given up would hang on it.
     """
 
     def seconds(evaluator: Evaluator) -> float:
@@ -167,10 +170,14 @@ def quickest_first(evaluators: Sequence[Evaluator], dense_s: Mapping[str, float]
     found: list[Evaluator] = []
     for evaluator in evaluators:
         place = len(found)
-        while dense_s and place and seconds(evaluator) <= seconds(found[place - 1]) / 10:
+        while dense_s and place and _worth_it(seconds(evaluator), seconds(found[place - 1])):
             place -= 1
         found.insert(place, evaluator)
     return found
+
+
+def _worth_it(quicker: float, other: float) -> bool:
+    return quicker <= other / 10 and other - quicker >= _SPARED_S
 
 
 def part_of(split: Split, samples: int) -> Split:

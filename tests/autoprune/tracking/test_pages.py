@@ -48,7 +48,7 @@ def test_the_printed_links_show_the_trials_the_verdict_and_the_models(
     view = page(facts["view"])
     assert "Trade-offs" in view, "the saved view was applied"
     assert "No charts in this section" not in view
-    shown = set(re.findall(r">trial (\d+)<", view))
+    shown = set(re.findall(r">trial (\d+)\b", view))
     assert shown >= {str(result.number) for result in results}
 
     table = page(facts["view"].replace("compareRunsMode=CHART&", ""))
