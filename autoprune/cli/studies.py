@@ -18,6 +18,7 @@ from autoprune.cli.reply import INTERRUPTED, Reply
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from autoprune.spec import Spec
     from autoprune.study import SearchResult
 
 
@@ -61,10 +62,10 @@ def resume(
     """
     from autoprune.api.progress import progress
 
-    folder = study if study.is_dir() else _latest(study, plugins)
-    host = host_with(plugins)
-    if folder != study:
-        _check_unchanged(study, folder, plugins)
+    host, folder = host_with(plugins), study
+    if not study.is_dir():
+        folder, spec = _latest(study, plugins)
+        _check_unchanged(study, spec, folder)
     with progress(live=not as_json) as observer:
         from autoprune.study import resume as run
 
@@ -89,7 +90,7 @@ def report(
     from autoprune.study.stored import read_study
 
     host = host_with(plugins)
-    found = [each if each.is_dir() else _latest(each, plugins) for each in (study, *(compare or ()))]
+    found = [each if each.is_dir() else _latest(each, plugins)[0] for each in (study, *(compare or ()))]
     results = [read_study(folder, host=host) for folder in found]
     if compare:
         return _compared(results)
@@ -128,10 +129,12 @@ def select(
     """Choose a model of the front, and copy it."""
     from autoprune.errors import StudyError
     from autoprune.report import point_verdict
+    from autoprune.structure import read_recipe
+    from autoprune.structure.saved.opening import asks_trust
     from autoprune.study.stored import read_study
 
-    folder = study if study.is_dir() else _latest(study, plugins)
-    result = read_study(folder, host=host_with(plugins))
+    folder, host = study if study.is_dir() else _latest(study, plugins)[0], host_with(plugins)
+    result = read_study(folder, host=host)
     point = result.select(*(where or ()), minimize=minimize, maximize=maximize)
     model = point.trial.model
     if model is None:
@@ -141,11 +144,13 @@ def select(
             raise StudyError(f"{output} is there already; name a new folder")
         shutil.copytree(model, output)
         model = output
-    shown = _short(model.absolute())
+    shown, recipe = _short(model.absolute()), read_recipe(model)
+    live = result.study.spec.model["use"] == "live"
+    option = ", dense=network" if live else ", trust=True" if asks_trust(model, recipe, host) else ""
     values = {name: measured.value for name, measured in point.trial.metrics.items()}
     document = {"trial": point.trial.number, "model": str(model.absolute()), "metrics": values}
     told = point_verdict(result.study, result.outcome, point)
-    return Reply(document, (told, f"model: {shown}", f"open it: autoprune.load_pruned({str(shown)!r})"))
+    return Reply(document, (told, f"model: {shown}", f"open it: autoprune.load_pruned({str(shown)!r}{option})"))
 
 
 def _reply(result: SearchResult) -> Reply:
@@ -175,8 +180,8 @@ def _front(result: SearchResult) -> Table:
     return rows
 
 
-def _latest(spec: Path, plugins: Sequence[Path] | None) -> Path:
-    """Folder of the latest study that a spec was searched in.
+def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:
+    """Folder of the latest study that a spec was searched in, and the spec as it is now.
 
     The spec is read by a host of its own: its plugin files may have changed since, and the study has copies.
 
@@ -190,33 +195,32 @@ def _latest(spec: Path, plugins: Sequence[Path] | None) -> Path:
         raise StudyError(f"there is no study or spec at {spec}")
     checked = load_spec(spec, plugins=plugins or ())
     if checked.output is not None:
-        return checked.document.folder / checked.output
+        return checked.document.folder / checked.output, checked
     runs = [f for f in Path("runs").glob(f"{checked.name}-*") if f.name.removeprefix(f"{checked.name}-").isdecimal()]
     if not runs:
         raise StudyError(
             f"{spec} was not searched from here: there is no runs/{checked.name}-*; name the study's folder"
         )
-    return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-")))
+    return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-"))), checked
 
 
-def _check_unchanged(spec: Path, folder: Path, plugins: Sequence[Path] | None) -> None:
+def _check_unchanged(path: Path, now: Spec, folder: Path) -> None:
     """Refuse to go on with a study of other objectives or bounds than the spec has by now.
 
     Raises:
         StudyError: They differ.
     """
     from autoprune.errors import StudyError
-    from autoprune.host.binding import load_spec
     from autoprune.host.plugins import PluginHost
     from autoprune.study.folder import StudyFolder
 
-    now, then = load_spec(spec, plugins=plugins or ()), StudyFolder.open(folder).spec(PluginHost())
+    then = StudyFolder.open(folder).spec(PluginHost())
     for section in ("objectives", "constraints"):
         ours, theirs = ({n: str(value) for n, value in getattr(each, section).items()} for each in (now, then))
         if ours != theirs:
             told = ", ".join(f"{name}: {value}" for name, value in theirs.items()) or "none"
             raise StudyError(
-                f"{spec} has other {section} than {_short(folder.absolute())} began with ({told}); name the folder to"
+                f"{path} has other {section} than {_short(folder.absolute())} began with ({told}); name the folder to"
                 " go on with those, or search anew"
             )
 

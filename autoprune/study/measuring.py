@@ -21,6 +21,7 @@ from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
 
 _SPARED_S = 0.25
+"""What another order has to save of the dense model's trial."""
 
 
 class Measuring:

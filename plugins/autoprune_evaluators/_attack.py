@@ -38,6 +38,14 @@ LOSS = Goal(lambda task, outputs, targets: -losses(task, outputs, targets), -tor
 """The loss, which is raised."""
 
 
+class FromOrigin:
+    """Of an attack that starts from the sample itself."""
+
+    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002  nothing is random
+        """No perturbation, (N, …)."""
+        return torch.zeros_like(origin)
+
+
 class Attack(Protocol):
     """One run on each sample, such as within a norm ball around it."""
 

@@ -18,11 +18,11 @@ from autoprune import TrialError
 from autoprune.plugin import Inputs, Task
 from autoprune.toolkit.balls import L2
 from autoprune.toolkit.samples import losses, right_shares
-from autoprune_evaluators._attack import input_gradient, picked
+from autoprune_evaluators._attack import FromOrigin, input_gradient, picked
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingAttack:
+class EmbeddingAttack(FromOrigin):
     """Projected gradient ascent on the loss; each token's embedding moves by a share of its own length at most."""
 
     epsilon: float
@@ -30,16 +30,12 @@ class EmbeddingAttack:
     steps: int
     bounds: ClassVar[None] = None
 
-    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002  nothing is random
-        """Nothing."""
-        return torch.zeros_like(origin)
-
     def perturb(
         self,
         model: nn.Module,
         inputs: Inputs,
         targets: Any,
-        start: Tensor,  # noqa: ARG002  as above
+        start: Tensor,  # noqa: ARG002  it is the sample itself
         *,
         task: Task,
     ) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from autoprune.plugin.task import shapes
 from autoprune.toolkit.balls import Ball
 from autoprune.toolkit.importing import told
 from autoprune.toolkit.samples import right_shares
+from autoprune_evaluators._attack import FromOrigin
 
 _ROUNDING = 1e-4
 """Of epsilon, and of the bounds' width: what float32 is off by."""
@@ -32,7 +33,7 @@ Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchAttack:
+class BatchAttack(FromOrigin):
     """An attack that changes whole batches in its own way, as an `Attack`."""
 
     name: str
@@ -46,16 +47,12 @@ class BatchAttack:
     folder: Path = Path()
     """Lines of files in there are told where it fails."""
 
-    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002  it starts where it likes
-        """Nothing."""
-        return torch.zeros_like(origin)
-
     def perturb(
         self,
         model: nn.Module,
         inputs: Inputs,
         targets: Any,
-        start: Tensor,  # noqa: ARG002  as above
+        start: Tensor,  # noqa: ARG002  it is the sample itself
         *,
         task: Task,
     ) -> tuple[Tensor, Tensor]:

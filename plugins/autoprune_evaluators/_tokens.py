@@ -14,11 +14,11 @@ from torch.nn.functional import normalize
 
 from autoprune.plugin import Inputs, Task
 from autoprune.toolkit.samples import losses, right_shares
-from autoprune_evaluators._attack import picked
+from autoprune_evaluators._attack import FromOrigin, picked
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenAttack:
+class TokenAttack(FromOrigin):
     """Greedy: the tokens that matter most first, each by the candidate that raises the loss most."""
 
     table: Tensor
@@ -31,16 +31,12 @@ class TokenAttack:
     """Of a sample's tokens, that are replaced; at least one is."""
     bounds: ClassVar[None] = None
 
-    def start(self, origin: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002  nothing is random
-        """Nothing."""
-        return torch.zeros_like(origin)
-
     def perturb(
         self,
         model: nn.Module,
         inputs: Inputs,
         targets: Any,
-        start: Tensor,  # noqa: ARG002  as above
+        start: Tensor,  # noqa: ARG002  it is the sample itself
         *,
         task: Task,
     ) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,9 @@ class _MemoryEvaluator(Evaluator):
         dense: int = ctx.memo(key, lambda: ours if ctx.of_dense else self._bytes(ctx.dense, ctx))
         return {name: ours / 1e6, ratio: ours / dense}
 
+    @abstractmethod
     def _bytes(self, model: nn.Module, ctx: EvaluationContext) -> int:
-        raise NotImplementedError
+        """What a pass of the model holds."""
 
 
 class ActivationMemory(_MemoryEvaluator):

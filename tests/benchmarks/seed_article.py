@@ -347,7 +347,7 @@ def report(step: Callable[[str], Any], note: str) -> str:
                 f"{search['cpu_s']:.0f}",
                 f"{tuned['cpu_s']:.0f}",
                 _latencies(found),
-                _quartiles(ratio),
+                _interval(ratio),
             ]
         )
     return PAGE.format(
@@ -379,7 +379,7 @@ VERDICTS = (
 )  # fmt: skip
 DETAILS = (
     "parameters cut", "test accuracy (95 % interval)", "validation, before fine-tuning", "epochs, first rate",
-    "search (CPU s)", "fine-tuning (CPU s)", "ms a batch: pruned / dense", "time over dense (quartiles)",
+    "search (CPU s)", "fine-tuning (CPU s)", "ms a batch: pruned / dense", "time over dense (95 % interval)",
 )  # fmt: skip
 PAGE = """# The table of a published article, made again
 
@@ -417,8 +417,8 @@ below. Groups, with their units in the dense model: {groups}.
   and 95 % were fine-tuned, too, for a tenth of an epoch each; now none is. A level's model has had the epochs of the
   levels before it, too; the dense model gets none.
 - **Measurement**: all 10,000 test images, in float32 (Wilson's interval). Time: batches of 64 in float32, pruned and
-  dense model in turn for 15 s or more, medians with quartiles. The ratio survives a busy machine; the milliseconds do
-  not.
+  dense model in turn for 15 s or more, medians with 95 % intervals. The ratio survives a busy machine; the
+  milliseconds do not.
 - Searches and training have no access to the test file. Validation images are held out of the training file, all of
   which the dense weights have seen, so that validation comes out higher.
 - **Not the same as the article's**: weights, machine, batch size, and the images, which are a JPEG re-encoding. One
@@ -438,7 +438,7 @@ def _interval(metric: Mapping[str, Any]) -> str:
     return f"{100 * metric['value']:.2f} % ({100 * metric['low']:.2f}–{100 * metric['high']:.2f})"
 
 
-def _quartiles(metric: Mapping[str, Any]) -> str:
+def _interval(metric: Mapping[str, Any]) -> str:
     return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f}, n = {metric['samples']})"
 
 
