@@ -143,7 +143,7 @@ class MemberModel:
         meta.save(str(into / "MLmodel"))
 
 
-def store_models(store: Store, experiment: str, mark: str, members: Mapping[MemberModel, str]) -> None:
+def store_models(store: Store, experiment: str, mark: str, members: Mapping[MemberModel, str]) -> int:
     """Store the models that MLflow lacks, each once, and say of the study's others that they left the front.
 
     Args:
@@ -151,6 +151,9 @@ def store_models(store: Store, experiment: str, mark: str, members: Mapping[Memb
         experiment: Its id.
         mark: Of the study.
         members: The front's, and what is to be said of each.
+
+    Returns:
+        How many it lacked.
     """
     wanted = {(member.run_id, member.digest): member for member in members}
     there = set()
@@ -163,9 +166,10 @@ def store_models(store: Store, experiment: str, mark: str, members: Mapping[Memb
         front = "true" if found in wanted else "false"
         if model.tags.get("autoprune.front") != front:  # one that left may be registered, so it stays
             store.tag_model(model.model_id, {"autoprune.front": front})
-    for found, member in wanted.items():
-        if found not in there:
-            _store(store, experiment, mark, member, members[member])
+    missing = [member for found, member in wanted.items() if found not in there]
+    for member in missing:
+        _store(store, experiment, mark, member, members[member])
+    return len(missing)
 
 
 def _store(store: Store, experiment: str, mark: str, member: MemberModel, sentence: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,13 +36,17 @@ class Recorder:
     ten times as long as that one took, except at the end of the study.
     """
 
-    def __init__(self, study: StudyInfo) -> None:
+    def __init__(self, study: StudyInfo, *, elsewhere: str | None = None) -> None:
+        """Of a study, in its own store, or elsewhere, which leaves the own one the study's."""
+        self.sent: Counter[str] = Counter()
+        """How many ``trials`` and ``models`` were recorded that MLflow lacked."""
         self._study = study
+        self._elsewhere = elsewhere
         self._results: dict[int, TrialResult] = {}
         self._front = RunningFront(study.objectives)
         self._learn(study.finished)
         self._file = study.folder / _STATE_FILE
-        self._uri = tracking_uri(study)
+        self._uri = elsewhere or tracking_uri(study)
         self._store: Store | None = None
         """Open, and in step with what follows; None before the first attempt and after one that failed."""
         self._experiment = self._parent = ""
@@ -125,8 +131,8 @@ class Recorder:
             missing = len(self._results.keys() - self._children.keys())
             what = f"{missing} of {len(self._results)} trials" if what == "trials" else what
             log.warning(
-                "MLflow at %s lacks %s of study %s; resuming the study records what is missing. %s",
-                masked(self._uri, whole=True), what, self._study.name, cause,
+                "MLflow at %s lacks %s of study %s; send what is missing with: autoprune sync %s. %s",
+                masked(self._uri, whole=True), what, self._study.name, shlex.quote(str(self._study.folder)), cause,
             )  # fmt: skip
         elif not self._warned:
             log.warning(
@@ -139,7 +145,7 @@ class Recorder:
         """Find the study's run and its children, and mend what a kill or an outage left behind."""
         state = self._load_state()
         self._mark = state["study"]
-        self._uri = tracking_uri(self._study, earlier=state.get("tracking_uri"))
+        self._uri = self._elsewhere or tracking_uri(self._study, earlier=state.get("tracking_uri"))
         store = Store(self._uri)
         self._experiment = store.experiment(self._study.spec.tracking.experiment or self._study.spec.name)
         tags = records.study_tags(self._study, self._mark)
@@ -155,7 +161,8 @@ class Recorder:
         else:
             self._parent = store.create(self._experiment, self._study.name, start_ms=None, tags=tags)
             store.log(self._parent, params=params)
-        self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
+        if self._elsewhere is None:
+            self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
         self._children, self._halves, self._marked = {}, {}, set()
         for run in store.runs(self._experiment, "mlflow.parentRunId", self._parent):
             if run.tags.get("autoprune.role") == "trial":
@@ -211,6 +218,7 @@ class Recorder:
         store.log(run_id, metrics=metrics, params=records.trial_params(result), tags=tags, at_ms=end)
         store.end(run_id, records.STATUS[result.state], end_ms=end)
         self._children[result.number] = run_id
+        self.sent["trials"] += 1
         if on_front:
             self._marked.add(result.number)
 
@@ -273,7 +281,7 @@ class Recorder:
                 members[member] = self._sentence(outcome, point)
             except StructureError as error:
                 log.warning("MLflow lacks the model of trial %d: %s", point.trial.number, error)
-        store_models(store, self._experiment, self._mark, members)
+        self.sent["models"] += store_models(store, self._experiment, self._mark, members)
         for member in members:
             tags = self._standing(outcome, member.point, member.how_to_open)
             store.log(member.run_id, tags={**tags, "autoprune.model": member.uri})
@@ -291,7 +299,7 @@ class Recorder:
         return state
 
     def _save_state(self, state: dict[str, Any]) -> None:
-        if not holds_password(self._uri, whole=True):
+        if self._elsewhere is None and not holds_password(self._uri, whole=True):
             state = {**state, "tracking_uri": self._uri}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         new = self._file.with_suffix(".new")

@@ -74,7 +74,7 @@ def test_a_server_that_stays_away(synthetic, run_study, tmp_path, warnings):
     run_study(study, synthetic.trials(4))
     first, last = warnings()
     assert "cannot record trials. The search goes on" in first
-    assert "lacks 4 of 4 trials of study synthetic; resuming the study records what is missing." in last
+    assert f"lacks 4 of 4 trials of study synthetic; send what is missing with: autoprune sync {study.folder}." in last
     assert "secret" not in first + last
 
 
