@@ -16,7 +16,7 @@ from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host
 from autoprune.cli.reply import INTERRUPTED, Reply
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from autoprune.spec import Spec
     from autoprune.study import SearchResult
@@ -161,7 +161,7 @@ def _reply(result: SearchResult) -> Reply:
     done, asked = len(result.outcome.trials), result.study.trials
     text = [verdict(result.study, result.outcome), f"study: {folder}", f"report: {_short(written)}"]
     text += [f"{name}: {result.facts[name]}" for name in ("url", "hint") if name in result.facts]
-    shown = (*((_front(result),) if result.front.points else ()), *text)
+    shown = (*_front(result), *text)
     document = result.to_json() | {"report": str(written)}
     if result.outcome.interrupted:
         hint = f"{done} of {asked} trials are done; go on with: autoprune resume {shlex.quote(str(folder))}"
@@ -169,15 +169,22 @@ def _reply(result: SearchResult) -> Reply:
     return Reply(document, shown)
 
 
-def _front(result: SearchResult) -> Table:
-    """The dense model and the front, validation beside test."""
-    from autoprune.report import front_summary
+def _front(result: SearchResult) -> tuple[RenderableType, ...]:
+    """The table of the front, what it is of, and where its models are."""
+    from autoprune.cli.front import FrontTable
+    from autoprune.report import tested_on
+    from autoprune.study.models import model_folder
 
-    titles, cells = front_summary(result.study, result.outcome)
-    rows = table(*(f"#{title}" if title else "" for title in titles), title=f"front of {result.study.name}")
-    for row in cells:
-        rows.add_row(*row)
-    return rows
+    points = result.front.points
+    if not points:
+        return ()
+    below = f", below it {tested_on(result.outcome)}" if any(point.test for point in points) else ""
+    lines = [f"validation split{below}; 95 % intervals"]
+    if result.models:
+        lines.append(f"models: {_short(model_folder(result.study.folder, '<trial>'))}")
+    if unsaved := [str(point.trial.number) for point in points if point.trial.model is None]:
+        lines.append(f"no model is saved of {', '.join(unsaved)}")
+    return FrontTable(result.study, result.outcome, f"front of {result.study.name}"), *lines
 
 
 def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autoprune.plugin.values import Direction, Measured, told_apart
+from autoprune.plugin.likeness import alike
+from autoprune.plugin.values import Direction, Measured
 from autoprune.spec import Spec
 
 TrialState = Literal["complete", "failed", "rejected"]
@@ -99,24 +100,19 @@ class Front(_Record):
     """Reference point of the hypervolume: 0 for what is maximised; for what is minimised 1.1 × the dense model's value
     if it is a cost, such as latency, and twice that value if it is not, such as a loss."""
 
-    def alike(self, point: FrontPoint) -> tuple[int, ...]:
-        """Trials of the other members that nothing measured tells apart from one.
+    def alike(self) -> dict[int, tuple[int, ...]]:
+        """Per member, by its trial's number, the trials of the others that nothing measured tells apart from it.
 
         What is exact, such as MACs, is different between any two members and is not asked; of what has an interval,
         test values are compared where both have them. Both were measured on the same samples, which makes differences
         surer than intervals of independent values say: what is told apart here really is.
         """
-        return tuple(
-            other.trial.number
-            for other in self.points
-            if other.trial.number != point.trial.number and self._alike(point, other)
-        )
-
-    def _alike(self, one: FrontPoint, other: FrontPoint) -> bool:
-        tested = one.test and other.test
-        ours, theirs = (point.test if tested else point.trial.metrics for point in (one, other))
-        found = [told_apart(ours[name], theirs[name]) for name in self.objectives if name in ours and name in theirs]
-        return False in found and True not in found
+        numbers = [point.trial.number for point in self.points]
+        pairs = alike([p.trial.metrics for p in self.points], [p.test for p in self.points], self.objectives)
+        return {
+            number: tuple(other for other, same in zip(numbers, row, strict=True) if same)
+            for number, row in zip(numbers, pairs.tolist(), strict=True)
+        }
 
 
 class GroupSummary(_Record):

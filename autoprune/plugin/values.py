@@ -100,22 +100,11 @@ def apart(one: Measured | Difference, other: Measured | Difference) -> Differenc
     Newcombe, *Interval estimation for the difference between independent proportions*, Statistics in Medicine 17, 1998,
     method 10, which holds for means as well. There is no interval where one of the two has none.
     """
-    value, ends = one.value - other.value, _ends_apart(one, other)
-    return Difference(value=value) if ends is None else Difference(value=value, low=ends[0], high=ends[1])
-
-
-def told_apart(one: Measured | Difference, other: Measured | Difference) -> bool | None:
-    """Whether two independent values differ by more than chance explains, see `apart`; None without intervals."""
-    ends = _ends_apart(one, other)
-    return None if ends is None else not ends[0] <= 0 <= ends[1]
-
-
-def _ends_apart(one: Measured | Difference, other: Measured | Difference) -> tuple[float, float] | None:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return None
     value = one.value - other.value
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Difference(value=value)
     low = value - math.hypot(one.value - one.low, other.high - other.value)
-    return low, value + math.hypot(one.high - one.value, other.value - other.low)
+    return Difference(value=value, low=low, high=value + math.hypot(one.high - one.value, other.value - other.low))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from autoprune.report.files import REPORT_FILES, report_files, write_report
 from autoprune.report.html import front_html
 from autoprune.report.page import report_page
 from autoprune.report.picks import compromise, named_member, picks
-from autoprune.report.tables import front_summary, front_table, trials_table
+from autoprune.report.tables import compared_models, front_summary, front_table, mean_ratio, trials_table
 from autoprune.report.text import markdown, picked_markdown, point_verdict, verdict
 
 __all__ = [
     "REPORT_FILES",
     "chosen",
+    "compared_models",
     "comparison",
     "comparison_summary",
     "compromise",
@@ -24,6 +25,7 @@ __all__ = [
     "heading",
     "label",
     "markdown",
+    "mean_ratio",
     "named_member",
     "number",
     "picked_markdown",

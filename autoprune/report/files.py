@@ -58,7 +58,7 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
-    dense = dense_trial(outcome)
+    dense, alike = dense_trial(outcome), outcome.front.alike()
     return {
         "study": study.name,
         "verdict": verdict(study, outcome),
@@ -71,7 +71,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> dict[str, Any]:
         "test_part": outcome.test_part,
         "dense": _member(_dense(dense, outcome)) if dense else None,
         "together": {name: _measured(value) for name, value in outcome.together.items()},
-        "front": [_member(point) | {"alike": outcome.front.alike(point)} for point in outcome.front.points],
+        "front": [_member(point) | {"alike": alike[point.trial.number]} for point in outcome.front.points],
         "environment": study.environment,
     }
 

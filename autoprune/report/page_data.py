@@ -12,7 +12,7 @@ from autoprune.plugin.values import Measured
 from autoprune.plugin.volume import volumes
 from autoprune.report._words import bound_of, chosen, dense_trial, label, metric_names, tested_on
 from autoprune.report.picks import named_member
-from autoprune.report.tables import mean_ratio
+from autoprune.report.tables import compared_models, mean_ratio
 from autoprune.report.text import point_verdict
 
 Json = dict[str, Any]
@@ -24,12 +24,8 @@ def page_data(study: StudyInfo, outcome: StudyOutcome) -> Json:
     trials = [members[t.number].trial if t.number in members else t for t in outcome.trials if t.state == "complete"]
     others = [point.test for point in members.values()]
     names = metric_names(outcome.front.objectives, [trial.metrics for trial in trials] + others)
-    dense, pick = dense_trial(outcome), named_member(study, outcome)
-    points = list(members.values())
-    if dense is not None:
-        test = outcome.dense_test or (members[dense.number].test if dense.number in members else {})
-        whole = FrontPoint(trial=dense, test=test, whole_test=outcome.dense_whole_test)
-        points = [whole, *(point for point in points if point.trial.number != dense.number)]
+    dense, pick, points = dense_trial(outcome), named_member(study, outcome), compared_models(outcome)
+    alike = outcome.front.model_copy(update={"points": tuple(points)}).alike()
     return {
         "metrics": [
             {
@@ -43,7 +39,11 @@ def page_data(study: StudyInfo, outcome: StudyOutcome) -> Json:
         ],
         "groups": [_group(group) for group in study.groups],
         "trials": [_trial(trial, names, study.groups) for trial in sorted(trials, key=lambda t: t.number)],
-        "points": [_point(study, outcome, point, names) for point in points],
+        "points": [
+            _point(study, outcome, point, names)
+            | {"alike": [number for number in alike[point.trial.number] if number in members]}
+            for point in points
+        ],
         "front": list(members),
         "dense": None if dense is None else dense.number,
         "pick": None if pick is None else pick.trial.number,
@@ -87,7 +87,6 @@ def _point(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint, names: Se
         "told": point_verdict(study, outcome, point) if trial.origin != "dense" else "The dense model.",
         "made": [trial.strategy, trial.scorer, trial.precision],
         "knobs": {name: chosen(value) for name, value in trial.knobs.items()},
-        "alike": outcome.front.alike(point),
         "validation": _values(trial.metrics, names),
         "searched": _values(point.searched, names),
         "test": _values(point.test, names),

@@ -23,29 +23,24 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
     ``strategy``, ``precision``, ``knob/<name>`` (what else was chosen) and ``model``. All rows have the same columns;
     what was not measured is None.
     """
-    members = {point.trial.number: point for point in outcome.front.points}
-    trials = [point.trial for point in outcome.front.points]
-    dense = dense_trial(outcome)
-    if dense is not None and dense.number not in members:
-        trials.insert(0, dense)
-    measured = [trial.metrics for trial in trials] + [point.test for point in members.values()]
+    members = {point.trial.number for point in outcome.front.points}
+    points = compared_models(outcome)
+    trials = [point.trial for point in points]
+    measured = [trial.metrics for trial in trials] + [point.test for point in outcome.front.points]
     names, knobs = metric_names(outcome.front.objectives, measured), knob_names(trials)
     rows: list[Row] = []
-    for trial in trials:
-        member = members.get(trial.number)
-        point = member or FrontPoint(trial=trial, test=outcome.dense_test)
-        # That of the dense model does not hang on the front.
-        whole = outcome.dense_whole_test if trial.origin == "dense" else point.whole_test
+    for point in points:
+        trial = point.trial
         rows.append(
             {
                 "trial": trial.number,
                 "origin": trial.origin,
-                "on_front": member is not None,
+                "on_front": trial.number in members,
                 "mean_ratio": mean_ratio(trial),
                 **_cells(names, trial.metrics),
                 **_cells(names, point.searched, "searched_"),
                 **_cells(names, point.test, "test_"),
-                **_cells(names, whole, "whole_test_"),
+                **_cells(names, point.whole_test, "whole_test_"),
                 "scorer": trial.scorer,
                 "strategy": trial.strategy,
                 "precision": trial.precision,
@@ -54,6 +49,18 @@ def front_table(outcome: StudyOutcome) -> list[Row]:
             }
         )
     return _without_empty_intervals(rows)
+
+
+def compared_models(outcome: StudyOutcome) -> list[FrontPoint]:
+    """The dense model, on the front or not, then the members of the front."""
+    points, dense = list(outcome.front.points), dense_trial(outcome)
+    if dense is None:
+        return points
+    member = next((point for point in points if point.trial.number == dense.number), FrontPoint(trial=dense))
+    # What was measured of the dense model does not hang on the front.
+    test, whole = outcome.dense_test or member.test, outcome.dense_whole_test or member.whole_test
+    first = member.model_copy(update={"test": dict(test), "whole_test": dict(whole)})
+    return [first, *(point for point in points if point is not member)]
 
 
 def front_summary(study: StudyInfo, outcome: StudyOutcome) -> tuple[list[str], list[list[str]]]:

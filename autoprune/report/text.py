@@ -25,7 +25,7 @@ from autoprune.report._words import (
     together,
 )
 from autoprune.report.picks import RULES, Pick, difference_from_dense, named_member, picks, share_of_dense
-from autoprune.report.tables import mean_ratio
+from autoprune.report.tables import compared_models, mean_ratio
 
 _MOST_REASONS = 20
 _MOST_COLUMNS = 12
@@ -161,12 +161,10 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
     points = outcome.front.points
     if not points:
         return []
-    dense = dense_trial(outcome)
-    entries = [(f"{p.trial.number}", p) for p in points]
-    if dense is not None:
-        test = dict(outcome.dense_test or _test_of(dense, outcome))
-        whole = FrontPoint(trial=dense, test=test, whole_test=outcome.dense_whole_test)
-        entries = [(f"{dense.number} (dense)", whole), *(e for e in entries if e[1].trial.number != dense.number)]
+    entries = [
+        (f"{p.trial.number} (dense)" if p.trial.origin == "dense" else f"{p.trial.number}", p)
+        for p in compared_models(outcome)
+    ]
     values: list[tuple[str, Callable[[FrontPoint], Mapping[str, Measured]]]] = [
         ("", lambda point: point.trial.metrics),
         (", searched", lambda point: point.searched),
@@ -186,7 +184,7 @@ def _front(study: StudyInfo, outcome: StudyOutcome) -> list[str]:
     compared = [
         name for name in outcome.front.objectives if any(_difference(point, name) is not None for _, point in entries)
     ]
-    alike = {point.trial.number: outcome.front.alike(point) for point in points}
+    alike = outcome.front.alike()
     rows = [
         [
             title,

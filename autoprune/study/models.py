@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def model_folder(study: Path, number: int) -> Path:
+def model_folder(study: Path, number: int | str) -> Path:
     """Where a study keeps the model of a trial."""
     return study / "models" / str(number)
 

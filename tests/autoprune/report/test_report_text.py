@@ -219,7 +219,7 @@ def test_members_that_nothing_measured_tells_apart_are_named(study, ended):
     )
     outcome = outcome.model_copy(update={"front": outcome.front.model_copy(update={"points": points})})
     # .90 and .88 differ by less than the .028 that two errors of .02 come to; .70 is far from both.
-    assert [outcome.front.alike(point) for point in points] == [(21,), (20,), ()]
+    assert outcome.front.alike() == {20: (21,), 21: (20,), 22: ()}
     text = markdown(study, outcome)
     header = next(line for line in text.splitlines() if line.startswith("| trial"))
     column = header.split("|").index(" alike ")
