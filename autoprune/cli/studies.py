@@ -129,8 +129,7 @@ def select(
     """Choose a model of the front, and copy it."""
     from autoprune.errors import StudyError
     from autoprune.report import point_verdict
-    from autoprune.structure import read_recipe
-    from autoprune.structure.saved.opening import asks_trust
+    from autoprune.structure.saved.opening import opening_call
     from autoprune.study.stored import read_study
 
     folder, host = study if study.is_dir() else _latest(study, plugins)[0], host_with(plugins)
@@ -144,13 +143,11 @@ def select(
             raise StudyError(f"{output} is there already; name a new folder")
         shutil.copytree(model, output)
         model = output
-    shown, recipe = _short(model.absolute()), read_recipe(model)
-    live = result.study.spec.model["use"] == "live"
-    option = ", dense=network" if live else ", trust=True" if asks_trust(model, recipe, host) else ""
+    shown = _short(model.absolute())
     values = {name: measured.value for name, measured in point.trial.metrics.items()}
     document = {"trial": point.trial.number, "model": str(model.absolute()), "metrics": values}
     told = point_verdict(result.study, result.outcome, point)
-    return Reply(document, (told, f"model: {shown}", f"open it: autoprune.load_pruned({str(shown)!r}{option})"))
+    return Reply(document, (told, f"model: {shown}", f"open it: {opening_call(shown, host)}"))
 
 
 def _reply(result: SearchResult) -> Reply:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoprune.errors import StructureError
+from autoprune.host.plugins import PluginHost
 from autoprune.plugin.results import FrontPoint, GroupSummary, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
 from autoprune.plugin.volume import volumes
@@ -25,6 +27,7 @@ def page_data(study: StudyInfo, outcome: StudyOutcome) -> Json:
     others = [point.test for point in members.values()]
     names = metric_names(outcome.front.objectives, [trial.metrics for trial in trials] + others)
     dense, pick, points = dense_trial(outcome), named_member(study, outcome), compared_models(outcome)
+    host = PluginHost()
     alike = outcome.front.model_copy(update={"points": tuple(points)}).alike()
     return {
         "metrics": [
@@ -41,7 +44,10 @@ def page_data(study: StudyInfo, outcome: StudyOutcome) -> Json:
         "trials": [_trial(trial, names, study.groups) for trial in sorted(trials, key=lambda t: t.number)],
         "points": [
             _point(study, outcome, point, names)
-            | {"alike": [number for number in alike[point.trial.number] if number in members]}
+            | {
+                "alike": [number for number in alike[point.trial.number] if number in members],
+                "code": _code(point, host),
+            }
             for point in points
         ],
         "front": list(members),
@@ -91,17 +97,19 @@ def _point(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint, names: Se
         "searched": _values(point.searched, names),
         "test": _values(point.test, names),
         "whole": _values(point.whole_test, names),
-        "code": None if trial.model is None else _opening(study, str(trial.model)),
     }
 
 
-def _opening(study: StudyInfo, folder: str) -> str:
-    """The lines that open a saved model."""
-    if study.spec.model.get("use") == "live":
-        option = ", dense=network"
-    else:
-        option = ", trust=True" if study.spec.model.get("use") == "factory" or study.spec.plugins else ""
-    return f"import autoprune\nmodel = autoprune.load_pruned({folder!r}{option})"
+def _code(point: FrontPoint, host: PluginHost) -> str | None:
+    """The lines that open a saved model; None where there is none."""
+    from autoprune.structure.saved.opening import opening_call
+
+    if point.trial.model is None:
+        return None
+    try:
+        return f"import autoprune\nmodel = {opening_call(point.trial.model, host)}"
+    except StructureError:
+        return None
 
 
 def _values(metrics: Mapping[str, Measured], names: Sequence[str]) -> list[list[float | None] | None]:

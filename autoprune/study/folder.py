@@ -153,7 +153,8 @@ class StudyFolder:
             stored = _read(self.path / INFO_FILE)
             if not isinstance(stored, dict):
                 raise ValueError("it is no mapping")
-            info = StudyInfo.model_validate(stored | {"spec": spec, "trials": self.trials})
+            now = {"spec": spec, "trials": self.trials, "folder": self.path}  # it may have been moved or copied
+            info = StudyInfo.model_validate(stored | now)
             if info.objectives != spec.objectives:
                 raise ValueError("its objectives are not the spec's")
             if "spec_hash" not in info.environment:

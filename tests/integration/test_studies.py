@@ -112,6 +112,21 @@ def test_a_model_is_chosen_and_copied(twice) -> None:
 
 
 @pytest.mark.slow
+def test_a_moved_study_is_reported_and_chosen_from_where_it_lies(twice) -> None:
+    workspace, _ = twice
+    made, moved = workspace.folder / "runs" / "digits-2", workspace.folder / "elsewhere"
+    shutil.copytree(made, moved)
+    (moved / "report.md").unlink()
+    before = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
+    shown = workspace.call("report", "elsewhere").out
+    assert "report: elsewhere/report.md" in shown
+    assert "models: elsewhere/models/<trial>" in shown
+    assert (moved / "report.md").exists()
+    assert "load_pruned('elsewhere/models/" in workspace.call("select", "elsewhere").out
+    assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == before
+
+
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_front(twice) -> None:
     one, other = ([{**point, "model": None} for point in document["front"]] for document in twice[1])
     assert one == other

@@ -92,6 +92,24 @@ def asks_trust(folder: Path, recipe: Recipe, host: PluginHost) -> bool:
     return any(part.runs_named_code for part in parts)
 
 
+def opening_call(folder: Path, host: PluginHost) -> str:
+    """The call that opens a saved model, as Python.
+
+    Args:
+        folder: The model's.
+        host: Knows the installed components.
+
+    Raises:
+        StructureError: The folder holds no saved model.
+    """
+    recipe = read_recipe(folder)
+    if recipe.form == "modules" and recipe.model.get("use") == "live":
+        option = ", dense=network"
+    else:
+        option = ", trust=True" if asks_trust(folder, recipe, host) else ""
+    return f"autoprune.load_pruned({str(folder)!r}{option})"
+
+
 def _network(
     folder: Path, recipe: Recipe, dense: nn.Module | None, *, trust: bool, host: PluginHost | None
 ) -> nn.Module:

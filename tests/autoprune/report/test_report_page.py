@@ -16,7 +16,6 @@ from autoprune.plugin.values import Difference
 from autoprune.report import named_member, point_verdict, report_page, verdict
 from autoprune.report._words import against, spread
 from autoprune.report.files import report_files, write_report
-from autoprune.spec import Spec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
@@ -177,24 +176,34 @@ def test_a_difference_goes_along(synthetic, study):
 
 
 @pytest.mark.parametrize(
-    ("model", "option"),
+    ("recipe", "option"),
     [
-        ({"use": "digits-cnn"}, ""),
-        ({"use": "factory", "target": "m:net"}, ", trust=True"),
-        ({"use": "live"}, ", dense=network"),
+        ({"model": {"use": "digits-cnn"}}, ""),
+        ({"model": {"use": "digits-cnn"}, "plugins": ["mine.py"]}, ", trust=True"),
+        ({"model": {"use": "factory", "target": "m:net"}}, ", trust=True"),
+        ({"model": {"use": "factory", "target": "m:net"}, "form": "graph"}, ""),
+        ({"model": {"use": "exported", "path": "net.pt2"}}, ""),
+        ({"model": {"use": "live", "key": "k"}}, ", dense=network"),
     ],
 )
-def test_two_lines_open_a_member(synthetic, study, tmp_path, model, option):
+def test_two_lines_open_a_member_as_its_recipe_tells(synthetic, study, tmp_path, recipe, option):
     folder = tmp_path / 'models "7"'
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps({"format": 2, "folder": str(tmp_path), "steps": [], **recipe}))
     trials = [trial.model_copy(update={"model": folder}) for trial in synthetic.trials(12)]
-    spec = Spec.model_validate({**study.spec.model_dump(mode="json", exclude_none=True), "model": model})
-    named = study.model_copy(update={"spec": spec})
-    for point in Page(report_page(named, synthetic.outcome(named, tuple(trials)))).data["points"]:
+    for point in Page(report_page(study, synthetic.outcome(study, tuple(trials)))).data["points"]:
         assert point["code"].splitlines() == [
             "import autoprune",
             f"model = autoprune.load_pruned({str(folder)!r}{option})",
         ]
         compile(point["code"], "code", "exec")
+
+
+def test_of_a_model_that_cannot_be_read_no_code_is_told(synthetic, study, tmp_path):
+    (tmp_path / "recipe.json").write_text("{")
+    trials = [trial.model_copy(update={"model": tmp_path}) for trial in synthetic.trials(12)]
+    for point in Page(report_page(study, synthetic.outcome(study, tuple(trials)))).data["points"]:
+        assert point["code"] is None
 
 
 def test_reasons_that_differ_in_numbers_alone_are_told_once(synthetic, study):

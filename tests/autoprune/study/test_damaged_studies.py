@@ -42,6 +42,14 @@ def test_the_whole_one_is_read(study: Path, host) -> None:
     assert len(read_study(study, host=host).outcome.trials) == 4
 
 
+def test_a_study_is_where_it_was_moved_to(study: Path, whole: Path, host) -> None:
+    result = read_study(study, host=host)
+    assert json.loads((study / "info.json").read_text())["folder"] == str(whole / "study"), "where it was made"
+    assert result.study.folder == study
+    assert result.models
+    assert all(model.is_relative_to(study) for model in result.models.values())
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
