@@ -21,9 +21,9 @@ from autoprune.study.models import model_folder, put_in_place, tidy
 from autoprune.study.naming import numbered
 from autoprune.study.observers import Observers, log
 from autoprune.study.problem import Problem
-from autoprune.study.spacing import spaced
 from autoprune.study.storage import Study
 from autoprune.study.stored import pruned_members, study_outcome
+from autoprune.toolkit.spacing import spaced
 
 _SHARE = 1 / 3
 """Of the seconds of the trials, what the end may take: then it is a quarter of the whole."""

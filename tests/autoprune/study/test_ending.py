@@ -16,7 +16,7 @@ from autoprune.plugin import dominates, hookimpl, losses
 from autoprune.structure import load_pruned
 from autoprune.study import ending, pareto_front, read_study, resume, search
 from autoprune.study.ending import affordable, round_down
-from autoprune.study.spacing import spaced
+from autoprune.toolkit.spacing import spaced
 from tests.fresh import started
 
 BETTER, WORSE = "noise: 0.3, final_noise: 0.0", "noise: 0.0, final_noise: 0.5"
