@@ -1,6 +1,6 @@
 """Tables, text and figures of a study: pure functions of what observers see."""
 
-from autoprune.report._words import chosen, heading, label, number, tested_on
+from autoprune.report._words import chosen, heading, label, number, reasons, spread, tested_on
 from autoprune.report.comparison import comparison, comparison_summary
 from autoprune.report.figures import front_figure, front_plot, ratios_figure
 from autoprune.report.files import REPORT_FILES, report_files, write_report
@@ -32,8 +32,10 @@ __all__ = [
     "picks",
     "point_verdict",
     "ratios_figure",
+    "reasons",
     "report_files",
     "report_page",
+    "spread",
     "tested_on",
     "trials_table",
     "verdict",

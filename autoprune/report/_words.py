@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
@@ -124,3 +126,12 @@ def knob_names(trials: Iterable[TrialResult]) -> list[str]:
 def searched_groups(study: StudyInfo) -> list[str]:
     """The groups whose ratio was searched, in the order of the network."""
     return [group.name for group in study.groups if group.high > 0]
+
+
+def reasons(trials: Iterable[TrialResult]) -> list[tuple[str, list[int]]]:
+    """Reasons that differ in numbers alone are one, as the first trial has it; those of most trials first."""
+    alike: dict[str, list[TrialResult]] = defaultdict(list)
+    for trial in sorted(trials, key=lambda each: each.number):
+        alike[re.sub(r"[-+]?\d[\d.,e+-]*", "…", trial.reason or "")].append(trial)
+    found = [(some[0].reason or "no reason is known", [trial.number for trial in some]) for some in alike.values()]
+    return sorted(found, key=lambda each: -len(each[1]))

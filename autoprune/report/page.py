@@ -6,16 +6,15 @@ in. Everything that a spec or a plugin named is escaped.
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 
-from autoprune.plugin.results import StudyInfo, StudyOutcome, TrialResult
+from autoprune.plugin.results import StudyInfo, StudyOutcome
 from autoprune.plugin.values import Direction
-from autoprune.report._words import dense_trial, heading, label, number, searched_groups, together
+from autoprune.report._words import dense_trial, heading, label, number, reasons, searched_groups, together
 from autoprune.report.importance import Importance, group_importance
 from autoprune.report.page_data import embedded, page_data
 from autoprune.report.tables import front_summary
@@ -134,7 +133,7 @@ def _counts(study: StudyInfo, outcome: StudyOutcome) -> str:
     for state in ("failed", "rejected"):
         trials = [trial for trial in outcome.trials if trial.state == state]
         lines += [
-            f"{state.capitalize()}, {len(alike)}: {reason.splitlines()[0]}" for reason, alike in _reasons(trials)[:5]
+            f"{state.capitalize()}, {len(alike)}: {reason.splitlines()[0]}" for reason, alike in reasons(trials)[:5]
         ]
     if outcome.front.points:
         lines.append(f"{len(outcome.front.points)} on the front, hypervolume {outcome.front.hypervolume:.4g}.")
@@ -203,17 +202,8 @@ def _unfinished(outcome: StudyOutcome) -> str:
     if not trials:
         return ""
     rows = [[state, f"{len(alike)}", _numbers(alike), reason] for state in ("failed", "rejected")
-            for reason, alike in _reasons([trial for trial in trials if trial.state == state])]  # fmt: skip
+            for reason, alike in reasons([trial for trial in trials if trial.state == state])]  # fmt: skip
     return _section("Failed and rejected", _table(["", "how many", "trials", "reason, of the first of them"], rows))
-
-
-def _reasons(trials: Iterable[TrialResult]) -> list[tuple[str, list[int]]]:
-    """Reasons that differ in numbers alone are one, as the first trial has it; those of most trials first."""
-    alike: dict[str, list[TrialResult]] = defaultdict(list)
-    for trial in sorted(trials, key=lambda each: each.number):
-        alike[re.sub(r"[-+]?\d[\d.,e+-]*", "…", trial.reason or "")].append(trial)
-    found = [(some[0].reason or "no reason is known", [trial.number for trial in some]) for some in alike.values()]
-    return sorted(found, key=lambda each: -len(each[1]))
 
 
 def _numbers(numbers: Sequence[int]) -> str:
