@@ -6,6 +6,7 @@
   * StructureError       the model cannot be traced, or a cut cannot be made
   * DataError            a model's or data source's files are missing or malformed
   * StudyError           a study cannot be created, found or continued
+  * TrackingError        MLflow cannot be reached, or does not take what it is sent
   * TrialError           one trial failed; the study records the reason and goes on
   * NoFeasibleTrialError the study ended without one feasible trial
 """
@@ -94,6 +95,10 @@ class StudyError(AutopruneError):
     """A study cannot be created, found or continued."""
 
     exit_code = 2
+
+
+class TrackingError(AutopruneError):
+    """MLflow is not installed, cannot be reached or does not take what it is sent."""
 
 
 class TrialError(AutopruneError):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli import doctor, explain, plugins, specs, studies
+from autoprune.cli import doctor, explain, plugins, specs, studies, tracking
 
 app = typer.Typer(
     name="autoprune",
@@ -21,6 +21,7 @@ app.command()(studies.search)
 app.command()(studies.resume)
 app.command()(studies.report)
 app.command()(studies.select)
+app.command()(tracking.sync)
 app.add_typer(plugins.app, name="plugins")
 app.command()(specs.schema)
 app.command()(doctor.doctor)

@@ -24,7 +24,7 @@ from autoprune.tracking._view import SharedView
 
 log = logging.getLogger("autoprune")
 
-_STATE_FILE = "mlflow.json"
+STATE_FILE = "mlflow.json"
 _PATIENCE = 10
 
 
@@ -45,7 +45,7 @@ class Recorder:
         self._results: dict[int, TrialResult] = {}
         self._front = RunningFront(study.objectives)
         self._learn(study.finished)
-        self._file = study.folder / _STATE_FILE
+        self._file = study.folder / STATE_FILE
         self._uri = elsewhere or tracking_uri(study)
         self._store: Store | None = None
         """Open, and in step with what follows; None before the first attempt and after one that failed."""

@@ -29,6 +29,11 @@ def default_uri(*, earlier: str | None = None) -> str:
     return _absolute(os.environ.get("MLFLOW_TRACKING_URI") or earlier or _DEFAULT, Path.cwd())
 
 
+def given_uri(uri: str) -> str:
+    """One that a command was given: a path in it is relative to the current folder."""
+    return _absolute(uri, Path.cwd())
+
+
 def artifact_location(uri: str) -> str | None:
     """``mlartifacts`` beside a SQLite file; elsewhere the server or MLflow decides."""
     path = sqlite_file(uri)

@@ -13,7 +13,19 @@ import typer
 
 from autoprune.cli.app import app
 
-COMMANDS = ["init", "validate", "explain", "search", "resume", "report", "select", "schema", "doctor", "plugins"]
+COMMANDS = [
+    "init",
+    "validate",
+    "explain",
+    "search",
+    "resume",
+    "report",
+    "select",
+    "sync",
+    "schema",
+    "doctor",
+    "plugins",
+]
 ALL = [*([c] for c in COMMANDS), ["plugins", "list"], ["plugins", "show"]]
 HEAVY = {"torch", "mlflow", "optuna", "pandas", "sklearn", "numpy", "rich", "ruamel", "matplotlib"}
 

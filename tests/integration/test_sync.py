@@ -1,0 +1,171 @@
+"""``sync``: what an outage, a kill or a search without a server left out, in real processes and with real servers."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from autoprune.study import read_study
+from autoprune.tracking._store import quietly
+from tests.mlflow_server import Server
+
+from .conftest import SPEC, Workspace
+from .witnesses import PLUGINS
+
+SLOW = (
+    "--plugin", PLUGINS / "dawdling.py", "--set", "evaluators=[{use: macs}, {use: accuracy}, {use: dawdling}]",
+)  # fmt: skip
+"""Makes a trial take a second."""
+NOT_MEASURED_BY_THE_TRIAL = ("uncertainty", "against_dense", "violation", "achieved", "seconds", "test", "whole_test")
+QUICK = ("--set", "search.trials=5", "--set", "search.final.samples=null")
+
+
+@pytest.fixture(scope="module")
+def _server(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), empty_database)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(_server: Server) -> Server:
+    """One that is up."""
+    _server.start()
+    return _server
+
+
+@pytest.fixture(scope="module")
+def _searched(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("searched"), environment)
+    workspace.spec.write_text(SPEC)
+    workspace.call("search", "spec.yaml", "--set", "tracking.enabled=false", "--set", "search.trials=5")
+    return workspace
+
+
+@pytest.fixture
+def searched(_searched: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace with ``runs/digits-1``, five trials that nobody tracked."""
+    shutil.copytree(_searched.folder, tmp_path / "searched")
+    return Workspace(tmp_path / "searched", _searched.environment)
+
+
+def recorded(study: Path, uri: str) -> SimpleNamespace:
+    """What MLflow has of a study, which is what the study's own storage has: each trial once, with its values."""
+    with quietly():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        mark = json.loads((study / "mlflow.json").read_text())["study"]
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        (parent,) = client.search_runs(experiments, f"tags.`autoprune.study` = '{mark}'")
+        query = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.`autoprune.role` = 'trial'"
+        runs = client.search_runs(experiments, query, max_results=1000)
+        models = client.search_logged_models(experiments, f"tags.`autoprune.study` = '{mark}'")
+    result = read_study(study)
+    trials = {trial.number: trial for trial in result.outcome.trials}
+    assert sorted(int(run.data.tags["autoprune.trial"]) for run in runs) == sorted(trials)
+    for run in runs:
+        trial = trials[int(run.data.tags["autoprune.trial"])]
+        assert run.info.status == {"complete": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}[trial.state]
+        found = dict(run.data.metrics)
+        for name, measured in trial.metrics.items():
+            values = [
+                v
+                for k, v in found.items()
+                if k.partition("/")[2] == name and k.partition("/")[0] not in NOT_MEASURED_BY_THE_TRIAL
+            ]
+            assert any(math.isclose(value, measured.value, rel_tol=1e-3) for value in values), (trial.number, name)
+    members = sorted(str(number) for number in result.models)
+    assert sorted(m.tags["autoprune.trial"] for m in models if m.tags["autoprune.front"] == "true") == members
+    assert len({m.tags["autoprune.digest"] for m in models}) == len(models), "no model twice"
+    return SimpleNamespace(parent=parent, runs={run.info.run_id for run in runs}, models=models)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_mid_search_and_started_again(workspace: Workspace, server: Server) -> None:
+    running = workspace.fork(
+        "search", "spec.yaml", *SLOW, "--set", f"tracking.uri={server.uri}", "--set", "search.trials=10"
+    )
+    running.wait_until_it_says("trial 2")
+    server.kill()
+    running.wait_until_it_says("The search goes on")
+    server.start()
+    running.process.join(120)
+    assert running.process.exitcode == 0
+    study = workspace.folder / "runs/digits-1"
+    told = workspace.call("sync", study, "--json").document
+    found = recorded(study, server.uri)
+    assert len(found.runs) == 10
+    assert found.parent.info.status == "FINISHED"
+    assert told["run_id"] == found.parent.info.run_id
+    again = workspace.call("sync", "spec.yaml", "--json").document
+    assert again["sent"] == {"trials": 0, "models": 0}
+    assert recorded(study, server.uri).runs == found.runs
+
+
+@pytest.mark.slow
+def test_a_server_that_is_absent_from_the_start(workspace: Workspace, server: Server) -> None:
+    server.kill()
+    arguments = ("search", "spec.yaml", "--set", f"tracking.uri={server.uri}", "--set", "search.trials=5")
+    searched = workspace.call(*arguments)
+    assert "runs/digits-1" in searched.out
+    study = workspace.folder / "runs/digits-1"
+    refused = workspace.call("sync", study, code=1)
+    assert refused.err.count("\n") == 1
+    assert f"MLflow at {server.uri} lacks 5 of 5 trials of study digits-1: " in refused.err
+    server.start()
+    sent = workspace.run("sync", study)
+    found = recorded(study, server.uri)
+    assert f"sent: 5 of 5 trials, {len(found.models)} models; {server.uri} has all of digits-1\n" in sent.out
+    assert found.models
+    assert f"/runs/{found.parent.info.run_id}" in sent.out
+    assert "sent: 0 of 5 trials, 0 models" in workspace.call("sync", study).out
+    assert recorded(study, server.uri).runs == found.runs
+
+
+@pytest.mark.slow
+def test_a_study_that_was_killed_or_goes_on_is_sent_as_it_stands(workspace: Workspace) -> None:
+    running = workspace.fork(
+        "search", "spec.yaml", *SLOW, "--set", "tracking.enabled=false", "--set", "search.trials=6"
+    )
+    running.wait_until_it_says("trial 1")
+    study, uri = workspace.folder / "runs/digits-1", f"sqlite:///{workspace.folder}/mlflow.db"
+    refused = workspace.call("sync", study, code=2)
+    assert "another session is working on" in refused.err
+    assert not (study / "mlflow.json").exists()
+    running.end_by(signal.SIGKILL)
+    first = workspace.call("sync", study, "--json").document
+    found = recorded(study, uri)
+    assert first["sent"]["trials"] == len(found.runs) >= 2
+    assert found.parent.info.status == "KILLED"
+    assert not workspace.call("resume", study, "--json").document["interrupted"]
+    assert workspace.call("sync", study, "--json").document["sent"]["trials"] == 6 - len(found.runs)
+    after = recorded(study, uri)
+    assert after.runs > found.runs
+    assert after.parent.info.run_id == first["run_id"]
+    assert after.parent.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_study_is_sent_to_several_stores_and_stays_that_of_its_own(searched: Workspace) -> None:
+    study = searched.folder / "runs/digits-1"
+    own, other = (f"sqlite:///{searched.folder}/{name}.db" for name in ("mlflow", "other"))
+    assert searched.call("sync", study, "--json").document["tracking_uri"] == own
+    noted = (study / "mlflow.json").read_text()
+    for sent in (5, 0):
+        told = searched.call("sync", study, "--uri", "sqlite:///other.db", "--json").document
+        assert (told["tracking_uri"], told["sent"]["trials"]) == (other, sent)
+        assert (study / "mlflow.json").read_text() == noted
+    assert recorded(study, own).parent.info.run_id != recorded(study, other).parent.info.run_id
+    assert searched.call("sync", study, "--json").document["sent"] == {"trials": 0, "models": 0}
+    for uri in ("http://127.0.0.1:9", "nonsense://x"):
+        refused = searched.call("sync", study, "--uri", uri, code=1)
+        assert refused.err.startswith(f"autoprune: MLflow at {uri} lacks 5 of 5 trials of study digits-1: ")
+        assert refused.err.count("\n") == 1
