@@ -12,7 +12,7 @@ from autoprune.plugin.data import Split, SplitName
 from autoprune.plugin.task import shapes
 from autoprune.toolkit._batches import batch_of, collating, leaves
 from autoprune.toolkit.files import listed, near
-from autoprune.toolkit.splits import SPLIT_NAMES, carved, missing_of, random_order
+from autoprune.toolkit.splits import SPLIT_NAMES, carved, random_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +74,10 @@ def three_loaded(
     _check_distinct(found)
     whole = {named[name]: loaded(source, columns=columns, where=name) for name, source in found.items()}
     orders = {named[name]: _order(source, whole[named[name]]) for name, source in found.items()}
-    if missing := missing_of(whole, validation=validation, test=test):
-        orders |= carved(random_order(len(whole["train"])), missing)
-    splits = {name: whole.get(name, whole["train"]).part(order) for name, order in orders.items()}
+    if len(orders) < len(SPLIT_NAMES):  # what is carved from is in random order, even if it is a split already
+        orders["train"] = random_order(len(whole["train"]))
+    parts = carved(orders, validation=validation, test=test)
+    splits = {name: whole[origin].part(order) for name, (origin, order) in parts.items()}
     for name in ("validation", "test"):
         _check_repeats(splits[name], name if name in whole else f"{name}, carved from train,")
     return splits

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoprune.errors import DataError
 from autoprune.plugin import Inputs, Split, SplitName, Targets
@@ -21,6 +21,8 @@ SPLIT_NAMES: dict[SplitName, tuple[str, ...]] = {
     "test": ("test",),
 }
 """How files and folders call the splits, the usual name first."""
+CarvedFrom = Literal["train", "test"]
+"""Splits that a missing validation split may be carved from."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ class _Picked:
         return targets(picked) if callable(targets) else mapped(lambda tensor: tensor[picked], targets)
 
 
-def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test: float) -> dict[SplitName, Split]:
-    """Splits that share no sample; what was not found is carved from the training split.
+def three_splits(
+    found: Mapping[SplitName, Samples], *, validation: float, test: float, validation_from: CarvedFrom = "train"
+) -> dict[SplitName, Split]:
+    """Splits that share no sample; what was not found is carved from another split.
 
     The carving does not depend on the search's seed: two searches see the same splits. Every split of classes is in
     stratified order, because the search uses the first so many samples of a split and files are often sorted by class;
@@ -80,49 +84,57 @@ def three_splits(found: Mapping[SplitName, Samples], *, validation: float, test:
 
     Args:
         found: The training split, and the others where the source has them.
-        validation: Fraction (below 1) or number of training samples for a missing validation split.
-        test: The same for a missing test split.
+        validation: Fraction (below 1) or number of samples for a missing validation split.
+        test: The same for a missing test split, which is carved from the training split.
+        validation_from: Split that a missing validation split is carved from.
 
     Raises:
-        DataError: There are too few samples.
+        DataError: There are too few samples, or there is no test split to carve from.
     """
     orders = {name: _order(samples) for name, samples in found.items()}
-    orders |= carved(orders["train"], missing_of(found, validation=validation, test=test))
-    empty = [name for name, order in orders.items() if len(order) == 0]
+    parts = carved(orders, validation=validation, test=test, validation_from=validation_from)
+    empty = [name for name, (_, order) in parts.items() if len(order) == 0]
     if empty:
         raise DataError(f"the {empty[0]} split has no sample")
     splits: dict[SplitName, Split] = {}
-    for name, order in orders.items():
-        samples = found.get(name, found["train"])
+    for name, (origin, order) in parts.items():
+        samples = found[origin]
         read = _Picked(samples, order)
         splits[name] = Split(len(order), read, None if callable(samples.targets) else read.targets)
     return splits
 
 
-def missing_of(found: Container[SplitName], *, validation: float, test: float) -> dict[SplitName, float]:
-    """How much of the training split to carve for each split that was not found."""
-    amounts: dict[SplitName, float] = {"test": test, "validation": validation}
-    return {name: amount for name, amount in amounts.items() if name not in found}
-
-
-def carved(train: Tensor, missing: Mapping[SplitName, float]) -> dict[SplitName, Tensor]:
-    """What is missing, from the front of the training samples; ``train`` is what is left of them.
+def carved(
+    orders: Mapping[SplitName, Tensor], *, validation: float, test: float, validation_from: CarvedFrom = "train"
+) -> dict[SplitName, tuple[SplitName, Tensor]]:
+    """All three splits: of what each is made, and of which samples of that; what is missing is the front of another.
 
     Args:
-        train: Their indices, int64 of shape (N,).
-        missing: Fraction (below 1) or number of samples for each split.
+        orders: Indices of the samples of each split that there is, int64 of shape (N,).
+        validation: Fraction (below 1) or number of samples for a missing validation split.
+        test: The same for a missing test split, which is carved from the training split.
+        validation_from: Split that a missing validation split is carved from.
 
     Raises:
-        DataError: There are too few samples.
+        DataError: There are too few samples, or there is no test split to carve from.
     """
-    parts: dict[SplitName, Tensor] = {}
-    rest = train
-    for name, amount in missing.items():
-        count = round(amount * len(train)) if amount < 1 else int(amount)
+    parts: dict[SplitName, tuple[SplitName, Tensor]] = {name: (name, order) for name, order in orders.items()}
+    amounts: dict[SplitName, tuple[CarvedFrom, float]] = {
+        "test": ("train", test),
+        "validation": (validation_from, validation),
+    }
+    for name, (origin, amount) in amounts.items():
+        if name in orders:
+            continue
+        if origin not in orders:
+            raise DataError(f"validation_from: there is no {origin} split that {name} could be carved from")
+        _, rest = parts[origin]
+        count = round(amount * len(orders[origin])) if amount < 1 else int(amount)
         if not 0 < count < len(rest):
-            raise DataError(f"{name}: {amount:g} of {len(train)} training samples would leave a split empty")
-        parts[name], rest = rest[:count], rest[count:]
-    return {"train": rest, **parts}
+            told = "training" if origin == "train" else origin
+            raise DataError(f"{name}: {amount:g} of {len(orders[origin])} {told} samples would leave a split empty")
+        parts[name], parts[origin] = (origin, rest[:count]), (origin, rest[count:])
+    return parts
 
 
 def stratified_order(classes: Tensor) -> Tensor:

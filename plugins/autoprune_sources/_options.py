@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -94,17 +94,34 @@ Amount = Annotated[float, Field(gt=0), AfterValidator(_whole_above_one)]
 """A fraction (below 1) or a number (from 1) of samples."""
 
 
+class Carving(TypedDict):
+    """Options of `SplitSource`, as `autoprune.toolkit.splits` takes them."""
+
+    validation: float
+    test: float
+    validation_from: Literal["train", "test"]
+
+
 class SplitSource(DataSource):
-    """A source that carves the splits it lacks from the training split, always the same way."""
+    """A source that carves the splits it lacks from those it has, always the same way."""
 
     path: Path = Field(description="Where the files are.")
     validation: Amount = Field(
         default=0.1,
-        description="Fraction (below 1) or number of training samples for validation, if there is no such split.",
+        description="Fraction (below 1) or number of samples for validation, if there is no such split.",
+    )
+    validation_from: Literal["train", "test"] = Field(
+        default="train",
+        description="Split that they are taken from: `test` where the model was trained on the whole training split.",
     )
     test: Amount = Field(
         default=0.2, description="Fraction (below 1) or number of training samples for test, if there is no such split."
     )
+
+    @property
+    def _carving(self) -> Carving:
+        """How to come by the splits that are missing."""
+        return {"validation": self.validation, "test": self.test, "validation_from": self.validation_from}
 
 
 class NormalizedSource(SplitSource):

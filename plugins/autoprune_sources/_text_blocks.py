@@ -12,7 +12,8 @@ from torch import Tensor
 
 from autoprune import DataError
 from autoprune.plugin import SplitName
-from autoprune.toolkit.splits import SPLIT_NAMES, Samples, carved, missing_of
+from autoprune.toolkit.splits import SPLIT_NAMES, Samples, carved
+from autoprune_sources._options import Carving
 from autoprune_sources._tables import read_tables
 from autoprune_sources._text import frequent_words
 from autoprune_sources._tokens import NOWHERE, tokens_of
@@ -85,14 +86,13 @@ class Subwords:
         return tokens_of(self._tokenizer, sentences)
 
 
-def read_lines(path: Path, *, text: str, validation: float, test: float) -> dict[SplitName, list[str]]:
-    """The sentences of each split, in the order of the files; what is not there is the end of the training split.
+def read_lines(path: Path, *, text: str, carving: Carving) -> dict[SplitName, list[str]]:
+    """The sentences of each split, in the order of the files; what is not there is the end of another.
 
     Args:
         path: A text file, or a folder of them by split, or tables.
         text: Column of tables.
-        validation: Fraction (below 1) or number of training sentences for a missing validation split.
-        test: The same for a missing test split.
+        carving: How to come by splits that are missing.
 
     Raises:
         DataError: There is no training split, or a file cannot be read.
@@ -101,11 +101,9 @@ def read_lines(path: Path, *, text: str, validation: float, test: float) -> dict
         split: table.texts(text).to_pylist() for split, table in read_tables(path, {text: "`text`"}).items()
     }
     lines = {split: [line for line in each if line.strip()] for split, each in found.items()}
-    if missing := missing_of(lines, validation=validation, test=test):
-        # From the end, and as they stand: what belongs together stays together.
-        parts = carved(torch.arange(len(lines["train"])).flip(0), missing)
-        lines |= {split: [lines["train"][row] for row in reversed(rows.tolist())] for split, rows in parts.items()}
-    return lines
+    # From the end, and as they stand: what belongs together stays together.
+    parts = carved({split: torch.arange(len(each)).flip(0) for split, each in lines.items()}, **carving)
+    return {split: [lines[origin][row] for row in reversed(rows.tolist())] for split, (origin, rows) in parts.items()}
 
 
 def blocks_of(sentences: Sequence[str], vocabulary: Vocabulary, *, length: int, where: str) -> Tensor:

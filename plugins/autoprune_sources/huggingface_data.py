@@ -85,7 +85,7 @@ class HuggingFaceData(NormalizedSource):
         return self
 
     def load(self, ctx: SourceContext) -> Data:
-        """The splits; one that is not there is carved from the training split."""
+        """The splits; one that is not there is carved from another."""
         import torch
 
         from autoprune.toolkit.splits import number_of_classes, three_splits
@@ -94,7 +94,7 @@ class HuggingFaceData(NormalizedSource):
         found = read_samples(self, existing(self.path, ctx), ctx)
         first = next(iter(found["train"].inputs(torch.arange(1)).values()))
         return Data(
-            **three_splits(found, validation=self.validation, test=self.test),
+            **three_splits(found, **self._carving),
             classes=number_of_classes(found),
             normalization=None if self.normalize is None else self.normalize.of_samples(first),
             bounds=checked_bounds(self.bounds, first),

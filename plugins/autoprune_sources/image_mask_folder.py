@@ -49,7 +49,7 @@ class ImageMaskFolder(NormalizedSource):
         return self
 
     def load(self, ctx: SourceContext) -> Data:
-        """The splits; one that has no folder is carved from the training split."""
+        """The splits; one that has no folder is carved from another."""
         import torch
 
         from autoprune.toolkit.splits import Samples, three_splits
@@ -66,7 +66,7 @@ class ImageMaskFolder(NormalizedSource):
             masks(torch.tensor([0, count // 2, count - 1]))  # what is wrong with masks is told now
             found[split] = Samples(masks, LazyImages(pair.images, form), length=count)
         return Data(
-            **three_splits(found, validation=self.validation, test=self.test),
+            **three_splits(found, **self._carving),
             classes=None,
             normalization=None if self.normalize is None else self.normalize.of(form.channels),
             bounds=(0.0, 1.0),

@@ -42,7 +42,7 @@ class Npz(NormalizedSource):
     )
 
     def load(self, ctx: SourceContext) -> Data:
-        """The splits; one that has no arrays is carved from the training split."""
+        """The splits; one that has no arrays is carved from another."""
         from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._npz import read_arrays
 
@@ -53,7 +53,7 @@ class Npz(NormalizedSource):
         }
         first = arrays["train"][0].first
         return Data(
-            **three_splits(found, validation=self.validation, test=self.test),
+            **three_splits(found, **self._carving),
             classes=number_of_classes(found),
             normalization=None if self.normalize is None else self.normalize.of_samples(first),
             bounds=checked_bounds(self.bounds, first),

@@ -28,7 +28,7 @@ class Parquet(NormalizedSource):
     channels: Literal[1, 3] | None = Field(default=None, description="1 grey, 3 RGB; as the images are if left out.")
 
     def load(self, ctx: SourceContext) -> Data:
-        """The splits; one that has no file is carved from the training split."""
+        """The splits; one that has no file is carved from another."""
         from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
         from autoprune_sources._images import Form, LazyImages
         from autoprune_sources._parquet import read_images, shards_of
@@ -40,7 +40,7 @@ class Parquet(NormalizedSource):
         form = Form.of(read["train"][0], channels=self.channels, size=self.size)
         found = {split: Samples(targets, LazyImages(images, form)) for split, (images, targets) in read.items()}
         return Data(
-            **three_splits(found, validation=self.validation, test=self.test),
+            **three_splits(found, **self._carving),
             classes=number_of_classes(found),
             normalization=None if self.normalize is None else self.normalize.of(form.channels),
             bounds=(0.0, 1.0),

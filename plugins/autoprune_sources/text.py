@@ -32,7 +32,7 @@ class Text(SplitSource):
     lowercase: bool = Field(default=False, description="Take Good and good for one word.")
 
     def load(self, ctx: SourceContext) -> Data:
-        """The splits, inputs (N, length) of int64; one that has no file is carved from the training split."""
+        """The splits, inputs (N, length) of int64; one that has no file is carved from another."""
         import torch
 
         from autoprune.toolkit.splits import Samples, number_of_classes, three_splits
@@ -46,7 +46,7 @@ class Text(SplitSource):
         }
         # Split the bare row numbers first: the vocabulary is made of the words that are trained on, of no others.
         rows = {split: Samples(targets, lambda index: index) for split, (_, targets) in read.items()}
-        train = three_splits(rows, validation=self.validation, test=self.test)["train"]
+        train = three_splits(rows, **self._carving)["train"]
         trained, _ = train.fetch(torch.arange(len(train)))
         sentences, _ = read["train"]
         words = frequent_words((sentences[row] for row in trained.first.tolist()), most=self.vocabulary - 2)
@@ -55,7 +55,7 @@ class Text(SplitSource):
             for split, (sentences, targets) in read.items()
         }
         return Data(
-            **three_splits(found, validation=self.validation, test=self.test),
+            **three_splits(found, **self._carving),
             classes=number_of_classes(found),
             normalization=None,
             bounds=None,

@@ -71,7 +71,7 @@ class TextBlocks(SplitSource):
         from autoprune_sources._text_blocks import blocks_of, masked, read_lines, said_by_position
 
         path = existing(self.path, ctx)
-        lines = read_lines(path, text=self.text, validation=self.validation, test=self.test)
+        lines = read_lines(path, text=self.text, carving=self._carving)
         vocabulary = self._vocabulary(lines["train"], ctx)
         mask = vocabulary.mask if self.mask_token is None else self.mask_token
         found = {}
@@ -83,7 +83,7 @@ class TextBlocks(SplitSource):
                 raise DataError("the tokenizer has no token for what is masked; name one by mask_token")
             else:
                 found[split] = masked(blocks, self._arranged, share=self.mask, end=vocabulary.end, mask=mask)
-        splits = three_splits(found, validation=self.validation, test=self.test)
+        splits = three_splits(found, **self._carving)
         return Data(**splits, classes=None, normalization=None, bounds=None)
 
     def _vocabulary(self, sentences: list[str], ctx: SourceContext) -> Any:

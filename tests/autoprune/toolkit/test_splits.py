@@ -63,6 +63,18 @@ def test_only_what_is_missing_is_carved():
     assert len(own["validation"]) == 1
 
 
+def test_a_validation_split_may_come_from_the_test_split_of_a_model_that_trained_on_all_of_the_other():
+    found = {"train": numbered([0, 1] * 10), "test": numbered([0, 1, 1] * 5)}
+    splits = three_splits(found, validation=0.4, test=0.2, validation_from="test")
+    assert sorted(indices(splits["train"])) == list(range(20))
+    assert len(splits["validation"]) == 6
+    assert sorted(indices(splits["validation"]) + indices(splits["test"])) == list(range(15))
+    with pytest.raises(DataError, match="there is no test split that validation could be carved from"):
+        three_splits({"train": found["train"]}, validation=0.4, test=0.2, validation_from="test")
+    with pytest.raises(DataError, match="validation: 15 of 15 test samples would leave a split empty"):
+        three_splits(found, validation=15, test=0.2, validation_from="test")
+
+
 def test_targets_stay_with_their_samples():
     labels = torch.randint(0, 7, (300,), generator=torch.Generator().manual_seed(0))
     splits = three_splits({"train": numbered(labels)}, validation=0.1, test=0.1)

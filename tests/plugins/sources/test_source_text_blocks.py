@@ -104,6 +104,16 @@ def test_what_is_missing_is_the_end_of_the_training_text(ctx):
     assert sorted(lines) == [[line, line + 1] for line in range(0, 70, 2)]
 
 
+def test_validation_may_be_the_end_of_the_test_text(ctx):
+    for split, count in (("train", 300), ("test", 200)):
+        lines = [f"{split}{row}" for row in range(count)]
+        (ctx.folder / f"{split}.txt").write_text("\n".join(lines), encoding="utf-8")
+    data = load(ctx, validation=0.25, validation_from="test", lowercase=False, vocabulary=1000)
+    alone = load(ctx, validation=0.25, test=0.25, vocabulary=1000)
+    assert [len(data.train), len(data.validation), len(data.test)] == [300 * 2 // LENGTH, 100 // LENGTH, 300 // LENGTH]
+    assert len(alone.train) < len(data.train)
+
+
 def test_the_order_of_blocks_is_mixed(ctx, write):
     write()
     first = [tuple(row) for row in everything(load(ctx).train)[0].first.tolist()]
