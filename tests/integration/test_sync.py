@@ -6,12 +6,17 @@ import json
 import math
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
+import autoprune
 from autoprune.study import read_study
 from autoprune.tracking._store import quietly
 from tests.mlflow_server import Server
@@ -24,7 +29,6 @@ SLOW = (
 )  # fmt: skip
 """Makes a trial take a second."""
 NOT_MEASURED_BY_THE_TRIAL = ("uncertainty", "against_dense", "violation", "achieved", "seconds", "test", "whole_test")
-QUICK = ("--set", "search.trials=5", "--set", "search.final.samples=null")
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +173,70 @@ def test_a_study_is_sent_to_several_stores_and_stays_that_of_its_own(searched: W
         refused = searched.call("sync", study, "--uri", uri, code=1)
         assert refused.err.startswith(f"autoprune: MLflow at {uri} lacks 5 of 5 trials of study digits-1: ")
         assert refused.err.count("\n") == 1
+
+
+FRESH = """
+import json, sys, warnings
+import numpy as np, torch
+import mlflow, autoprune
+inputs = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
+said = {}
+for alias in sys.argv[1:]:
+    uri = f"models:/digits@{alias}"
+    with torch.no_grad():
+        network = autoprune.load_pruned(uri)(torch.from_numpy(inputs)).tolist()
+    said[alias] = network, mlflow.pyfunc.load_model(uri).predict(inputs).tolist()
+json.dump(said, sys.stdout)
+"""
+
+
+@pytest.mark.slow
+def test_the_best_of_the_front_have_aliases(searched: Workspace) -> None:
+    study, uri = searched.folder / "runs/digits-1", f"sqlite:///{searched.folder}/mlflow.db"
+    told = searched.call("sync", study, "--register", "digits", "--json").document
+    versions = told["registered"]["digits"]
+    assert all(version["new"] for version in versions.values())
+    trials = {alias: version["trial"] for version in versions.values() for alias in version["aliases"]}
+    result = read_study(study)
+    pruned = [point.trial for point in result.front.points if point.trial.origin != "dense"]
+    assert trials["most-accurate"] == max(pruned, key=lambda trial: trial.metrics["accuracy"].value).number
+    assert trials["balanced"] == result.select().trial.number
+    assert trials.keys() <= {"most-accurate", "safest", "balanced", "smallest"}, "no time and no attack is an objective"
+
+    with quietly():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        some, last = min(versions), max(versions)
+        for alias, number in (("fastest", some), ("champion", some), ("balanced", last), ("safest", some)):
+            client.set_registered_model_alias("digits", alias, number)
+    again = searched.call("sync", study, "--register", "digits")
+    assert again.out.count("as before") == len(versions)
+    with quietly():
+        assert len(client.search_model_versions("name = 'digits'")) == len(versions)
+        names = client.get_registered_model("digits").aliases
+    assert {alias: versions[str(number)]["trial"] for alias, number in names.items()} == trials | {
+        "champion": versions[some]["trial"]
+    }, "it is the user's own"
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FRESH, *trials], capture_output=True, check=True, text=True,
+        cwd=searched.folder, env=searched.environment | {"MLFLOW_TRACKING_URI": uri},
+    )  # fmt: skip
+    said = json.loads(done.stdout[done.stdout.index("{") :])
+    inputs = torch.from_numpy(np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32))
+    for alias, number in trials.items():
+        with torch.no_grad():
+            expected = autoprune.load_pruned(result.models[number])(inputs).numpy()
+        for outputs in said[alias]:
+            np.testing.assert_array_equal(np.float32(outputs), expected)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_registered_is_one_line(searched: Workspace) -> None:
+    study = searched.folder / "runs/digits-1"
+    assert "is no name for a registered model" in searched.call("sync", study, "--register", "a/b", code=2).err
+    assert not (study / "mlflow.json").exists(), "nothing was sent"
+    shutil.rmtree(study / "models")
+    refused = searched.call("sync", study, "--register", "digits", code=2)
+    assert "has no saved model; autoprune resume" in refused.err
