@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code of a search that Ctrl-C or its time limit ended; `resume` goes on."""
+DOCUMENTS = ("--json", "--html", "--csv")
+"""Options with which stdout is one document."""
 _WIDE = 200
 """Columns of a table where nobody's screen limits it."""
 
@@ -53,12 +55,12 @@ def console(stream: IO[str]) -> Console:
 
 
 @contextlib.contextmanager
-def documents_apart(*, as_json: bool) -> Iterator[IO[str]]:
-    """The stream for the reply. With ``--json``, whatever else prints to stdout meanwhile goes to stderr.
+def documents_apart(*, wanted: bool) -> Iterator[IO[str]]:
+    """The stream for the reply. Where that is a document, whatever else prints to stdout meanwhile goes to stderr.
 
     That holds for models and plugins that print, for compiled code and for worker processes.
     """
-    if not as_json:
+    if not wanted:
         yield sys.stdout
         return
     found = sys.stdout

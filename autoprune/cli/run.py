@@ -11,14 +11,14 @@ from typing import Any
 import typer
 
 from autoprune.cli.app import app
-from autoprune.cli.reply import INTERRUPTED, Reply, documents_apart, show
+from autoprune.cli.reply import DOCUMENTS, INTERRUPTED, Reply, documents_apart, show
 from autoprune.errors import AutopruneError, SpecError
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; the exit code."""
     as_json = "--json" in arguments
-    with documents_apart(as_json=as_json) as stdout:
+    with documents_apart(wanted=any(option in arguments for option in DOCUMENTS)) as stdout:
         reply = _answer(list(arguments))
         if isinstance(reply, int):
             return reply

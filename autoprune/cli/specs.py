@@ -30,8 +30,8 @@ def init(
         raise typer.BadParameter(f"{path} is there already; --force overwrites it")
     template = files("autoprune.cli").joinpath("template.yaml").read_text(encoding="utf-8")
     schema = path.with_name(SCHEMA_FILE)
-    _write(path, template)
-    _write(schema, _schema_text())
+    write(path, template)
+    write(schema, _schema_text())
     return Reply(
         {"spec": str(path), "schema": str(schema)},
         (f"wrote {path} and {schema}", f"next: autoprune explain {path}, then autoprune search {path}"),
@@ -86,7 +86,7 @@ def schema(
     text = _schema_text(plugins)
     if output is None:
         return Reply(json.loads(text), (text.rstrip("\n"),))
-    _write(output, text)
+    write(output, text)
     return Reply({"schema": str(output)}, (f"wrote {output}",))
 
 
@@ -98,9 +98,14 @@ def _schema_text(plugins: Sequence[Path] | None = None) -> str:
     return json.dumps(json_schema(host_with(plugins)), indent=2) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file, and the folder that it is in.
+
+    Raises:
+        BadParameter: It cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from autoprune.api.printed import table
+from autoprune.cli import answers
+from autoprune.cli.answers import short
 from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host_with
-from autoprune.cli.reply import INTERRUPTED, Reply
+from autoprune.cli.reply import Reply
+from autoprune.cli.specs import write
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+    from autoprune.plugin.values import Direction
     from autoprune.spec import Spec
-    from autoprune.study import SearchResult
 
 
 def search(
@@ -45,7 +44,7 @@ def search(
         from autoprune.study import search as run  # torch and optuna: the display is up by now
 
         result = run(checked, host=host, observers=[observer], tell=observer.tell)
-    return _reply(result)
+    return answers.session(result)
 
 
 def resume(
@@ -70,7 +69,7 @@ def resume(
         from autoprune.study import resume as run
 
         result = run(folder, trials=trials, host=host, observers=[observer], tell=observer.tell)
-    return _reply(result)
+    return answers.session(result)
 
 
 def report(
@@ -79,34 +78,75 @@ def report(
         list[Path] | None,
         typer.Option(metavar="STUDY", help="Print it beside another study of the same objectives. May be repeated."),
     ] = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            metavar="'METRIC: WAY'",
+            help='Rank its trials by others than its own objectives: "size_mb: minimize". May be repeated.',
+        ),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="Print the page report.html instead.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the table of the front as CSV instead.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Write into that folder instead of the study's; with --html or --csv, into that file.",
+        ),
+    ] = None,
     plugins: PluginFiles = None,
-    _json: AsJson = False,
+    as_json: AsJson = False,
 ) -> Reply:
     """Write the report of a study into its folder.
 
     Prints the front as it stands; nothing is measured. With --compare, prints studies side by side instead, with
-    hypervolumes at one reference point.
+    hypervolumes at one reference point. With --html, --csv, --compare or --objective nothing is written but what -o
+    names.
     """
+    from autoprune.report import comparison, csv_text, front_table, report_page, write_report
     from autoprune.study.stored import read_study
 
+    wanted = [option for option, given in (("--html", html), ("--csv", csv), ("--json", as_json)) if given]
+    if len(wanted) > 1:
+        raise typer.BadParameter(f"{' and '.join(wanted)} are several answers; ask for one of them")
+    if compare and (html or (output and not csv)):
+        raise typer.BadParameter(
+            f"studies side by side are no {'page' if html else 'report; add --csv, or leave -o out'}"
+        )
     host = host_with(plugins)
     found = [each if each.is_dir() else _latest(each, plugins)[0] for each in (study, *(compare or ()))]
     results = [read_study(folder, host=host) for folder in found]
+    if objectives:
+        directions = dict(map(_objective, objectives))
+        results = [result.ranked_by(directions) for result in results]
+    result = results[0]
+    if html:
+        return _text(report_page(result.study, result.outcome), output)
+    if csv:
+        rows = comparison([(r.study, r.outcome) for r in results]) if compare else front_table(result.outcome)
+        return _text(csv_text(rows), output)
     if compare:
-        return _compared(results)
-    reply = _reply(results[0])
-    return replace(reply, exit_code=0)  # the report is done, however the search ended
+        return answers.compared(results)
+    if objectives:
+        return answers.ranked(result, write_report(output, result.study, result.outcome) if output else None)
+    return replace(answers.session(result, output), exit_code=0)  # the report is done, however the search ended
 
 
-def _compared(results: Sequence[SearchResult]) -> Reply:
-    from autoprune.report import comparison, comparison_summary
+def _objective(text: str) -> tuple[str, Direction]:
+    """A metric and which way is better; that both are known is seen to later."""
+    name, _, direction = (part.strip() for part in text.partition(":"))
+    return name, cast("Direction", direction)
 
-    studies = [(result.study, result.outcome) for result in results]
-    titles, cells = comparison_summary(studies)
-    rows = table(*(title if title == "study" else f"#{title}" for title in titles), title="studies")
-    for row in cells:
-        rows.add_row(*row)
-    return Reply({"studies": comparison(studies)}, (rows,))
+
+def _text(text: str, output: Path | None) -> Reply:
+    """The one answer of a command: printed, or in a file."""
+    if output is None:
+        return Reply({}, (text.removesuffix("\n"),))
+    write(output, text)
+    return Reply({}, (f"wrote {output}",))
 
 
 def select(
@@ -143,45 +183,11 @@ def select(
             raise StudyError(f"{output} is there already; name a new folder")
         shutil.copytree(model, output)
         model = output
-    shown = _short(model.absolute())
+    shown = short(model.absolute())
     values = {name: measured.value for name, measured in point.trial.metrics.items()}
     document = {"trial": point.trial.number, "model": str(model.absolute()), "metrics": values}
     told = point_verdict(result.study, result.outcome, point)
     return Reply(document, (told, f"model: {shown}", f"open it: {opening_call(shown, host)}"))
-
-
-def _reply(result: SearchResult) -> Reply:
-    from autoprune.report import verdict, write_report
-
-    folder = _short(result.study.folder)
-    written = write_report(result.study.folder, result.study, result.outcome)
-    done, asked = len(result.outcome.trials), result.study.trials
-    text = [verdict(result.study, result.outcome), f"study: {folder}", f"report: {_short(written)}"]
-    text += [f"{name}: {result.facts[name]}" for name in ("url", "hint") if name in result.facts]
-    shown = (*_front(result), *text)
-    document = result.to_json() | {"report": str(written)}
-    if result.outcome.interrupted:
-        hint = f"{done} of {asked} trials are done; go on with: autoprune resume {shlex.quote(str(folder))}"
-        return Reply(document, shown, INTERRUPTED, (hint,))
-    return Reply(document, shown)
-
-
-def _front(result: SearchResult) -> tuple[RenderableType, ...]:
-    """The table of the front, what it is of, and where its models are."""
-    from autoprune.cli.front import FrontTable
-    from autoprune.report import tested_on
-    from autoprune.study.models import model_folder
-
-    points = result.front.points
-    if not points:
-        return ()
-    below = f", below it {tested_on(result.outcome)}" if any(point.test for point in points) else ""
-    lines = [f"validation split{below}; 95 % intervals"]
-    if result.models:
-        lines.append(f"models: {_short(model_folder(result.study.folder, '<trial>'))}")
-    if unsaved := [str(point.trial.number) for point in points if point.trial.model is None]:
-        lines.append(f"no model is saved of {', '.join(unsaved)}")
-    return FrontTable(result.study, result.outcome, f"front of {result.study.name}"), *lines
 
 
 def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:
@@ -224,11 +230,6 @@ def _check_unchanged(path: Path, now: Spec, folder: Path) -> None:
         if ours != theirs:
             told = ", ".join(f"{name}: {value}" for name, value in theirs.items()) or "none"
             raise StudyError(
-                f"{path} has other {section} than {_short(folder.absolute())} began with ({told}); name the folder to"
+                f"{path} has other {section} than {short(folder.absolute())} began with ({told}); name the folder to"
                 " go on with those, or search anew"
             )
-
-
-def _short(path: Path) -> Path:
-    """Relative to the current folder where it is inside."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -3,7 +3,7 @@
 from autoprune.report._words import chosen, heading, label, number, reasons, spread, tested_on
 from autoprune.report.comparison import comparison, comparison_summary
 from autoprune.report.figures import front_figure, front_plot, ratios_figure
-from autoprune.report.files import REPORT_FILES, report_files, write_report
+from autoprune.report.files import REPORT_FILES, csv_text, report_files, write_report
 from autoprune.report.html import front_html
 from autoprune.report.page import report_page
 from autoprune.report.picks import compromise, named_member, picks
@@ -17,6 +17,7 @@ __all__ = [
     "comparison",
     "comparison_summary",
     "compromise",
+    "csv_text",
     "front_figure",
     "front_html",
     "front_plot",

@@ -37,8 +37,8 @@ def report_files(study: StudyInfo, outcome: StudyOutcome) -> dict[str, str]:
     files = {
         "report.md": markdown(study, outcome),
         "report.html": report_page(study, outcome),
-        "front.csv": _csv(front_table(outcome)),
-        "trials.csv": _csv(trials_table(outcome)),
+        "front.csv": csv_text(front_table(outcome)),
+        "trials.csv": csv_text(trials_table(outcome)),
         "front.json": json.dumps(_front(study, outcome), indent=2, allow_nan=False) + "\n",
     }
     if outcome.front.points:
@@ -47,7 +47,8 @@ def report_files(study: StudyInfo, outcome: StudyOutcome) -> dict[str, str]:
     return files
 
 
-def _csv(rows: list[Row]) -> str:
+def csv_text(rows: list[Row]) -> str:
+    """Rows as CSV, titles first."""
     if not rows:
         return ""
     buffer = io.StringIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from autoprune.errors import StudyError
 from autoprune.plugin import Artifact, Front, FrontPoint, StudyInfo, StudyOutcome
+from autoprune.plugin.values import Direction
 from autoprune.report import REPORT_FILES, compromise, front_html, front_plot
 from autoprune.spec import Bound, near
 from autoprune.spec.fields import BoundField
 from autoprune.study.exporting import read_exports
+from autoprune.study.reranking import reranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +73,23 @@ class SearchResult:
         known = [point for point in points if wanted in point.trial.metrics]
         best = min if minimize else max
         return best(known, key=lambda point: point.trial.metrics[wanted].value)
+
+    def ranked_by(self, objectives: Mapping[str, Direction]) -> SearchResult:
+        """The same trials under other objectives: their front, of what was measured. Nothing is run or written.
+
+        The search looked for what its own objectives ask for, and gave up early what was bad by them: a front under
+        others is of what was tried, no more. `models` has what is saved; ``autoprune select --trial`` makes the others.
+
+        Example:
+            >>> other = result.ranked_by({"accuracy": "maximize", "size_mb": "minimize"})
+
+        Args:
+            objectives: Direction per metric that trials have.
+
+        Raises:
+            StudyError: There is no such metric, or no such direction.
+        """
+        return SearchResult(*reranked(self.study, self.outcome, objectives), self.facts)
 
     def plot(self, x: str | None = None, y: str | None = None) -> Figure:
         """The trials and the front, as a figure of matplotlib that a notebook's cell shows.

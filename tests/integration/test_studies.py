@@ -127,6 +127,56 @@ def test_a_moved_study_is_reported_and_chosen_from_where_it_lies(twice) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_and_the_table_are_printed_for_scripts(twice) -> None:
+    workspace, _ = twice
+    workspace.call("report", "runs/digits-1")
+    study = workspace.folder / "runs" / "digits-1"
+    before = {file.name: file.stat().st_mtime_ns for file in study.iterdir()}
+    assert workspace.call("report", "runs/digits-1", "--csv").out == (study / "front.csv").read_text()
+    assert workspace.call("report", "runs/digits-1", "--html").out == (study / "report.html").read_text()
+    told = workspace.call("report", "runs/digits-1", "--csv", "-o", "tables/front.csv").out
+    assert told == "wrote tables/front.csv\n"
+    assert (workspace.folder / "tables" / "front.csv").read_text() == (study / "front.csv").read_text()
+    side_by_side = workspace.call("report", "runs/digits-1", "--compare", "runs/digits-2", "--csv").out
+    assert [row.partition(",")[0] for row in side_by_side.splitlines()] == ["study", "digits-1", "digits-2"]
+    assert {file.name: file.stat().st_mtime_ns for file in study.iterdir()} == before, "nothing is written"
+    whole = workspace.call("report", "runs/digits-1", "-o", "copy").out
+    assert "report: copy/report.md" in whole
+    assert (workspace.folder / "copy" / "front.csv").read_text() == (study / "front.csv").read_text()
+    for options, message in (
+        (("--html", "--csv"), "--html and --csv are several answers"),
+        (("--csv", "--json"), "--csv and --json are several answers"),
+        (("--html", "--compare", "runs/digits-2"), "studies side by side are no page"),
+        (("--compare", "runs/digits-2", "-o", "x"), "studies side by side are no report"),
+    ):
+        assert message in workspace.call("report", "runs/digits-1", *options, code=2).err
+
+
+@pytest.mark.slow
+def test_stored_trials_are_ranked_by_other_objectives(twice) -> None:
+    workspace, _ = twice
+    study = workspace.folder / "runs" / "digits-1"
+    before = {file.name: file.stat().st_mtime_ns for file in study.iterdir()}
+    asked = ("report", "runs/digits-1", "--objective", "params: minimize", "--objective", "robust_accuracy: maximize")
+    ranked = workspace.call(*asked, "--json").document
+    assert ranked["objectives"] == {"params": "minimize", "robust_accuracy": "maximize"}
+    trials = [t for t in read_study(study).outcome.trials if t.feasible]
+    pairs = {t.number: (t.metrics["params"].value, -t.metrics["robust_accuracy"].value) for t in trials}
+    assert {point["trial"] for point in ranked["front"]} == {
+        number
+        for number, (params, robust) in pairs.items()
+        if not any(p <= params and r <= robust and (p, r) != (params, robust) for p, r in pairs.values())
+    }
+    shown = workspace.call(*asked).out
+    assert "front of digits-1 by params, robust_accuracy" in shown
+    assert {file.name: file.stat().st_mtime_ns for file in study.iterdir()} == before, "nothing is written"
+    assert "report: other/report.md" in workspace.call(*asked, "-o", "other").out
+    assert "by params, robust_accuracy" in (workspace.folder / "other" / "report.md").read_text().splitlines()[0]
+    refused = workspace.call("report", "runs/digits-1", "--objective", "parms: minimize", code=2).err
+    assert "no trial has a metric 'parms'; did you mean 'params'?" in refused
+
+
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same_front(twice) -> None:
     one, other = ([{**point, "model": None} for point in document["front"]] for document in twice[1])
     assert one == other

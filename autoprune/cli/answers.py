@@ -1,0 +1,84 @@
+"""What the commands that are about studies answer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoprune.api.printed import table
+from autoprune.cli.reply import INTERRUPTED, Reply
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from autoprune.study import SearchResult
+
+
+def session(result: SearchResult, output: Path | None = None) -> Reply:
+    """Of a study as it stands: its front, and the report, which is written into its folder or another one."""
+    from autoprune.report import write_report
+
+    folder = short(result.study.folder)
+    written = write_report(output or result.study.folder, result.study, result.outcome)
+    text = [*front(result), f"study: {folder}", f"report: {short(written)}"]
+    text += [f"{name}: {result.facts[name]}" for name in ("url", "hint") if name in result.facts]
+    document = result.to_json() | {"report": str(written)}
+    if result.outcome.interrupted:
+        done, asked = len(result.outcome.trials), result.study.trials
+        hint = f"{done} of {asked} trials are done; go on with: autoprune resume {shlex.quote(str(folder))}"
+        return Reply(document, tuple(text), INTERRUPTED, (hint,))
+    return Reply(document, tuple(text))
+
+
+def ranked(result: SearchResult, written: Path | None) -> Reply:
+    """Of a study under other objectives than its own."""
+    from autoprune.study.reranking import left_out
+
+    text = list(front(result))
+    if out := left_out(result.outcome, result.front.objectives):
+        text.append(out)
+    unsaved = [point.trial.number for point in result.front.points if point.trial.model is None]
+    if unsaved:
+        folder = shlex.quote(str(short(result.study.folder)))
+        text.append(f"make the model of one: autoprune select {folder} --trial {unsaved[0]} -o DIR")
+    document = result.to_json() | {"left_out": out}
+    if written is None:
+        return Reply(document, tuple(text))
+    return Reply(document | {"report": str(written)}, (*text, f"report: {short(written)}"))
+
+
+def compared(results: Sequence[SearchResult]) -> Reply:
+    """Of studies side by side."""
+    from autoprune.report import comparison, comparison_summary
+
+    studies = [(result.study, result.outcome) for result in results]
+    titles, cells = comparison_summary(studies)
+    rows = table(*(title if title == "study" else f"#{title}" for title in titles), title="studies")
+    for row in cells:
+        rows.add_row(*row)
+    return Reply({"studies": comparison(studies)}, (rows,))
+
+
+def front(result: SearchResult) -> list[RenderableType]:
+    """The table of the front, what it is of, where its models are, and the verdict."""
+    from autoprune.cli.front import FrontTable
+    from autoprune.report import tested_on, verdict
+    from autoprune.study.models import model_folder
+
+    points, told = result.front.points, verdict(result.study, result.outcome)
+    if not points:
+        return [told]
+    below = f", below it {tested_on(result.outcome)}" if any(point.test for point in points) else ""
+    lines = [f"validation split{below}; 95 % intervals"]
+    if result.models:
+        lines.append(f"models: {short(model_folder(result.study.folder, '<trial>'))}")
+    if unsaved := [str(point.trial.number) for point in points if point.trial.model is None]:
+        lines.append(f"no model is saved of trial{'s' if len(unsaved) > 1 else ''} {', '.join(unsaved)}")
+    return [FrontTable(result.study, result.outcome, f"front of {result.study.name}"), *lines, told]
+
+
+def short(path: Path) -> Path:
+    """Relative to the current folder where it is inside."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
