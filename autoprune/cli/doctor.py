@@ -7,7 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from autoprune.api.printed import table
@@ -31,7 +31,7 @@ def doctor(_json: AsJson = False) -> Reply:
     """
     checks = [
         _Check("python", True, f"{platform.python_version()} on {platform.platform()}"),
-        _Check("versions", True, ", ".join(f"{name} {version(name)}" for name in _DISTRIBUTIONS)),
+        _Check("versions", True, ", ".join(filter(None, map(_version, _DISTRIBUTIONS)))),
         _checked("devices", _devices),
         *_plugins(),
         _checked("tracking", _tracking),
@@ -51,6 +51,14 @@ def _checked(name: str, look: Callable[[], str]) -> _Check:
         return _Check(name, True, look())
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the installation is what is asked for
         return _Check(name, False, " ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _version(distribution: str) -> str:
+    """Nothing of what may be missing; pip sees to the others."""
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def _devices() -> str:

@@ -16,7 +16,7 @@ _DISTRIBUTIONS = ("autoprune", "torch", "optuna", "mlflow")
 
 def environment(spec: Spec, device: torch.device) -> dict[str, str]:
     """Versions, device, seed and spec hash, all as text."""
-    facts = {name: importlib.metadata.version(name) for name in _DISTRIBUTIONS}
+    facts = {name: version for name in _DISTRIBUTIONS if (version := _version(name)) is not None}
     facts |= {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -30,6 +30,14 @@ def environment(spec: Spec, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
+
+
+def _version(distribution: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

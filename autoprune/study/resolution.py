@@ -29,6 +29,7 @@ from autoprune.study.problem import Problem, made_by
 from autoprune.study.rehearsal import rehearse
 from autoprune.study.space import Space, Step, labelled, steps
 from autoprune.toolkit.importing import told
+from autoprune.tracking.health import MISSING, installed
 
 _EXAMPLES = 4
 """Validation samples that the model is traced and its cuts are verified with."""
@@ -57,7 +58,7 @@ def resolve(
         PluginError: A source breaks its contract.
     """
     components = bind(spec, host)
-    mistakes = _unfit_sampler(spec, components)
+    mistakes = [*_unfit_sampler(spec, components), *_untracked(spec)]
     device = _device(spec, worker or 0, mistakes)
     if mistakes:
         raise SpecError(mistakes)
@@ -164,6 +165,14 @@ def _device(spec: Spec, worker: int, mistakes: list[Mistake]) -> torch.device:
 def _unfit_sampler(spec: Spec, components: Components) -> list[Mistake]:
     reason = components.sampler.refuses(spec.objectives)
     return [spec.document.mistake(("search", "sampler"), reason)] if reason else []
+
+
+def _untracked(spec: Spec) -> list[Mistake]:
+    """Where the spec says where to track, but nothing can; if it does not say, the search goes on untracked."""
+    if spec.tracking.uri is None or not spec.tracking.enabled or installed():
+        return []
+    reason = f"{MISSING}; or leave it out, to search without a record in MLflow"
+    return [spec.document.mistake(("tracking", "uri"), reason)]
 
 
 def _refusals(spec: Spec, components: Components, data: Data) -> list[Mistake]:

@@ -1,11 +1,13 @@
 """The MLflow tracker, an observer plugin: a parent run per study, a child run per trial.
 
-It is loaded through the entry point ``mlflow`` like any plugin. MLflow itself is imported when a study starts. Whatever
-goes wrong with it is warned about once and made up for later; the search never notices.
+It is loaded through the entry point ``mlflow`` like any plugin. MLflow itself is imported when a study starts, and may
+be missing. Whatever goes wrong with it is warned about once and made up for later; the search never notices.
 """
 
 from __future__ import annotations
 
+import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from autoprune.plugin.results import Facts, StudyInfo, StudyOutcome, TrialResult
 
 if TYPE_CHECKING:
     from autoprune.tracking._recorder import Recorder
+
+log = logging.getLogger("autoprune")
 
 
 class _MlflowTracker:
@@ -26,6 +30,12 @@ class _MlflowTracker:
     def autoprune_study_started(self, study: StudyInfo) -> Facts | None:
         """Open the study's run, or create it, and record the trials of earlier sessions that it lacks."""
         if not study.spec.tracking.enabled:
+            return None
+        from autoprune.tracking.health import MISSING, installed
+
+        if not installed():
+            sync = f"autoprune sync {shlex.quote(str(study.folder))}"
+            log.warning("nothing is tracked. %s; afterwards, %s sends what was searched", MISSING, sync)
             return None
         from autoprune.tracking._recorder import Recorder
 

@@ -12,6 +12,7 @@ from autoprune.errors import StructureError
 from autoprune.spec.secrets import masked
 from autoprune.tracking._store import cause_of, quietly
 from autoprune.tracking._uri import sqlite_file
+from autoprune.tracking.health import MISSING, installed
 from autoprune.tracking.pyfunc import FOLDER
 
 
@@ -27,6 +28,8 @@ def downloaded(uri: str) -> Path:
     Raises:
         StructureError: MLflow is not installed, or does not give the files.
     """
+    if not installed():
+        raise StructureError(f"{uri}: {MISSING}")
     try:
         with quietly():
             import mlflow
@@ -41,7 +44,7 @@ def downloaded(uri: str) -> Path:
             except Exception as error:  # whatever MLflow raises
                 raise StructureError(_missing(uri, store, cause_of(error, store))) from error
     except ImportError as error:
-        raise StructureError(f"{uri}: MLflow is not installed ({error})") from error
+        raise StructureError(f"{uri}: MLflow cannot be imported: {error}") from error
     return found / FOLDER if (found / FOLDER).is_dir() else found
 
 

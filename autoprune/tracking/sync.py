@@ -17,6 +17,7 @@ from autoprune.tracking._registry import Version, check_name, register
 from autoprune.tracking._store import Store, cause_of
 from autoprune.tracking._uri import given_uri, tracking_uri
 from autoprune.tracking.aliases import aliases
+from autoprune.tracking.health import MISSING, installed
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def send(
         TrackingError: MLflow is not installed, cannot be reached or does not take something.
         StudyError: The name is none for MLflow, or a member that is to be registered has no saved model.
     """
+    if not installed():
+        raise TrackingError(MISSING)
     named = {}
     if name is not None:
         check_name(name)

@@ -224,9 +224,20 @@ def test_a_view_that_is_refused_is_not_missed(
     assert not warnings()
 
 
-def test_mlflow_that_cannot_be_imported_stops_nothing(synthetic, tracker, tmp_path, warnings, monkeypatch):
+def test_mlflow_that_is_missing_stops_nothing(synthetic, run_study, tmp_path, warnings, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
+    study = synthetic.study(tmp_path / "study")
+    run_study(study, synthetic.trials(2))
+    told = "nothing is tracked. MLflow is not installed: pip install 'autoprune[mlflow]'; afterwards, autoprune sync"
+    assert warnings() == [f"{told} {study.folder} sends what was searched"]
+    assert not study.folder.exists()
+
+
+def test_mlflow_that_cannot_be_imported_stops_nothing(synthetic, tracker, tmp_path, warnings, monkeypatch):
+    (tmp_path / "mlflow.py").write_text("raise ImportError('mlflow needs another numpy')")
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
     study = synthetic.study(tmp_path / "study")
     assert tracker.autoprune_study_started(study) is None
     tracker.autoprune_trial_finished(study, synthetic.trial(0))
-    assert "mlflow" in warnings()[0]
+    assert "mlflow needs another numpy" in warnings()[0]
