@@ -15,7 +15,7 @@ from autoprune.plugin.values import Direction, Measured
 from autoprune.spec import Spec
 
 TrialState = Literal["complete", "failed", "rejected"]
-Origin = Literal["dense", "ladder", "sampler"]
+Origin = Literal["dense", "ladder", "warm-start", "sampler"]
 
 
 class _Record(BaseModel):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 _BLUE, _ORANGE, _GREEN, _GREY, _BLACK = "#0072B2", "#E69F00", "#009E73", "#A6A6A6", "#000000"
-_MARKERS = {"dense": "*", "ladder": "D", "sampler": "o"}
-_SIZES = {"dense": 110, "ladder": 28, "sampler": 26}
+_MARKERS = {"dense": "*", "ladder": "D", "warm-start": "s", "sampler": "o"}
+_SIZES = {"dense": 110, "ladder": 28, "warm-start": 26, "sampler": 26}
 
 
 class FrontFigure(Figure):

@@ -169,6 +169,11 @@ class Search(_Section):
     sampler: Reference = Field(default={"use": "sensitivity"}, description="The algorithm that proposes candidates.")
     trials: int = Field(default=100, ge=1, description="Trials in all, the dense model and the ladder included.")
     ladder: int = Field(default=0, ge=0, description="Uniform ratios tried right after the dense model.")
+    warm_start: str | None = Field(
+        default=None,
+        description="Folder of an earlier study: what its front's members chose is tried again after the ladder, and"
+        " its probes are used again where they would come out the same.",
+    )
     timeout: Duration | None = Field(
         default=None, description="Begin no further probe or trial after so long (30m, 1h)."
     )

@@ -26,6 +26,7 @@ from autoprune.study.proposal import Precision, Proposal
 from autoprune.study.seeding import derive
 from autoprune.study.storage import Study
 from autoprune.study.stored import study_outcome, with_model
+from autoprune.study.warm_start import WarmStart
 
 _PROBES, _PER_GROUP = 8, 0.25
 """How many probes come before each candidate; or how many for each group, if that is more."""
@@ -39,13 +40,23 @@ class Session:
     """Takes a study from wherever it stands to the asked number of trials."""
 
     def __init__(
-        self, problem: Problem, folder: StudyFolder, *, study: Study, dispatcher: Dispatcher, observers: Observers
+        self,
+        problem: Problem,
+        folder: StudyFolder,
+        *,
+        study: Study,
+        dispatcher: Dispatcher,
+        observers: Observers,
+        warm: WarmStart,
     ) -> None:
         self._problem = problem
         self._folder = folder
         self._study = study
         self._dispatcher = dispatcher
         self._observers = observers
+        self._warm = warm
+        if warm.effects and not study.rankings.done:
+            study.record_probe(Probed(effects=warm.effects))
         self._unfinished: deque[Proposal] = deque()
         self._results: dict[int, TrialResult] = {}
         self._front = RunningFront(problem.spec.objectives)
@@ -92,6 +103,7 @@ class Session:
     def _take_up(self) -> None:
         """Make study and models consistent: an earlier session may have been killed anywhere."""
         first = self._problem.space.first(self._problem.spec.search.ladder)
+        first += [("warm-start", params) for params in self._warm.candidates]
         self._study.enqueue(first[: self._folder.trials])
         self._unfinished.extend(self._study.unfinished())
         for result in self._study.results:
@@ -287,6 +299,6 @@ class Session:
             units={name: metric.unit for name, metric in problem.metrics.items()},
             costs=tuple(name for name, metric in problem.metrics.items() if metric.is_cost),
             groups=problem.space.summary,
-            environment=environment(spec, problem.device),
+            environment=environment(spec, problem.device) | {"fingerprint": problem.fingerprint},
             finished=tuple(map(self._with_model, self._trials)),
         )

@@ -1,8 +1,8 @@
 """The folder of a study.
 
 ``spec.yaml`` as it was read, ``study.json`` (what was asked), ``info.json`` (what observers are told), ``journal.log``
-(Optuna's), ``plugins/`` (copies of the plugin files), ``models/<trial>/`` of the front, ``workers/<number>.log`` and
-what trackers keep.
+(Optuna's), ``warm_start.json`` (what it began with), ``plugins/`` (copies of the plugin files), ``models/<trial>/`` of
+the front, ``workers/<number>.log`` and what trackers keep.
 """
 
 from __future__ import annotations

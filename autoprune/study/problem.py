@@ -6,13 +6,14 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import PluginError, TrialError
 from autoprune.host.components import Components
@@ -28,6 +29,7 @@ from autoprune.plugin import (
     Metric,
     SourceContext,
 )
+from autoprune.plugin.data import mapped
 from autoprune.spec import Spec
 from autoprune.structure import Structure, load_pruned
 from autoprune.study.contexts import Contexts
@@ -38,6 +40,7 @@ from autoprune.study.space import Space
 from autoprune.study.stages import blaming
 
 T = TypeVar("T")
+_FINGERPRINTED = 64
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,25 @@ class Problem:
         needed = (self.components.model, *(step.variable.component for step in self.space.steps))
         files = (self.host.provider(type(component)).file for component in needed)
         return tuple(dict.fromkeys(file for file in files if file is not None))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the network's state and of the first validation samples: whether another problem has the same."""
+        digest = blake2b(digest_size=16)
+
+        def take(tensor: Tensor) -> Tensor:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            return tensor
+
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode())
+            if isinstance(value, Tensor):
+                take(value)
+        inputs, targets = self.data.validation.fetch(torch.arange(min(_FINGERPRINTED, len(self.data.validation))))
+        inputs.map(take)
+        mapped(take, targets)
+        return digest.hexdigest()
 
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:

@@ -19,7 +19,9 @@ from autoprune.plugin import Measured, TrialResult
 from autoprune.spec import Spec
 from autoprune.spec.secrets import hint_of, masked
 from autoprune.study.front import Finals
+from autoprune.study.jobs import Probed
 from autoprune.study.journal import Journal
+from autoprune.study.proposal import Precision, Proposal
 from autoprune.toolkit.files import malformed, plain_file
 
 RESULT, ORIGIN, PROBE, PRECISION = "autoprune:result", "autoprune:origin", "autoprune:probe:", "autoprune:precision"
@@ -109,6 +111,30 @@ class StoredStudy:
                 },
                 part=None if part is None else (int(part[0]), int(part[1])),
             )
+
+    @property
+    def chosen(self) -> dict[int, dict[str, float | str]]:
+        """What was chosen for each finished trial, by number: knob to value."""
+        return {
+            trial.number: {name: v if isinstance(v, str) else float(v) for name, v in trial.params.items()}
+            for trial in self._trials(*STATES.values())
+        }
+
+    @property
+    def probed(self) -> list[Probed]:
+        """What probes told, in the order in which they were made."""
+        with self._whole():
+            return [
+                Probed.model_validate(value) for key, value in self._study.user_attrs.items() if key.startswith(PROBE)
+            ]
+
+    def again(self, result: TrialResult) -> Proposal:
+        """What a finished trial was asked to try, to be ranked and measured as it was then."""
+        params = self.chosen[result.number]
+        precision: Precision = "bfloat16" if result.precision == "bfloat16" else "float32"
+        return Proposal(
+            number=result.number, origin=result.origin, params=params, scorers=result.scorers, precision=precision
+        )
 
     def _checked(self, result: TrialResult) -> TrialResult:
         if result.state == "complete" and (missing := self._wanted - result.metrics.keys()):

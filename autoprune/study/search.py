@@ -21,6 +21,7 @@ from autoprune.study.problem import Problem
 from autoprune.study.resolution import resolve, to_nobody
 from autoprune.study.result import SearchResult
 from autoprune.study.storage import Study
+from autoprune.study.warm_start import Earlier, WarmStart, warm_start
 
 
 def search(
@@ -47,10 +48,13 @@ def search(
     """
     host = host or PluginHost()
     spec = spec if isinstance(spec, Spec) else load_spec(spec, host=host)
+    earlier = Earlier.of(spec)
     problem = resolve(spec, host, tell=tell)
+    warm = warm_start(problem, earlier, tell)
     folder = StudyFolder.create(spec, host)
     with folder.locked():
-        return _run(problem, folder, host=host, observers=observers, new=True)
+        warm.write(folder.path)
+        return _run(problem, folder, warm, host=host, observers=observers, new=True)
 
 
 def resume(
@@ -86,11 +90,20 @@ def resume(
         if folder.begun and folder.read_info(spec).environment["spec_hash"] != spec_hash(spec):
             log.warning("the spec of %s is not what the study began with: its trials may not compare", folder.path)
         problem = resolve(spec, host, tell=tell)
-        return _run(problem, folder, host=host, observers=observers, new=False)
+        if (warm := WarmStart.read(folder.path)) is None:  # killed before it began
+            warm = warm_start(problem, Earlier.of(spec), tell)
+            warm.write(folder.path)
+        return _run(problem, folder, warm, host=host, observers=observers, new=False)
 
 
 def _run(
-    problem: Problem, folder: StudyFolder, *, host: PluginHost, observers: Sequence[object], new: bool
+    problem: Problem,
+    folder: StudyFolder,
+    warm: WarmStart,
+    *,
+    host: PluginHost,
+    observers: Sequence[object],
+    new: bool,
 ) -> SearchResult:
     study = Study(
         folder.name,
@@ -104,7 +117,7 @@ def _run(
         with host.observed(observers):
             told = Observers(host, problem.components.observers, study=folder.path, seed=problem.spec.search.seed)
             dispatcher = Dispatcher(problem.components.executor, problem, folder.path)
-            session = Session(problem, folder, study=study, dispatcher=dispatcher, observers=told)
+            session = Session(problem, folder, study=study, dispatcher=dispatcher, observers=told, warm=warm)
             info, outcome, facts = session.run()
     finally:
         study.close()

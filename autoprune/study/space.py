@@ -31,6 +31,8 @@ from autoprune.study.proposal import Params, Proposal
 from autoprune.study.stages import blaming
 
 C = TypeVar("C", bound=Component)
+RATIO = "ratio."
+"""What the names of knobs that are ratios begin with; a group's name follows."""
 
 
 @dataclass(frozen=True)
@@ -226,4 +228,4 @@ def _renamed(knob: Knob, name: str) -> Knob:
 
 
 def _ratio(group: Group) -> str:
-    return f"ratio.{group.name}"
+    return f"{RATIO}{group.name}"

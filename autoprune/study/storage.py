@@ -70,9 +70,9 @@ class Study(StoredStudy):
         self._results = {result.number: result for result in super().results}
         self.rankings = Rankings(guide.probed, guide.scorers, sensitivity=sampler.probe_samples > 0)
         """What probes told, those of earlier sessions included."""
-        probes = [value for key, value in self._study.user_attrs.items() if key.startswith(PROBE)]
+        probes = self.probed
         for probed in probes:
-            self.rankings.learn(Probed.model_validate(probed).effects)
+            self.rankings.learn(probed.effects)
         self._probes = len(probes)
         self._context = SamplerContext(
             seed=spec.search.seed,
@@ -172,15 +172,6 @@ class Study(StoredStudy):
         self._study.set_user_attr(f"{PROBE}{self._probes}", probed.model_dump(mode="json"))
         self._probes += 1
         self.rankings.learn(probed.effects)
-
-    def again(self, result: TrialResult) -> Proposal:
-        """What a finished trial was asked to try, to be ranked and measured as it was then."""
-        (trial,) = (trial for trial in self._trials() if trial.number == result.number)
-        params = {name: value if isinstance(value, str) else float(value) for name, value in trial.params.items()}
-        precision: Precision = "bfloat16" if result.precision == "bfloat16" else "float32"
-        return Proposal(
-            number=result.number, origin=result.origin, params=params, scorers=result.scorers, precision=precision
-        )
 
     def settle(self, number: int, made: TrialResult | None) -> None:
         """Keep what making a member of the front again came to; None where it stays as it is."""
