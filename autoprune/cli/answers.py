@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from autoprune.cli.reply import INTERRUPTED, Reply
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from autoprune.plugin import Measured, StudyInfo, TrialResult
     from autoprune.study import SearchResult
 
 
@@ -59,6 +60,22 @@ def compared(results: Sequence[SearchResult]) -> Reply:
     for row in cells:
         rows.add_row(*row)
     return Reply({"studies": comparison(studies)}, (rows,))
+
+
+def made_again(study: StudyInfo, trial: TrialResult, metrics: Mapping[str, Measured]) -> str:
+    """How the model of a trial compares with what the search had measured of it."""
+    from autoprune.plugin import apart
+    from autoprune.report import label, number
+
+    told = []
+    for name in study.objectives:
+        unit, (now, then) = study.units.get(name, ""), (metrics[name], trial.metrics[name])
+        other = now.value != then.value if now.low is None else apart(now, then).told_apart
+        differs = ", which chance does not explain" if other else ""
+        told.append(
+            f"{label(name, unit)} {number(now.value, unit)} ({number(then.value, unit)} in the search{differs})"
+        )
+    return f"made again: {', '.join(told)}"
 
 
 def front(result: SearchResult) -> list[RenderableType]:

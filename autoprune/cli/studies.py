@@ -17,6 +17,8 @@ from autoprune.cli.reply import Reply
 from autoprune.cli.specs import write
 
 if TYPE_CHECKING:
+    from autoprune.host.plugins import PluginHost
+    from autoprune.plugin import Measured
     from autoprune.plugin.values import Direction
     from autoprune.spec import Spec
 
@@ -160,34 +162,57 @@ def select(
         str | None,
         typer.Option("--max", metavar="METRIC", help="The one with most of it; of neither, the best compromise."),
     ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="That one, on the front or not; made again where its model is not saved."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="New folder that the model is copied to.")
     ] = None,
     plugins: PluginFiles = None,
-    _json: AsJson = False,
+    as_json: AsJson = False,
 ) -> Reply:
-    """Choose a model of the front, and copy it."""
+    """Choose a model of the front, or any complete trial's, and copy it.
+
+    Only the front's models are saved: that of another trial is cut and measured again, as the search did.
+    """
     from autoprune.errors import StudyError
     from autoprune.report import point_verdict
     from autoprune.structure.saved.opening import opening_call
     from autoprune.study.stored import read_study
 
+    if trial is not None and (where or minimize or maximize):
+        raise typer.BadParameter("--trial says which one; leave --where, --min and --max out")
     folder, host = study if study.is_dir() else _latest(study, plugins)[0], host_with(plugins)
     result = read_study(folder, host=host)
-    point = result.select(*(where or ()), minimize=minimize, maximize=maximize)
-    model = point.trial.model
+    if trial is None:
+        point = result.select(*(where or ()), minimize=minimize, maximize=maximize)
+    else:
+        point = result.point(trial)
+    model, metrics, lines = point.trial.model, point.trial.metrics, [point_verdict(result.study, result.outcome, point)]
+    if output is not None and output.exists():
+        raise StudyError(f"{output} is there already; name a new folder")
     if model is None:
-        raise StudyError(f"trial {point.trial.number} has no saved model; autoprune resume {folder} measures again")
-    if output is not None:
-        if output.exists():
-            raise StudyError(f"{output} is there already; name a new folder")
-        shutil.copytree(model, output)
-        model = output
+        if output is None:
+            raise StudyError(f"trial {point.trial.number} has no saved model; -o DIR makes it again, into that folder")
+        model, metrics = output, _made_again(folder, point.trial.number, output, host, live=not as_json)
+        lines.append(answers.made_again(result.study, point.trial, metrics))
+    elif output is not None:
+        model = shutil.copytree(model, output)
     shown = short(model.absolute())
-    values = {name: measured.value for name, measured in point.trial.metrics.items()}
+    values = {name: measured.value for name, measured in metrics.items()}
     document = {"trial": point.trial.number, "model": str(model.absolute()), "metrics": values}
-    told = point_verdict(result.study, result.outcome, point)
-    return Reply(document, (told, f"model: {shown}", f"open it: {opening_call(shown, host)}"))
+    return Reply(document, (*lines, f"model: {shown}", f"open it: {opening_call(shown, host)}"))
+
+
+def _made_again(study: Path, number: int, into: Path, host: PluginHost, *, live: bool) -> dict[str, Measured]:
+    """What the model of a trial is measured as, which is made again."""
+    from autoprune.api.progress import progress
+
+    with progress(live=live) as observer:
+        from autoprune.study.remaking import remake
+
+        return remake(study, number, into, host=host, tell=observer.tell).metrics
 
 
 def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:

@@ -74,6 +74,20 @@ class SearchResult:
         best = min if minimize else max
         return best(known, key=lambda point: point.trial.metrics[wanted].value)
 
+    def point(self, number: int) -> FrontPoint:
+        """What is known of one trial, on the front or not.
+
+        Raises:
+            StudyError: There is no such trial, or it did not complete.
+        """
+        member = next((point for point in self.front.points if point.trial.number == number), None)
+        found = next((trial for trial in self.outcome.trials if trial.number == number), None)
+        if found is None:
+            raise StudyError(f"there is no trial {number} among {len(self.outcome.trials)}")
+        if found.state != "complete":
+            raise StudyError(f"trial {number} is {found.state}, and has no model: {found.reason}")
+        return member or FrontPoint(trial=found)
+
     def ranked_by(self, objectives: Mapping[str, Direction]) -> SearchResult:
         """The same trials under other objectives: their front, of what was measured. Nothing is run or written.
 

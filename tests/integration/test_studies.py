@@ -127,6 +127,29 @@ def test_a_moved_study_is_reported_and_chosen_from_where_it_lies(twice) -> None:
 
 
 @pytest.mark.slow
+def test_the_model_of_any_trial_is_made_again(twice) -> None:
+    workspace, (document, _) = twice
+    result = read_study(workspace.folder / "runs" / "digits-1")
+    saved = {point["trial"] for point in document["front"]}
+    trial = next(t for t in result.outcome.trials if t.state == "complete" and t.number not in saved)
+    number = str(trial.number)
+    assert "-o DIR makes it again" in workspace.call("select", "runs/digits-1", "--trial", number, code=2).err
+    made = workspace.call("select", "runs/digits-1", "--trial", number, "-o", "again", "--json").document
+    assert made["metrics"] == {name: measured.value for name, measured in trial.metrics.items()}
+    network = autoprune.load_pruned(workspace.folder / "again")
+    assert sum(p.numel() for p in network.parameters()) == trial.metrics["params"].value
+    assert (
+        "again is there already"
+        in workspace.call("select", "runs/digits-1", "--trial", number, "-o", "again", code=2).err
+    )
+    member = str(max(saved))
+    assert "model: copied" in workspace.call("select", "runs/digits-1", "--trial", member, "-o", "copied").out
+    refused = workspace.call("select", "runs/digits-1", "--trial", member, "--min", "macs", code=2).err
+    assert "--trial says which one" in refused
+    assert "there is no trial 77 among 5" in workspace.call("select", "runs/digits-1", "--trial", "77", code=2).err
+
+
+@pytest.mark.slow
 def test_the_page_and_the_table_are_printed_for_scripts(twice) -> None:
     workspace, _ = twice
     workspace.call("report", "runs/digits-1")

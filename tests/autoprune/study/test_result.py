@@ -188,6 +188,18 @@ def test_of_no_metric_the_compromise_of_the_verdict_is_taken(result: SearchResul
     assert f"Trial {chosen.trial.number} " in verdict(result.study, result.outcome)
 
 
+def test_any_complete_trial_is_a_point(result: SearchResult) -> None:
+    for point in result.front.points:
+        assert result.point(point.trial.number) is point
+    members = {point.trial.number for point in result.front.points}
+    other = next(t for t in result.outcome.trials if t.state == "complete" and t.number not in members)
+    assert result.point(other.number).trial is other
+    with pytest.raises(StudyError, match="trial 11 is rejected, and has no model: macs"):
+        result.point(11)
+    with pytest.raises(StudyError, match="there is no trial 24 among 24"):
+        result.point(24)
+
+
 def test_an_empty_front_has_no_best(tmp_path: Path) -> None:
     study = synthetic.study(tmp_path, objectives=2)
     empty = SearchResult(study, synthetic.outcome(study, (synthetic.trial(3, state="failed"),)))
