@@ -53,7 +53,7 @@ def search(
     warm = warm_start(problem, earlier, tell)
     folder = StudyFolder.create(spec, host)
     with folder.locked():
-        warm.write(folder.path)
+        warm.keep(folder.path)
         return _run(problem, folder, warm, host=host, observers=observers, new=True)
 
 
@@ -92,7 +92,7 @@ def resume(
         problem = resolve(spec, host, tell=tell)
         if (warm := WarmStart.read(folder.path)) is None:  # killed before it began
             warm = warm_start(problem, Earlier.of(spec), tell)
-            warm.write(folder.path)
+            warm.keep(folder.path)
         return _run(problem, folder, warm, host=host, observers=observers, new=False)
 
 

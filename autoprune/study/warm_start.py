@@ -38,8 +38,10 @@ class WarmStart(BaseModel):
     effects: tuple[Effect, ...] = ()
     """Of probes."""
 
-    def write(self, folder: Path) -> None:
-        """Keep it in a study's folder, whole or not at all."""
+    def keep(self, folder: Path) -> None:
+        """Write it into a study's folder, whole or not at all; nothing where there is nothing."""
+        if not self.candidates:
+            return
         unfinished = folder / f".{WARM_START_FILE}"
         unfinished.write_text(self.model_dump_json(indent=1), encoding="utf-8")
         unfinished.replace(folder / WARM_START_FILE)
