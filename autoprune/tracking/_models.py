@@ -104,8 +104,7 @@ class MemberModel:
         """What was measured of it, objectives alone: by these the page of models is sorted."""
         values = dict(records.member_metrics(self.point))
         if not self.point.searched:
-            trial = self.point.trial
-            values = {records.key("objective", name): trial.metrics[name].value for name in trial.metrics} | values
+            values = records.trial_metrics(self.study, self.point.trial) | values
         sections = ("objective", "refined", "test", "whole_test")
         wanted = [records.key(section, name) for section in sections for name in self.study.objectives]
         return {name: values[name] for name in wanted if name in values}

@@ -8,19 +8,21 @@ import shlex
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
-from autoprune.report import front_table, picked_markdown, point_verdict, report_files, verdict
+from autoprune.report import front_table, named_member, point_verdict, report_files, verdict
 from autoprune.spec.secrets import hint_of, holds_password, masked
 from autoprune.tracking import _records as records
+from autoprune.tracking._descriptions import Described, member_table, study_note
+from autoprune.tracking._pages import save_pages
 from autoprune.tracking._store import Store, StoredRun, cause_of, quietly
 from autoprune.tracking._uri import page_base, tracking_uri, ui_command
-from autoprune.tracking._view import SharedView
+from autoprune.tracking._view import SharedView, loading_order, shown_on
 
 log = logging.getLogger("autoprune")
 
@@ -167,17 +169,19 @@ class Recorder:
         for run in store.runs(self._experiment, "mlflow.parentRunId", self._parent):
             if run.tags.get("autoprune.role") == "trial":
                 self._take_stock(store, run)
-        self._save_view(store)
+        if not self._concluded:
+            self._save_pages(store)
         return store
 
-    def _save_view(self, store: Store) -> None:
-        view = SharedView(self._study, self._parent)
+    def _save_pages(self, store: Store, *, on_front: int = 0) -> None:
+        views = (
+            SharedView(self._study, self._parent, shown=on_front),
+            SharedView(self._study, self._parent, everything=True, shown=len(self._results) or self._study.trials),
+        )
         try:
-            store.tag_experiment(self._experiment, view.tag, view.value)
-            for name in view.outdated(store.experiment_tags(self._experiment)):
-                store.untag_experiment(self._experiment, name)
-        except Exception as error:  # noqa: BLE001 - the view is a convenience that not every server takes
-            log.debug("MLflow did not take the saved view: %s", cause_of(error, self._uri))
+            save_pages(store, self._experiment, *views)
+        except Exception as error:  # noqa: BLE001 - the page is a convenience that not every server takes
+            log.debug("MLflow did not take the experiment's page: %s", cause_of(error, self._uri))
 
     def _take_stock(self, store: Store, run: StoredRun) -> None:
         """Sort a trial's run into the complete, the half-written, and those that should not be there."""
@@ -225,28 +229,29 @@ class Recorder:
     def _conclude(self, store: Store, outcome: StudyOutcome) -> None:
         """The front's notes and test values, the study's numbers, its verdict and its status."""
         members = {point.trial.number: point for point in outcome.front.points}
+        order = loading_order(self._study, outcome)
         for number, run_id in self._children.items():
+            tags = order.get(number, {})
             if point := members.get(number):
-                store.log(run_id, tags=self._standing(outcome, point), metrics=records.member_metrics(point))
+                tags |= self._standing(outcome, point)
+                store.log(run_id, tags=tags, metrics=records.member_metrics(point))
             elif number in self._marked:
-                store.log(run_id, tags=records.standing(self._results[number], on_front=False))
+                store.log(run_id, tags=tags | records.standing(self._results[number], on_front=False))
+            elif tags:
+                store.log(run_id, tags=tags)
         self._marked = set(members)
         tags = {
-            "mlflow.note.content": "\n\n".join(filter(None, self._described(outcome))),
+            "autoprune.verdict": verdict(self._study, outcome),
+            "mlflow.note.content": study_note(self._study, outcome, self._described(outcome)),
             "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),
         }
         store.log(self._parent, metrics=records.study_metrics(outcome), tags=tags)
         store.end(self._parent, "KILLED" if outcome.interrupted else "FINISHED" if members else "FAILED")
         self._concluded = True
+        self._save_pages(store, on_front=len(shown_on(outcome)))
 
-    def _described(self, outcome: StudyOutcome) -> Iterator[str]:
-        """What the run of the study says of itself."""
-        yield f"**{verdict(self._study, outcome)}**"
-        yield picked_markdown(self._study, outcome)
-        yield (
-            "`report.html` among the artifacts has the front to look around in; the run of each trial on the front says"
-            " how to load its model."
-        )
+    def _described(self, outcome: StudyOutcome) -> Described:
+        return Described(self._experiment, self._parent, str(self._study.folder), verdict(self._study, outcome))
 
     def _store_report(self, store: Store, outcome: StudyOutcome) -> None:
         files = {"spec.yaml": self._study.spec_text, **report_files(self._study, outcome)}
@@ -266,7 +271,8 @@ class Recorder:
 
     def _sentence(self, outcome: StudyOutcome, point: FrontPoint) -> str:
         since = records.since_the_trials(self._study, outcome, point)
-        return f"{point_verdict(self._study, outcome, point)} {since}".strip()
+        sentence = f"{point_verdict(self._study, outcome, point)} {since}".strip()
+        return f"{sentence}\n\n{member_table(self._study, outcome, point)}"
 
     def _store_models(self, store: Store, outcome: StudyOutcome) -> None:
         from autoprune.tracking._models import MemberModel, store_models  # PyTorch, which a study has loaded
@@ -282,9 +288,13 @@ class Recorder:
             except StructureError as error:
                 log.warning("MLflow lacks the model of trial %d: %s", point.trial.number, error)
         self.sent["models"] += store_models(store, self._experiment, self._mark, members)
+        named = named_member(self._study, outcome)
         for member in members:
             tags = self._standing(outcome, member.point, member.how_to_open)
             store.log(member.run_id, tags={**tags, "autoprune.model": member.uri})
+            if member.point == named:
+                note = study_note(self._study, outcome, self._described(outcome), member.how_to_open)
+                store.log(self._parent, tags={"mlflow.note.content": note})
 
     def _load_state(self) -> dict[str, Any]:
         """The study's mark in MLflow, kept before the first run is made: that run can then always be found again."""

@@ -23,8 +23,12 @@ MOST_TAG = 8000
 _MOST_NAME = 200
 
 # Okabe and Ito's palette, as in the report's figures.
-_COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "sampler": "#999999"}
+_COLOURS = {"front": "#0072B2", "dense": "#000000", "ladder": "#E69F00", "warm-start": "#999999", "sampler": "#999999"}
 _ODD_COLOURS = {"failed": "#D55E00", "rejected": "#CC79A7"}
+COLOUR_KEY = (
+    "Colours of the trials: blue is on the Pareto front, black the dense model, orange one ratio for all groups (the"
+    " ladder), grey the sampler's other trials, red failed, pink rejected early."
+)
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "rejected": "KILLED"}
 
 
@@ -56,6 +60,7 @@ def study_params(study: StudyInfo) -> dict[str, str]:
 def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:
     """What marks the study's run, the asked number of trials and the environment of the present session."""
     objectives = ", ".join(f"{direction} {name}" for name, direction in study.objectives.items())
+    searching = f"Searching: {study.trials} trials to {objectives}."
     return {
         **_source(),
         "autoprune.role": "study",
@@ -63,7 +68,8 @@ def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:
         "autoprune.trials": str(study.trials),
         "autoprune.objectives": objectives,
         "autoprune.folder": str(study.folder),
-        "mlflow.note.content": f"Searching: {study.trials} trials to {objectives}.",
+        "autoprune.verdict": searching,
+        "mlflow.note.content": f"{searching}\n\n{COLOUR_KEY}",
         **{key("", f"env.{name}"): masked(value)[:MOST_TAG] for name, value in study.environment.items()},
     }
 
@@ -82,7 +88,7 @@ def study_metrics(outcome: StudyOutcome) -> dict[str, float]:
         if values:
             numbers[key("best", name)] = max(values) if direction == "maximize" else min(values)
     numbers |= {key("together", name): measured.value for name, measured in outcome.together.items()}
-    return _finite(numbers | _uncertainty(outcome.together, "together_"))
+    return _rounded(numbers | _uncertainty(outcome.together, "together_"))
 
 
 def trial_tags(study: StudyInfo, result: TrialResult, parent: str) -> dict[str, str]:
@@ -119,7 +125,7 @@ def trial_name(study: StudyInfo, result: TrialResult) -> str:
 
 
 def standing(result: TrialResult, *, on_front: bool, sentence: str = "", opening: str = "") -> dict[str, str]:
-    """The tags that change with the front: membership, colour and note, which ends with how the model is opened."""
+    """The tags that change with the front: membership, colour and note, with how the model is opened."""
     if result.state == "failed":
         lead = f"**Failed:** {result.reason or 'no reason was given'}"
     elif result.state == "rejected":
@@ -138,36 +144,44 @@ def standing(result: TrialResult, *, on_front: bool, sentence: str = "", opening
     kind = "front" if on_front and result.origin != "dense" else result.origin
     return {
         "autoprune.front": _bool(on_front),
+        # Of the study's two views the smaller one that has it: MLflow's filters know no "or".
+        "autoprune.shown": "front" if on_front or (result.origin, result.state) == ("dense", "complete") else "all",
         "mlflow.runColor": _ODD_COLOURS.get(result.state, _COLOURS[kind]),
-        "mlflow.note.content": masked("\n\n".join(filter(None, (lead[: MOST_TAG - 3000], how[:800], opening[:2000])))),
+        "mlflow.note.content": masked("\n\n".join(filter(None, (lead[: MOST_TAG - 3000], opening[:2000], how[:800])))),
     }
 
 
 def trial_params(result: TrialResult) -> dict[str, str]:
-    """Scorer, strategy, precision, seed, the asked ratios (``ratio/<group>``) and the other knobs (``knob/<name>``)."""
+    """What the trial is, in the order in which its page shows it.
+
+    Scorer, strategy, precision, seed, what else was chosen (``knob/<name>``), the asked ratios (``ratio/<group>``),
+    what they came to in whole units (``achieved/<group>``) and how long each stage took (``seconds/<stage>``).
+    """
     params = {"scorer": result.scorer, "strategy": result.strategy, "precision": result.precision}
     params["seed"] = str(result.seed)
-    params.update({key("ratio", group): f"{ratio:.6g}" for group, ratio in result.ratios.items()})
+    seconds = {**result.durations_s, "total": (result.finished - result.started).total_seconds()}
+    sections = {"ratio": result.ratios, "achieved": result.achieved, "seconds": seconds}
     params.update({key("knob", name): chosen(value) for name, value in result.knobs.items()})
+    for section, named in sections.items():
+        params.update({key(section, name): f"{value:.6g}" for name, value in named.items()})
     return {name: value[:MOST_PARAM] for name, value in params.items() if value}
 
 
 def trial_metrics(study: StudyInfo, result: TrialResult) -> dict[str, float]:
-    """What was measured, in sections, which the charts page shows apart.
+    """What was measured, in sections, which the charts page shows apart; the page of the run keeps their order.
 
-    ``objective/``, ``other/`` (all other metrics), ``uncertainty/…_low`` and ``…_high``, ``violation/``,
-    ``achieved/<group>`` and ``seconds/<stage>``.
+    ``objective/``, ``other/`` (costs first), ``violation/``, ``uncertainty/…_low`` and ``…_high``, and
+    ``versus_dense/``. What a rejected trial was known by is ``partial/``: it was not measured on all samples.
     """
-    seconds = {"total": (result.finished - result.started).total_seconds(), **result.durations_s}
-    sections: dict[str, Mapping[str, float]] = {
-        "violation": result.violations,
-        "achieved": result.achieved,
-        "seconds": seconds,
-    }
-    values = {key(section, name): value for section, named in sections.items() for name, value in named.items()}
-    for name, measured in result.metrics.items():
-        values[key("objective" if name in study.objectives else "other", name)] = measured.value
-    return _finite({**values, **_uncertainty(result.metrics)})
+    if result.state != "complete":
+        values = {key("partial", name): measured.value for name, measured in result.metrics.items()}
+        return _rounded(values | _uncertainty(result.metrics, "partial_"))
+    objectives = [name for name in study.objectives if name in result.metrics]
+    others = sorted((name for name in result.metrics if name not in objectives), key=lambda n: n not in study.costs)
+    values = {key("objective", name): result.metrics[name].value for name in objectives}
+    values |= {key("other", name): result.metrics[name].value for name in others}
+    values |= {key("violation", name): by for name, by in result.violations.items()}
+    return _rounded(values | _uncertainty(result.metrics))
 
 
 def member_metrics(point: FrontPoint) -> dict[str, float]:
@@ -183,7 +197,7 @@ def member_metrics(point: FrontPoint) -> dict[str, float]:
     for section, metrics in sections.items():
         values |= {key(section, name): measured.value for name, measured in metrics.items()}
         values |= _uncertainty(metrics, f"{section}_")
-    return _finite(values)
+    return _rounded(values)
 
 
 def since_the_trials(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
@@ -212,16 +226,20 @@ def _uncertainty(metrics: Mapping[str, Measured], prefix: str = "") -> dict[str,
             if value is not None:
                 ends[key("uncertainty", f"{prefix}{name}_{end}")] = value
         if (difference := measured.difference) is not None:
-            ends[key("against_dense", f"{prefix}{name}")] = difference.value
+            ends[key("versus_dense", f"{prefix}{name}")] = difference.value
             for end, value in (("low", difference.low), ("high", difference.high)):
                 if value is not None:
-                    ends[key("against_dense", f"{prefix}{name}_{end}")] = value
+                    ends[key("versus_dense", f"{prefix}{name}_{end}")] = value
     return ends
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    """NaN is refused by some stores, and an infinity ruins the axes of MLflow's charts."""
-    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """To six significant digits, whole numbers apart: MLflow shows every digit that it is given.
+
+    NaN is refused by some stores, and an infinity ruins the axes of MLflow's charts.
+    """
+    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    return {name: value if value.is_integer() else float(f"{value:.6g}") for name, value in finite.items()}
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

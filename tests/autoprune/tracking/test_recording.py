@@ -15,7 +15,7 @@ import pytest
 
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Measured
-from autoprune.report import picked_markdown, report_files, verdict
+from autoprune.report import named_member, picked_markdown, report_files, verdict
 from autoprune.tracking.health import check_store
 
 
@@ -43,8 +43,8 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
     assert parent.data.metrics["study/trials_rejected"] == 1
     infeasible = [t for t in results if t.state == "complete" and not t.feasible]
     assert parent.data.metrics["study/trials_infeasible"] == len(infeasible) > 0
-    assert parent.data.metrics["best/latency_ms"] == min(
-        p.trial.metrics["latency_ms"].value for p in outcome.front.points
+    assert parent.data.metrics["best/latency_ms"] == pytest.approx(
+        min(p.trial.metrics["latency_ms"].value for p in outcome.front.points), rel=1e-5
     )
 
     members = {point.trial.number: point for point in outcome.front.points}
@@ -57,14 +57,15 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
         assert run.info.start_time == int(result.started.timestamp() * 1000)
         assert run.data.params["precision"] == result.precision
         assert run.data.params["ratio/layer1.0.conv1"] == f"{result.ratios['layer1.0.conv1']:.6g}"
-        assert metrics["achieved/layer1.0.conv1"] == result.achieved["layer1.0.conv1"]
-        assert metrics["seconds/total"] == 1.5
+        assert run.data.params["achieved/layer1.0.conv1"] == f"{result.achieved['layer1.0.conv1']:.6g}"
+        assert run.data.params["seconds/total"] == "1.5"
         if result.state == "complete":
-            assert metrics["uncertainty/accuracy_low"] == result.metrics["accuracy"].low
-            assert metrics["violation/accuracy"] == result.violations["accuracy"]
+            assert metrics["uncertainty/accuracy_low"] == pytest.approx(result.metrics["accuracy"].low, rel=1e-5)
+            assert metrics["violation/accuracy"] == pytest.approx(result.violations["accuracy"], rel=1e-5)
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         if point := members.get(result.number):
-            assert tested == {f"test/{name}": measured.value for name, measured in point.test.items()}
+            values = {f"test/{name}": measured.value for name, measured in point.test.items()}
+            assert tested == pytest.approx(values, rel=1e-5)
             assert tags["mlflow.note.content"].startswith("**On the Pareto front.** Trial")
             assert tags["autoprune.model"] == f"runs:/{run.info.run_id}/study-trial-{result.number}"
         else:
@@ -75,7 +76,11 @@ def test_a_study_is_a_parent_run_with_one_child_per_trial(
     assert found.trials[0].info.run_name.startswith(f"trial 0 · dense · accuracy {100 * dense['accuracy'].value:.1f} %")
     assert found.trials[1].info.run_name.startswith(f"trial 1 · accuracy {100 * one['accuracy'].value:.1f} % · ")
     assert [found.trials[number].info.run_name for number in (8, 11)] == ["trial 8 · failed", "trial 11 · rejected"]
-    assert picked_markdown(study, outcome) in parent.data.tags["mlflow.note.content"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert picked_markdown(study, outcome) in note
+    assert "- 1 failed, such as trial 8: CUDA out of memory" in note
+    assert "hypervolume 1.234 against accuracy 0.0 %" in note
+    assert found.trials[named_member(study, outcome).trial.number].data.tags["autoprune.model"] in note
     assert found.trials[8].data.tags["autoprune.reason"] == results[8].reason
     assert found.trials[8].data.tags["mlflow.note.content"].startswith("**Failed:** CUDA out of memory")
     assert found.trials[11].data.tags["mlflow.note.content"].startswith("**Rejected:** macs")
@@ -167,7 +172,7 @@ def test_many_groups_with_odd_names_are_recorded(synthetic, run_study, stored, u
     run = stored(study, uri).trials[1]
     asked = {name: value for name, value in run.data.params.items() if name.startswith("ratio/")}
     assert len(asked) == len(groups), "names that MLflow would not tell apart stay apart"
-    assert sum(name.startswith("achieved/") for name in run.data.metrics) == len(groups)
+    assert sum(name.startswith("achieved/") for name in run.data.params) == len(groups)
     assert {"ratio/layer7", "ratio/层.卷积", "ratio/a b"} <= set(asked)
 
 
@@ -220,7 +225,7 @@ def test_passwords_stay_out_of_mlflow(synthetic, run_study, uri, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_path):
+def test_an_experiment_keeps_the_views_of_the_newest_ten_studies(synthetic, tracker, uri, tmp_path):
     parents = []
     for place in range(12):
         study = synthetic.study(tmp_path / f"study-{place}", uri=uri)
@@ -232,15 +237,17 @@ def test_an_experiment_keeps_the_newest_ten_views(synthetic, tracker, uri, tmp_p
     study = synthetic.study(tmp_path / "one more", uri=uri)
     parents.append(tracker.autoprune_study_started(study)["run_id"])
     tags = client.get_experiment("1").tags
-    views = {name: value for name, value in tags.items() if name.startswith("mlflow.sharedViewState.autoprune-")}
-    assert {name.removeprefix("mlflow.sharedViewState.autoprune-") for name in views} == set(parents[-10:])
+    prefix = "mlflow.sharedViewState.autoprune-"
+    views = {name.removeprefix(prefix): json.loads(v) for name, v in tags.items() if name.startswith(prefix)}
+    assert set(views) == {name for parent in parents[-10:] for name in (parent, f"{parent}-all")}
     assert "mlflow.sharedViewState.of-the-user" in tags
-    for name, value in views.items():
-        envelope = json.loads(value)
+    for name, envelope in views.items():
         assert {"name", "createdAt", "updatedAt"} < set(envelope)
         state = json.loads(envelope["state"])
-        assert name.rpartition("-")[2] in state["searchFilter"]
+        assert name.removesuffix("-all") in state["searchFilter"]
+        assert ("autoprune.shown" in state["searchFilter"]) != name.endswith("-all")
         assert "metrics.`objective/accuracy`" in state["selectedColumns"]
+    assert len({envelope["name"] for envelope in views.values()}) == 20, "the list of views tells them apart"
 
 
 @pytest.mark.slow

@@ -257,12 +257,13 @@ def test_a_model_that_was_made_again_takes_the_others_place(
         metrics, note = run.data.metrics, run.data.tags["mlflow.note.content"]
         weights = "weights.safetensors"
         assert (Path(kept) / weights).read_bytes() == (point.trial.model / weights).read_bytes()
-        assert metrics["objective/accuracy"] == (point.searched or point.trial.metrics)["accuracy"].value
-        assert metrics["test/accuracy"] == point.test["accuracy"].value
+        searched = (point.searched or point.trial.metrics)["accuracy"].value
+        assert metrics["objective/accuracy"] == pytest.approx(searched, rel=1e-5)
+        assert metrics["test/accuracy"] == pytest.approx(point.test["accuracy"].value, rel=1e-5)
         assert ("whole_test/accuracy" in metrics) == bool(point.whole_test)
         assert "`test/…` is of 1,000 of 10,000 test samples." in note
         if point.searched:
-            assert metrics["refined/accuracy"] == point.trial.metrics["accuracy"].value
+            assert metrics["refined/accuracy"] == pytest.approx(point.trial.metrics["accuracy"].value, rel=1e-5)
             assert "Made again by its strategy's final version, such as a larger repair" in note
         else:
             assert "refined/accuracy" not in metrics
