@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class SearchResult:
-    """A session's end: the front, every trial and the saved models. A notebook's cell shows the front."""
+    """A session's end: the front, every trial and the saved models. A notebook's cell shows the report."""
 
     study: StudyInfo
     outcome: StudyOutcome
@@ -129,7 +129,7 @@ class SearchResult:
         return f"SearchResult({self._in_words()}, in {self._shown(self.study.folder)})"
 
     def _repr_html_(self) -> str:
-        """The dense model and the front as a table."""
+        """The dense model and the front as a table, then the report to look around in."""
         folder = self.study.folder
         report = folder / REPORT_FILES[0]
         links = [(name, self._shown(path)) for name, path in (("folder", folder), ("report", report)) if path.exists()]
