@@ -63,11 +63,10 @@ def resume(
     """
     from autoprune.api.progress import progress
 
-    host, folder = host_with(plugins), study
-    if not study.is_dir():
-        folder, spec = _latest(study, plugins)
-        _check_unchanged(study, spec, folder)
+    host, folder = host_with(plugins), study if study.is_dir() else _latest(study, plugins)[0]
     with progress(live=not as_json) as observer:
+        if folder != study:
+            _check_unchanged(study, folder, plugins)
         from autoprune.study import resume as run
 
         result = run(folder, trials=trials, host=host, observers=[observer], tell=observer.tell)
@@ -239,22 +238,38 @@ def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:
     return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-"))), checked
 
 
-def _check_unchanged(path: Path, now: Spec, folder: Path) -> None:
-    """Refuse to go on with a study of other objectives or bounds than the spec has by now.
+def _check_unchanged(path: Path, folder: Path, plugins: Sequence[Path] | None) -> None:
+    """Refuse to go on with a study of other objectives or bounds than the spec has by now; warn of all else.
 
     Raises:
         StudyError: They differ.
     """
     from autoprune.errors import StudyError
+    from autoprune.host.binding import load_spec
     from autoprune.host.plugins import PluginHost
     from autoprune.study.folder import StudyFolder
+    from autoprune.study.observers import log
 
-    then = StudyFolder.open(folder).spec(PluginHost())
+    study, shown = StudyFolder.open(folder), short(folder.absolute())
+    # What was laid over the spec then is no change of it.
+    then, now = study.spec(PluginHost()), load_spec(path, overrides=study.overrides, plugins=plugins or ())
     for section in ("objectives", "constraints"):
         ours, theirs = ({n: str(value) for n, value in getattr(each, section).items()} for each in (now, then))
         if ours != theirs:
             told = ", ".join(f"{name}: {value}" for name, value in theirs.items()) or "none"
             raise StudyError(
-                f"{path} has other {section} than {short(folder.absolute())} began with ({told}); name the folder to"
-                " go on with those, or search anew"
+                f"{path} has other {section} than {shown} began with ({told}); name the folder to go on with those, or"
+                " search anew"
             )
+    if changed := _differences(now, then):
+        more = "; --trials asks for more" if "search.trials" in changed else ""
+        log.warning("%s has other %s than %s began with, which goes on as it began%s", path, ", ".join(changed), shown,
+                    more)  # fmt: skip
+
+
+def _differences(one: Spec, other: Spec) -> list[str]:
+    """Keys of what differs, those of ``search`` each by itself."""
+    ours, theirs = (spec.model_dump(mode="json") for spec in (one, other))
+    searches = [document.pop("search") for document in (ours, theirs)]
+    changed = [name for name in ours if ours[name] != theirs[name]]
+    return changed + [f"search.{name}" for name in searches[0] if searches[0][name] != searches[1][name]]

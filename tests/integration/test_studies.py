@@ -95,6 +95,23 @@ def test_a_study_does_not_go_on_with_other_objectives(twice) -> None:
 
 
 @pytest.mark.slow
+def test_what_else_has_changed_in_a_spec_is_told(environment, tmp_path, caplog) -> None:
+    workspace = Workspace(tmp_path, environment)
+    workspace.spec.write_text(SPEC)
+    first = ("--set", "search.trials=2", "--set", "search.ladder=1", "--set", "objectives={macs: minimize}")
+    workspace.call("search", "spec.yaml", *UNTRACKED, *first)
+    workspace.call("resume", "spec.yaml")
+    assert "began with" not in caplog.text, "what was laid over is no change"
+    other = SPEC.replace("samples: 256", "samples: 128").replace("use: digits-cnn", "use: digits-cnn, epochs: 3")
+    workspace.spec.write_text(other.replace("seed: 1", "seed: 1, patience: 9"))
+    workspace.call("resume", "spec.yaml")
+    (told,) = (record.getMessage() for record in caplog.records if "began with" in record.getMessage())
+    assert told == (
+        "spec.yaml has other model, strategy, search.patience than runs/digits-1 began with, which goes on as it began"
+    )
+
+
+@pytest.mark.slow
 def test_a_model_is_chosen_and_copied(twice) -> None:
     workspace, (document, _) = twice
     asked = ("select", "runs/digits-1", "--where", "accuracy >= 30% of dense", "--min", "macs", "-o", "best")
