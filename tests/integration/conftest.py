@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -168,3 +169,18 @@ def workspace(tmp_path: Path, environment: dict[str, str]) -> Workspace:
     made = Workspace(tmp_path, environment)
     made.spec.write_text(SPEC)
     return made
+
+
+@pytest.fixture(scope="session")
+def _searched(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("searched"), environment)
+    workspace.spec.write_text(SPEC)
+    workspace.call("search", "spec.yaml", "--set", "tracking.enabled=false", "--set", "search.trials=5")
+    return workspace
+
+
+@pytest.fixture
+def searched(_searched: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace with ``runs/digits-1``, five trials that nobody tracked."""
+    shutil.copytree(_searched.folder, tmp_path / "searched")
+    return Workspace(tmp_path / "searched", _searched.environment)

@@ -21,7 +21,7 @@ from autoprune.study import read_study
 from autoprune.tracking._store import quietly
 from tests.mlflow_server import Server
 
-from .conftest import SPEC, Workspace
+from .conftest import Workspace
 from .witnesses import PLUGINS
 
 SLOW = (
@@ -43,21 +43,6 @@ def server(_server: Server) -> Server:
     """One that is up."""
     _server.start()
     return _server
-
-
-@pytest.fixture(scope="module")
-def _searched(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = Workspace(tmp_path_factory.mktemp("searched"), environment)
-    workspace.spec.write_text(SPEC)
-    workspace.call("search", "spec.yaml", "--set", "tracking.enabled=false", "--set", "search.trials=5")
-    return workspace
-
-
-@pytest.fixture
-def searched(_searched: Workspace, tmp_path: Path) -> Workspace:
-    """A workspace with ``runs/digits-1``, five trials that nobody tracked."""
-    shutil.copytree(_searched.folder, tmp_path / "searched")
-    return Workspace(tmp_path / "searched", _searched.environment)
 
 
 def recorded(study: Path, uri: str) -> SimpleNamespace:

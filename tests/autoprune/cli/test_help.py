@@ -22,6 +22,7 @@ COMMANDS = [
     "report",
     "select",
     "sync",
+    "ui",
     "schema",
     "doctor",
     "plugins",
