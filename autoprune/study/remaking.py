@@ -16,6 +16,7 @@ from autoprune.study.models import model_folder
 from autoprune.study.once import ONCE_FOLDER
 from autoprune.study.recorded import StoredStudy
 from autoprune.study.resolution import resolve, to_nobody
+from autoprune.study.search import warn_of_others
 from autoprune.study.trial import Runner
 
 
@@ -47,6 +48,7 @@ def remake(
     finally:
         stored.close()
     problem = resolve(spec, host, tell=tell)
+    warn_of_others(problem, folder.read_info(spec).environment, folder)
     # Who asks for a trial wants its model, within the bounds or not.
     problem = replace(problem, spec=spec.model_copy(update={"constraints": {}}))
     tell(f"making the model of trial {number}")

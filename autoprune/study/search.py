@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,13 +87,27 @@ def resume(
             folder = replace(folder, trials=trials)
             folder.write()
         spec = folder.spec(host)
-        if folder.begun and folder.read_info(spec).environment["spec_hash"] != spec_hash(spec):
+        then = folder.read_info(spec).environment if folder.begun else {}
+        if then and then["spec_hash"] != spec_hash(spec):
             log.warning("the spec of %s is not what the study began with: its trials may not compare", folder.path)
         problem = resolve(spec, host, tell=tell)
+        warn_of_others(problem, then, folder)
         if (warm := WarmStart.read(folder.path)) is None:  # killed before it began
             warm = warm_start(problem, Earlier.of(spec), tell)
             warm.keep(folder.path)
         return _run(problem, folder, warm, host=host, observers=observers, new=False)
+
+
+def warn_of_others(problem: Problem, then: Mapping[str, str], folder: StudyFolder) -> None:
+    """Tell where model or data are others than those that a study began with.
+
+    Args:
+        problem: As it is now.
+        then: The study's environment when it began.
+        folder: The study's.
+    """
+    if then.get("fingerprint", problem.fingerprint) != problem.fingerprint:
+        log.warning("model or data are not what %s began with: its trials may not compare", folder.path)
 
 
 def _run(

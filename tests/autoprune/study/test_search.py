@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 import toy_plugin
 from toy_driver import run_resume, run_search, wait_for
 
@@ -449,6 +450,24 @@ def test_a_spec_that_was_changed_since_is_warned_about(spec, host, tmp_path, cap
     path.write_text(path.read_text().replace("high: 0.9", "high: 0.8"))
     resume(tmp_path / "study", trials=3, host=host)
     assert "is not what the study began with" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_model_that_is_another_by_now_is_warned_about(spec, host, tmp_path, caplog, monkeypatch):
+    search(spec("search.trials=2"), host=host)
+    resume(tmp_path / "study", host=host)
+    assert "began with" not in caplog.text
+    loaded = toy_plugin.ToyModel.load
+
+    def trained_on(self, data, ctx):
+        network = loaded(self, data, ctx)
+        with torch.no_grad():
+            network.head.bias += 0.01
+        return network
+
+    monkeypatch.setattr(toy_plugin.ToyModel, "load", trained_on)
+    resume(tmp_path / "study", trials=3, host=host)
+    assert f"model or data are not what {tmp_path / 'study'} began with: its trials may not compare" in caplog.text
 
 
 def test_what_is_no_study_is_told(host, tmp_path):
