@@ -103,6 +103,8 @@ def measure(case: Case) -> Row:
         {group.name: math.floor(RATIO * group.units) for group in structure.groups},
     )
     pictures = structured(case, SAMPLES + TESTED)
+    if len({len(tensor) for tensor in pictures.args}) > 1:
+        return {"error": "takes one graph: no samples, of which some could be held out"}
     train, test = pictures[:SAMPLES], pictures[SAMPLES:]
     context = _context(network, structure, train)
     cut = structure.cut(network, kept).eval()
