@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class FrontTable:
         cut = _Column("cut", [f"{mean_ratio(point.trial):.0%}" for point in models], [""] * len(models))
 
         def fits(columns: Sequence[_Column], *, folded: bool) -> bool:
-            made = _made(models, columns, self.title, folded=folded)
+            made = _made(models, columns, self.title, folded=folded, widest=True)
             return console.measure(made, options=options.update(max_width=1 << 16)).maximum <= options.max_width
 
         for folded in (False, True):
@@ -78,18 +78,28 @@ class _Column:
     test: list[str]
 
 
-def _made(models: Sequence[FrontPoint], columns: Sequence[_Column], title: str, *, folded: bool) -> Table:
+def _made(
+    models: Sequence[FrontPoint], columns: Sequence[_Column], title: str, *, folded: bool, widest: bool = False
+) -> Table:
+    """The table, or one with a single row that is as wide."""
     made = table("trial", *(f"#{_broken(column, folded=folded)}" for column in columns), title=title)
     tested = any(any(column.test) for column in columns)
+    rows = []
     for place, point in enumerate(models):
         origin = "" if point.trial.origin == "sampler" else f" {point.trial.origin}"
-        rows = [(f"{point.trial.number}{origin}", [column.validation[place] for column in columns])]
-        rows += [("  test", [column.test[place] for column in columns])] if tested else []
-        for name, cells in rows:
-            made.add_row(name, *(cell if folded else _flat(cell) for cell in cells))
-        if folded:
-            made.add_section()
+        rows.append([f"{point.trial.number}{origin}", *(column.validation[place] for column in columns)])
+        rows += [["  test", *(column.test[place] for column in columns)]] if tested else []
+    if not folded:
+        rows = [[_flat(cell) for cell in row] for row in rows]
+    if widest:
+        rows = [[max(cells, key=_width) for cells in zip(*rows, strict=True)]]
+    for place, row in enumerate(rows, start=1):
+        made.add_row(*row, end_section=folded and place % (1 + tested) == 0)
     return made
+
+
+def _width(cell: str) -> int:
+    return max(map(len, cell.split("\n")))
 
 
 def _told(measured: Measured | None, unit: str) -> str:
@@ -109,8 +119,6 @@ def _flat(cell: str) -> str:
 
 def _broken(column: _Column, *, folded: bool) -> str:
     """The title in lines that make the column no wider than need be."""
-    lines: Iterator[str] = (
-        line for cell in (*column.validation, *column.test) for line in (cell if folded else _flat(cell)).split("\n")
-    )
+    cells = [*column.validation, *column.test]
     word = min(max(map(len, column.title.split()), default=0), _WORD)
-    return textwrap.fill(column.title, max(_TITLE, word, *map(len, lines)))
+    return textwrap.fill(column.title, max(_TITLE, word, *(_width(each if folded else _flat(each)) for each in cells)))

@@ -171,9 +171,10 @@ def select(
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> Reply:
-    """Choose a model of the front, or any complete trial's, and copy it.
+    """Choose a model of the front, and copy it.
 
-    Only the front's models are saved: that of another trial is cut and measured again, as the search did.
+    Only the front's models are saved: with --trial, that of any other complete trial is cut and measured again, as the
+    search did, without the larger repair that members of the front get at the end.
     """
     from autoprune.errors import StudyError
     from autoprune.report import point_verdict
