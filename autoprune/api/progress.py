@@ -74,11 +74,12 @@ class Display(Watch):
 
     def __enter__(self) -> Self:
         self._live.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        super().__exit__(kind, error, trace)
         self._live.stop()
 
     @hookimpl
@@ -93,6 +94,10 @@ class Display(Watch):
             self._bar.advance(self._task)
         if result is not None and result.state == "failed":
             self._live.console.print(line, markup=False, highlight=False)
+
+    def note(self, line: str) -> None:
+        """Print it above the bar."""
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self) -> None:
         """The bar and the front."""

@@ -34,6 +34,8 @@ class Watch:
         self.earlier = 0
         """Trials of earlier sessions."""
         self._front: RunningFront | None = None
+        self._linked = False
+        """Whether it was said where MLflow shows the study."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beats, name="autoprune-progress", daemon=True)
 
@@ -57,6 +59,10 @@ class Watch:
 
     def say(self, line: str, result: TrialResult | None = None) -> None:
         """There is news, of a trial perhaps."""
+
+    def note(self, line: str) -> None:
+        """There is something to be kept in view."""
+        self.say(line)
 
     def show(self) -> None:
         """Something has changed."""
@@ -116,7 +122,18 @@ class Watch:
 
     def _beats(self) -> None:
         while not self._ended.wait(_BEAT_S):
+            self._link()
             self.beat()
+
+    def _link(self) -> None:
+        """Say where MLflow shows the study, as soon as it has it: a server may come late."""
+        if self._linked or self.study is None or not self.study.spec.tracking.enabled:
+            return
+        from autoprune.tracking.links import shown_at
+
+        if where := shown_at(self.study):
+            self._linked = True
+            self.note(f"in MLflow: {where}")
 
 
 def in_words(study: StudyInfo, result: TrialResult) -> str:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def session(result: SearchResult, output: Path | None = None) -> Reply:
     """Of a study as it stands: its front, and the report, which is written into its folder or another one."""
     from autoprune.report import write_report
+    from autoprune.tracking.links import shown_at
 
     folder = short(result.study.folder)
     written = write_report(output or result.study.folder, result.study, result.outcome)
     text = [*front(result), f"study: {folder}", f"report: {short(written)}"]
-    text += [f"{name}: {result.facts[name]}" for name in ("url", "hint") if name in result.facts]
+    if where := shown_at(result.study):
+        text.append(f"in MLflow: {where}")
     document = result.to_json() | {"report": str(written)}
     if result.outcome.interrupted:
         done, asked = len(result.outcome.trials), result.study.trials
@@ -81,7 +83,7 @@ def made_again(study: StudyInfo, trial: TrialResult, metrics: Mapping[str, Measu
 def front(result: SearchResult) -> list[RenderableType]:
     """The table of the front, what it is of, where its models are, and the verdict."""
     from autoprune.cli.front import FrontTable
-    from autoprune.report import tested_on, verdict
+    from autoprune.report import picks, tested_on, verdict
     from autoprune.study.models import model_folder
 
     points, told = result.front.points, verdict(result.study, result.outcome)
@@ -93,6 +95,10 @@ def front(result: SearchResult) -> list[RenderableType]:
         lines.append(f"models: {short(model_folder(result.study.folder, '<trial>'))}")
     if unsaved := [str(point.trial.number) for point in points if point.trial.model is None]:
         lines.append(f"no model is saved of trial{'s' if len(unsaved) > 1 else ''} {', '.join(unsaved)}")
+    named = [
+        f"{' and '.join(pick.names)} trial {pick.point.trial.number}" for pick in picks(result.study, result.outcome)
+    ]
+    lines += [f"picks: {', '.join(named)}"] if named else []
     return [FrontTable(result.study, result.outcome, f"front of {result.study.name}"), *lines, told]
 
 

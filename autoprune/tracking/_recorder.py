@@ -63,11 +63,15 @@ class Recorder:
         self._concluded = False
         self._wait_until = 0.0
         self._warned = False
+        self._late = False
+        """Whether MLflow could not be reached when the session began."""
 
     def start(self) -> dict[str, str] | None:
         """Open or create the study's run. Gives what the user should know, or None where MLflow cannot be reached."""
-        if not self._attempt("trials", self._catch_up):
-            return None
+        self._late = not self._attempt("trials", self._catch_up)
+        return None if self._late else self._begun()
+
+    def _begun(self) -> dict[str, str]:
         self._attempt("the spec", lambda store: store.text(self._parent, "spec.yaml", self._study.spec_text))
         facts = {
             "run_id": self._parent,
@@ -86,8 +90,8 @@ class Recorder:
     def add(self, result: TrialResult) -> None:
         """Record a trial."""
         self._learn([result])
-        if time.monotonic() >= self._wait_until:
-            self._attempt("trials", self._catch_up)
+        if time.monotonic() >= self._wait_until and self._attempt("trials", self._catch_up):
+            self._tell_if_late()
 
     def finish(self, outcome: StudyOutcome) -> None:
         """Record what is missing and how the study ended."""
@@ -95,11 +99,20 @@ class Recorder:
         self._learn(outcome.trials)
         if not self._attempt("trials", self._catch_up, final=True):
             return
+        self._tell_if_late()
         self._attempt("the front", lambda store: self._conclude(store, outcome), final=True)
         self._attempt("the report", lambda store: self._store_report(store, outcome), final=True)
         self._attempt("the models", lambda store: self._store_models(store, outcome), final=True)
         if self._store is not None:
             self._store.checkpoint()
+
+    def _tell_if_late(self) -> None:
+        """Once, where the link could not be given at the start."""
+        if self._late:
+            self._late = False
+            facts = self._begun()
+            where = facts.get("view") or facts.get("hint") or facts["tracking_uri"]
+            log.info("MLflow has study %s now: %s", self._study.name, where)
 
     def _learn(self, results: Sequence[TrialResult]) -> None:
         for result in results:

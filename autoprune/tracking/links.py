@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from autoprune.errors import TrackingError
 from autoprune.plugin.results import StudyInfo
@@ -23,6 +25,25 @@ class Place:
     """Of the page, from the server's address."""
     base: str | None
     """Address of a server that runs by itself; None for a database, for which one is to be started."""
+
+
+def shown_at(study: StudyInfo) -> str | None:
+    """The address of a study's view, or the command that shows it; None while MLflow has nothing of it."""
+    run = noted(study.folder)
+    if not study.spec.tracking.enabled or not {"run_id", "experiment_id"} <= run.keys():
+        return None
+    uri = own_uri(study)
+    base = page_base(uri)
+    if base is None:
+        return None
+    if ui_command(uri) is not None:
+        return f"autoprune ui {shlex.quote(str(near(study.folder)))}"
+    return f"{base}/#/experiments/{run['experiment_id']}/runs?{view_query(run['run_id'])}"
+
+
+def near(path: Path) -> Path:
+    """Relative to the current folder where it is inside."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def place(study: StudyInfo | None) -> Place:

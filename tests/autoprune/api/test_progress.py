@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,6 +94,24 @@ def displayed(info: StudyInfo, *results: TrialResult, doing: str = "") -> str:
         with console.capture() as picture:
             console.print(display._live.renderable)
     return picture.get() + stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["lines", "display"])
+def test_where_mlflow_shows_the_study_is_said_once_as_soon_as_it_has_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("autoprune.api.watch._BEAT_S", 0.01)
+    screen = io.StringIO()
+    with Lines() if kind == "lines" else Display(Console(file=screen, width=70)) as watch:
+        watch.autoprune_study_started(study(4).model_copy(update={"folder": tmp_path}))
+        time.sleep(0.1)
+        assert "in MLflow" not in (capsys.readouterr().err if kind == "lines" else screen.getvalue())
+        state = {"study": "a1", "run_id": "b2", "experiment_id": "3", "tracking_uri": "https://tracking.example/team"}
+        (tmp_path / "mlflow.json").write_text(json.dumps(state))
+        time.sleep(0.2)
+    shown = capsys.readouterr().err if kind == "lines" else screen.getvalue()
+    address = "https://tracking.example/team/#/experiments/3/runs?viewStateShareKey=autoprune-b2&"
+    assert shown.count(f"in MLflow: {address}") == 1, "whole, so that it can be clicked"
 
 
 def test_the_display_shows_the_front_alone_best_first() -> None:

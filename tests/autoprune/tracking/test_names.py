@@ -10,6 +10,7 @@ from autoprune.spec import Document
 from autoprune.tracking._records import key
 from autoprune.tracking._store import quietly
 from autoprune.tracking._uri import page_base, tracking_uri
+from autoprune.tracking.links import shown_at
 
 names = st.text(max_size=300) | st.text(alphabet="a./[]-_ 0:层", max_size=300)
 
@@ -60,6 +61,19 @@ def test_a_path_in_the_spec_is_relative_to_the_spec(resolve, tmp_path):
     assert resolve("sqlite:////var/m.db") == "sqlite:////var/m.db"
     assert resolve("sqlite:///:memory:") == "sqlite:///:memory:"
     assert resolve("https://mlflow.example/team") == "https://mlflow.example/team"
+
+
+def test_where_a_study_is_shown(synthetic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = synthetic.study(tmp_path / "my runs" / "study", uri="https://me:secret@host/team/")
+    study.folder.mkdir(parents=True)
+    assert shown_at(study) is None, "nothing is there yet"
+    (study.folder / "mlflow.json").write_text('{"study": "a1", "run_id": "b2", "experiment_id": "3"}')
+    assert shown_at(study).startswith("https://host/team/#/experiments/3/runs?viewStateShareKey=autoprune-b2&")
+    local = synthetic.study(study.folder, uri="sqlite:///m.db")
+    assert shown_at(local) == "autoprune ui 'my runs/study'"
+    assert shown_at(synthetic.study(study.folder, uri="databricks")) is None
+    assert shown_at(synthetic.study(study.folder, tracking={"enabled": False})) is None
 
 
 def test_the_spec_beats_the_environment_beats_an_earlier_session_beats_the_default(resolve, tmp_path, monkeypatch):
