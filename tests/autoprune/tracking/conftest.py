@@ -128,7 +128,7 @@ def server(_server):
     return _server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def with_models():
     """Give each trial a real saved model, of the digits' net with weights of its own."""
 

@@ -1,72 +1,193 @@
-"""What MLflow's own pages show of a study. Needs Chromium; without one these tests are skipped."""
+"""What MLflow's own pages show of a study of 500 trials, in a real browser.
+
+With ``AUTOPRUNE_SCREENSHOTS=docs`` the pictures of the documentation are made anew.
+"""
 
 from __future__ import annotations
 
+import functools
+import html
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from autoprune.report import verdict
+from autoprune.report import named_member, verdict
+from autoprune.tracking import _MlflowTracker
+from autoprune.tracking._store import quietly
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1600,1400 --virtual-time-budget=10000 --dump-dom"
+    "--disable-component-update --disable-sync --virtual-time-budget=15000"
 ).split()
+TRIALS = 500
+COLOURS = {"front": "rgb(0, 114, 178)", "dense": "rgb(0, 0, 0)"}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
     """The page's document after its scripts have run."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert chromium, "no chromium is installed"
+    profile = tmp_path_factory.mktemp("profile")
+    pictures = os.environ.get("AUTOPRUNE_SCREENSHOTS")
 
-    def load(url):
-        command = [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", url]
+    def look(url, *options):
+        command = [chromium, *OPTIONS, f"--user-data-dir={profile}", *options, url]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
-    return load
+    @functools.cache
+    def browse(url, *, picture=None, width=1600):
+        if picture and pictures:
+            file = Path(pictures).absolute() / picture
+            look(url, "--window-size=1600,1200", f"--screenshot={file}")
+            crop(file, width)
+        return look(url, "--window-size=1600,2600", "--dump-dom")
+
+    return browse
 
 
-def test_the_printed_links_show_the_trials_the_verdict_and_the_models(
-    synthetic, with_models, tracker, page, server, tmp_path
-):
-    study = synthetic.study(tmp_path / "study", uri=server.uri, objectives=3, trials=6)
-    results = with_models(study, synthetic.trials(6))
+def crop(file, width):
+    """Leave out what is to the right, and store it small."""
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        part = picture.convert("RGB").crop((0, 0, width, picture.height)).quantize(256)
+    part.save(file, optimize=True)
+
+
+@pytest.fixture(scope="module")
+def shown(synthetic, with_models, _server, tmp_path_factory):
+    """The study, recorded by way of a server, with the models of two members, and what was printed."""
+    _server.start()
+    study = synthetic.study(tmp_path_factory.mktemp("runs") / "study", uri=_server.uri, objectives=3, trials=TRIALS)
+    results = synthetic.trials(TRIALS)
+    named = named_member(study, synthetic.outcome(study, results)).trial.number
+    modelled = {r.number: r for r in with_models(study, [results[0], results[named]])}
+    results = tuple(modelled.get(result.number, result) for result in results)
+    outcome = synthetic.outcome(study, results)
+    tracker = _MlflowTracker()
     facts = tracker.autoprune_study_started(study)
     for result in results:
         tracker.autoprune_trial_finished(study, result)
-    outcome = synthetic.outcome(study, results)
     tracker.autoprune_study_finished(study, outcome)
+    with quietly():
+        from mlflow import MlflowClient
 
-    view = page(facts["view"])
-    assert "Trade-offs" in view, "the saved view was applied"
-    assert "No charts in this section" not in view
-    shown = set(re.findall(r">trial (\d+)\b", view))
-    assert shown >= {str(result.number) for result in results}
+        client = MlflowClient(_server.uri)
+        query = f"tags.mlflow.parentRunId = '{facts['run_id']}' and tags.autoprune.trial = '{named}'"
+        (member,) = client.search_runs([facts["experiment_id"]], query)
+    return SimpleNamespace(study=study, outcome=outcome, facts=facts, named=named, member=member, client=client)
 
-    table = page(facts["view"].replace("compareRunsMode=CHART&", ""))
-    for column in ("objective/latency_ms", "objective/accuracy", "test/accuracy", "other/macs"):
-        assert f">{column}<" in table
 
-    run = page(facts["url"])
-    assert verdict(study, outcome) in run
-    assert "study/hypervolume" in run
+@pytest.fixture(scope="module")
+def front(shown):
+    """Trials on the front, and the dense model."""
+    return {0, *(point.trial.number for point in shown.outcome.front.points)}
 
-    figure = page(facts["url"].replace("?", "/artifacts/front.svg?"))
-    assert re.search(r"<img[^>]+front\.svg|<img[^>]+blob:", figure)
 
-    models = page(re.sub(r"/runs.*", "/models?workflowType=machine_learning", facts["view"]))
-    members = {f"study-trial-{point.trial.number}" for point in outcome.front.points}
-    assert set(re.findall(r">(study-trial-\d+)<", models)) == members
-    (identity,) = set(re.findall(rf"/models/(m-\w+)[^>]*>(?:<[^>]*>)*{max(members)}<", models))
-    model = page(re.sub(r"/runs.*", f"/models/{identity}?workflowType=machine_learning", facts["view"]))
+def charts(page):
+    """Colours of the points of each scatter plot."""
+    plots = page.split('class="scatterlayer')[1:]
+    return [re.findall(r'<path class="point [^>]*[ "]fill: (rgb\([^)]*\))', plot) for plot in plots]
+
+
+def words(page):
+    """What is to be read."""
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
+
+
+def test_the_printed_link_shows_the_whole_front_and_the_dense_model(shown, front, browse):
+    page = browse(shown.facts["view"], picture="mlflow_view.png", width=1185)
+    assert 30 < len(front) < 100
+    assert f"{len(front)} matching runs" in words(page)
+    assert {int(number) for number in re.findall(r">trial (\d+)\b", page)} == front
+    assert len(charts(page)) == 3, "a chart for each pair of objectives"
+    for colours in charts(page):
+        assert sorted(set(colours)) == sorted(COLOURS.values())
+        assert (colours.count(COLOURS["front"]), colours.count(COLOURS["dense"])) == (len(front) - 1, 1)
+    for title in ("Trade-offs (4)", "objective/latency_ms vs. objective/accuracy", "front · study"):
+        assert title in words(page), "titles are whole"
+
+
+def test_the_description_of_the_experiment_has_verdict_colours_and_links(shown, front, browse):
+    page = browse(shown.facts["view"])
+    assert f"study: {verdict(shown.study, shown.outcome)}" in words(page)
+    for told in (
+        "blue is on the Pareto front",
+        "black the dense model",
+        "orange one ratio",
+        "red failed",
+        "pink rejected early",
+    ):
+        assert told in words(page)
+    links = dict(re.findall(r'<a target="_blank" href="#([^"]+)">(all trials|front|the study)</a>', page))
+    links = {name: f"{shown.facts['view'].partition('#')[0]}#{html.unescape(link)}" for link, name in links.items()}
+    assert links["front"] == shown.facts["view"]
+    assert links["the study"] == shown.facts["url"]
+    everything = browse(links["all trials"])
+    assert "100 matching runs" in words(everything)
+    assert "100 of 500 trials · study" in words(everything), "that it is a part is said"
+    assert {int(number) for number in re.findall(r">trial (\d+)\b", everything)} - front, "others, too"
+
+
+def test_the_page_of_the_study_says_what_came_of_it(shown, browse):
+    told = words(browse(shown.facts["url"]))
+    places = [
+        told.index(text)
+        for text in (
+            f"Description {verdict(shown.study, shown.outcome)}",
+            "Safest",
+            "hypervolume 1.234 against accuracy 0.0 %",
+            "500 of 500 trials: 498 complete, 1 failed, 1 rejected.",
+            "1 failed, such as trial 8: CUDA out of memory",
+            f'pruned = autoprune.load_pruned("runs:/{shown.member.info.run_id}/study-trial-{shown.named}")',
+            "report.html",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_the_page_of_a_member_begins_with_objectives_and_says_how_to_load_it(shown, browse):
+    url = shown.facts["url"].replace(shown.facts["run_id"], shown.member.info.run_id)
+    page = browse(url)
+    told = words(page)
+    metrics, parameters = told[told.index("Metrics (") :].split("Parameters (")
+    sections = [re.findall(r"([a-z_]+)/", part) for part in (metrics, parameters)]
+    assert [list(dict.fromkeys(some)) for some in sections] == [
+        ["objective", "other", "uncertainty", "test"],
+        ["ratio", "achieved", "seconds"],
+    ]
+    assert max(map(len, re.findall(r"\d\.(\d+)", metrics))) <= 6, "values are rounded"
+    assert "dense, validation validation dense, test test accuracy" in told
+    assert f'autoprune.load_pruned("runs:/{shown.member.info.run_id}/study-trial-{shown.named}")' in told
+    assert f'mlflow.pyfunc.load_model("runs:/{shown.member.info.run_id}/study-trial-{shown.named}")' in told
+
+
+def test_the_report_is_an_artifact_whose_script_runs(shown, front, browse, tmp_path):
+    page = browse(shown.facts["url"].replace("?", "/artifacts/report.html?"))
+    assert re.search(r'<iframe[^>]+sandbox="[^"]*allow-scripts', page)
+    with quietly():
+        file = shown.client.download_artifacts(shown.facts["run_id"], "report.html", str(tmp_path))
+    drawn = browse(Path(file).as_uri(), picture="report.png")
+    trials = {int(number) for number in re.findall(r'<circle[^>]+data-trial="(\d+)"', drawn)}
+    assert trials >= front
+    written = re.sub(r"(?s)<script.*?</script>", "", Path(file).read_text(encoding="utf-8"))
+    assert 'data-trial="' not in written, "it is the script that draws"
+
+
+def test_members_are_models(shown, browse):
+    models = browse(re.sub(r"/runs.*", "/models?workflowType=machine_learning", shown.facts["view"]))
+    name = f"study-trial-{shown.named}"
+    assert set(re.findall(r">(study-trial-\d+)<", models)) == {"study-trial-0", name}
+    (identity,) = set(re.findall(rf"/models/(m-\w+)[^>]*>(?:<[^>]*>)*{name}<", models))
+    model = browse(re.sub(r"/runs.*", f"/models/{identity}?workflowType=machine_learning", shown.facts["view"]))
     assert "mlflow.pyfunc.load_model" in model
     assert "test/latency_ms" in model
     assert "Register model" in model
