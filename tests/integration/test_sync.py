@@ -19,7 +19,7 @@ import torch
 import autoprune
 from autoprune.study import read_study
 from autoprune.tracking._store import quietly
-from tests.mlflow_server import Server
+from tests.mlflow_server import Server, guarded
 
 from .conftest import Workspace
 from .witnesses import PLUGINS
@@ -117,6 +117,31 @@ def test_a_server_that_is_absent_from_the_start(workspace: Workspace, server: Se
     assert f"/runs/{found.parent.info.run_id}" in sent.out
     assert "sent: 0 of 5 trials, 0 models" in workspace.call("sync", study).out
     assert recorded(study, server.uri).runs == found.runs
+
+
+@pytest.mark.slow
+def test_user_and_password_are_those_of_mlflows_variables(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with guarded(server.uri, "ada", "s3cret-word") as uri:
+        search = ("search", "spec.yaml", "--set", f"tracking.uri={uri}", "--set", "search.trials=2")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        workspace.call(*search)
+        study = workspace.folder / "runs/digits-1"
+        refused = workspace.call("sync", study, code=1)
+        assert "lacks 2 of 2 trials of study digits-1: " in refused.err
+        assert "You are not authenticated" in refused.err
+        assert refused.err.count("\n") == 1
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret-word")
+        sent = workspace.call("sync", study)
+        assert f"sent: 2 of 2 trials, 2 models; {uri} has all of digits-1" in sent.out
+        assert "s3cret" not in sent.out + sent.err
+        recorded(study, uri)
+        assert workspace.call("search", "spec.yaml", *search[2:], "--json").document["run_id"]
+        recorded(workspace.folder / "runs/digits-2", uri)
+    for file in workspace.folder.rglob("*"):
+        assert not file.is_file() or b"s3cret" not in file.read_bytes(), file
 
 
 @pytest.mark.slow
