@@ -96,9 +96,9 @@ def front(result: SearchResult) -> list[RenderableType]:
     if unsaved := [str(point.trial.number) for point in points if point.trial.model is None]:
         lines.append(f"no model is saved of trial{'s' if len(unsaved) > 1 else ''} {', '.join(unsaved)}")
     named = [
-        f"{' and '.join(pick.names)} trial {pick.point.trial.number}" for pick in picks(result.study, result.outcome)
+        f"trial {pick.point.trial.number} ({', '.join(pick.names)})" for pick in picks(result.study, result.outcome)
     ]
-    lines += [f"picks: {', '.join(named)}"] if named else []
+    lines += [f"worth a look: {', '.join(named)}"] if named else []
     return [FrontTable(result.study, result.outcome, f"front of {result.study.name}"), *lines, told]
 
 

@@ -65,7 +65,8 @@ class FrontTable:
             unit = self.study.units.get(name, "")
             validation = [_told(point.trial.metrics.get(name), unit) for point in models]
             test = [_told(point.test.get(name), unit) if name in objectives else "" for point in models]
-            columns.append(_Column("MACs" if name == "macs" else heading(name, unit), validation, test))
+            title = "MACs" if name == "macs" else heading(name, unit)  # nobody needs its unit
+            columns.append(_Column(title.replace("macs", "MACs") if name in _COSTS else title, validation, test))
         return columns
 
 

@@ -195,6 +195,11 @@ def select(
     if model is None:
         if output is None:
             raise StudyError(f"trial {point.trial.number} has no saved model; -o DIR makes it again, into that folder")
+        if "live" in (result.study.spec.model["use"], result.study.spec.data["use"]):
+            raise StudyError(
+                f"trial {point.trial.number} has no saved model, and the study is of objects that were handed over in"
+                " Python: it is not made again from here"
+            )
         model, metrics = output, _made_again(folder, point.trial.number, output, host, live=not as_json)
         lines.append(answers.made_again(result.study, point.trial, metrics))
     elif output is not None:
