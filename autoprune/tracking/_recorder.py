@@ -38,6 +38,9 @@ class Recorder:
     ten times as long as that one took, except at the end of the study.
     """
 
+    _searches = True
+    """Whether a session of the study is at work, whose environment its run is to tell."""
+
     def __init__(self, study: StudyInfo, *, elsewhere: str | None = None) -> None:
         """Of a study, in its own store, or elsewhere, which leaves the own one the study's."""
         self.sent: Counter[str] = Counter()
@@ -172,6 +175,8 @@ class Recorder:
             if not self._concluded:
                 store.reopen(self._parent)
                 missing = {name: value for name, value in params.items() if name not in run.params}
+                if not self._searches:
+                    tags = {n: v for n, v in tags.items() if n not in run.tags or not n.startswith("env.")}
                 store.log(self._parent, params=missing, tags=tags)
         else:
             self._parent = store.create(self._experiment, self._study.name, start_ms=None, tags=tags)

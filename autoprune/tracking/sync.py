@@ -73,7 +73,7 @@ def send(
         elsewhere=None if elsewhere == own_uri(study) else elsewhere,
     )
     facts = sender.start() or {}
-    sender.finish(outcome)
+    sender.finish(outcome.model_copy(update={"interrupted": outcome.interrupted and not _ended(study, outcome)}))
     versions = () if name is None else sender.register(name, named)
     return Sent(sender.sent["trials"], sender.sent["models"], facts, versions)
 
@@ -92,8 +92,16 @@ def noted(study: Path) -> dict[str, str]:
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 
 
+def _ended(study: StudyInfo, outcome: StudyOutcome) -> bool:
+    """Whether a search of too few trials was ended by its own limits: then its front was measured on the test split."""
+    limited = study.spec.search.timeout is not None or study.spec.search.patience is not None
+    return limited and bool(outcome.front.points) and all(point.test for point in outcome.front.points)
+
+
 class _Sender(Recorder):
     """Records as a search does, but whatever goes wrong ends it."""
+
+    _searches = False
 
     def register(self, name: str, points: Mapping[str, FrontPoint]) -> tuple[Version, ...]:
         """Register members of the front, and move the aliases to them.
