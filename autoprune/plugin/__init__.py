@@ -35,6 +35,7 @@ from autoprune.plugin.hooks import hookimpl
 from autoprune.plugin.knobs import Choice, Choices, Knob, Range
 from autoprune.plugin.pruned import Pruned
 from autoprune.plugin.results import (
+    DatasetSummary,
     Facts,
     Front,
     FrontPoint,
@@ -73,6 +74,7 @@ __all__ = [
     "Costs",
     "Data",
     "DataSource",
+    "DatasetSummary",
     "Difference",
     "EvaluationContext",
     "Evaluator",

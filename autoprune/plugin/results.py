@@ -48,6 +48,8 @@ class TrialResult(_Record):
     """Wall-clock seconds per stage: score, cut, recover, each evaluator."""
     reason: str | None = None
     """Why it failed or was rejected."""
+    traceback: str | None = None
+    """Where it failed."""
     model: Path | None = None
     """Folder of the saved model, while the trial is on the front."""
     seed: int
@@ -127,6 +129,15 @@ class GroupSummary(_Record):
     """Bounds of its ratio; both 0 for a group that is kept."""
 
 
+class DatasetSummary(_Record):
+    """One split of the data."""
+
+    split: str
+    samples: int
+    digest: str
+    """Of what the spec says of the data, and of some of the split's samples."""
+
+
 class StudyInfo(_Record):
     """A study, as observers see it."""
 
@@ -145,7 +156,9 @@ class StudyInfo(_Record):
     """Metrics that say what a model costs, such as its size and its latency; the others say how well it does."""
     groups: tuple[GroupSummary, ...]
     environment: dict[str, str]
-    """Versions, device, seed and spec hash."""
+    """Versions, machine, device, seed, spec hash, and the git commit of the spec's folder."""
+    datasets: tuple[DatasetSummary, ...] = ()
+    """The three splits."""
     finished: tuple[TrialResult, ...] = ()
     """Trials of an earlier session, when the study is resumed."""
 

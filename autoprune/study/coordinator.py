@@ -11,6 +11,7 @@ from functools import partial
 
 from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.front import RunningFront
+from autoprune.study.datasets import dataset_summaries
 from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.doubts import Silence, noise, saturation
 from autoprune.study.ending import Ending
@@ -300,5 +301,6 @@ class Session:
             costs=tuple(name for name, metric in problem.metrics.items() if metric.is_cost),
             groups=problem.space.summary,
             environment=environment(spec, problem.device) | {"fingerprint": problem.fingerprint},
+            datasets=dataset_summaries(spec.data, problem.data),
             finished=tuple(map(self._with_model, self._trials)),
         )

@@ -74,7 +74,11 @@ class Record:
         return masked(reason, of=filter(None, (spec.search.storage, spec.tracking.uri)))
 
     def result(
-        self, state: TrialState, reason: str | None = None, durations_s: Mapping[str, float] | None = None
+        self,
+        state: TrialState,
+        reason: str | None = None,
+        durations_s: Mapping[str, float] | None = None,
+        traceback: str | None = None,
     ) -> TrialResult:
         """The trial as it ended."""
         space = self._problem.space
@@ -92,6 +96,7 @@ class Record:
             violations=self.violations,
             durations_s=dict(durations_s or {}),
             reason=None if reason is None else self._shown(reason),
+            traceback=None if traceback is None else self._shown(traceback),
             seed=self.seed,
             started=self._started,
             finished=datetime.now(UTC),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Hashable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,8 @@ from autoprune.study.rejection import GivenUp, Race
 from autoprune.study.scoring import Scoring
 from autoprune.study.seeding import seeded
 from autoprune.study.stages import Stages
+
+_MOST_TRACEBACK = 20_000
 
 
 class Runner:
@@ -63,14 +66,14 @@ class Runner:
         try:
             return self._run(proposal, record, stages)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - components may raise anything, and memory run out
-            reason = stages.reason(error)
+            reason, where = stages.reason(error), "".join(traceback.format_exception(error))[-_MOST_TRACEBACK:]
         finally:
             self._dense.restore()
             self._measuring.forget()
             self._freed.give_back()
         if self._problem.device.type == "cuda":
             torch.cuda.empty_cache()
-        return record.result("failed", reason, stages.durations_s)
+        return record.result("failed", reason, stages.durations_s, where)
 
     def remeasure(self, job: Remeasure) -> Remeasured:
         """Measure on the test split by the evaluators' final versions, in float32."""

@@ -181,6 +181,8 @@ class Recorder:
         else:
             self._parent = store.create(self._experiment, self._study.name, start_ms=None, tags=tags)
             store.log(self._parent, params=params)
+        if self._study.datasets and not self._concluded:
+            store.inputs(self._parent, *records.study_data(self._study), self._study.datasets)
         if self._elsewhere is None:
             self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
         self._children, self._halves, self._marked = {}, {}, set()
@@ -238,6 +240,8 @@ class Recorder:
         # The same values at the same moment are stored once: writing a half-written run again is harmless.
         metrics = records.trial_metrics(self._study, result)
         store.log(run_id, metrics=metrics, params=records.trial_params(result), tags=tags, at_ms=end)
+        if result.traceback:
+            store.text(run_id, "traceback.txt", masked(result.traceback))
         store.end(run_id, records.STATUS[result.state], end_ms=end)
         self._children[result.number] = run_id
         self.sent["trials"] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import math
 import posixpath
 import re
@@ -55,6 +56,12 @@ def study_params(study: StudyInfo) -> dict[str, str]:
         if path != "search.trials":  # a resumed study may ask for more
             leaves[key("", path)] = masked(str(value), whole=True)[:MOST_PARAM]
     return leaves
+
+
+def study_data(study: StudyInfo) -> tuple[str, str]:
+    """Name of the data, and what the spec says of it."""
+    said = masked(json.dumps(study.spec.data, sort_keys=True, default=str))
+    return str(study.spec.data["use"]), said
 
 
 def study_tags(study: StudyInfo, mark: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ stays as it is.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoprune.plugin.results import DatasetSummary
 from autoprune.spec.secrets import masked
 from autoprune.tracking._uri import artifact_location, sqlite_file
 
@@ -177,6 +179,32 @@ class Store:
     def delete(self, run_id: str) -> None:
         """Delete a run; MLflow can restore it."""
         self._client.delete_run(run_id)
+
+    def inputs(self, run_id: str, name: str, source: str, splits: Sequence[DatasetSummary]) -> None:
+        """Say which data a run had; the same again changes nothing.
+
+        Args:
+            run_id: The run.
+            name: Of the data.
+            source: What the spec says of it, as JSON.
+            splits: What it came to.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=f"{name} {split.split}"[:500],
+                    digest=split.digest,
+                    source_type="autoprune",
+                    source=source,
+                    profile=json.dumps({"samples": split.samples}),
+                ),
+                [InputTag("mlflow.data.context", split.split)],
+            )
+            for split in splits
+        ]
+        self._client.log_inputs(run_id, inputs)
 
     def text(self, run_id: str, name: str, text: str) -> None:
         """Store a text as an artifact, over an earlier one."""

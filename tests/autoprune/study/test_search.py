@@ -204,6 +204,7 @@ def test_failed_trials_are_counted_and_the_search_goes_on(spec, host):
     for trial in result.outcome.trials:
         assert (trial.state == "failed") == (trial.metrics["share"].value < 0.5)
         assert trial.state == "complete" or "the toy broke" in trial.reason
+        assert (trial.state == "failed") == ("in _misbehave" in (trial.traceback or ""))
     assert {p.trial.state for p in result.front.points} == {"complete"}
 
 

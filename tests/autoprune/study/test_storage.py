@@ -162,7 +162,7 @@ def test_a_journal_cut_after_any_write_leads_to_the_same_study(constrained, tmp_
 def test_half_a_line_and_a_dead_writers_lock_do_no_harm(constrained, tmp_path, uninterrupted):
     text = (tmp_path / "whole").read_text()
     path = tmp_path / "torn"
-    path.write_text(text[: len(text) // 2])
+    path.write_text(text[: text.index("\n", len(text) // 2) - 1])
     assert not path.read_text().endswith("\n")
     (tmp_path / "torn.lock").touch()
     study = open_study(constrained, path)

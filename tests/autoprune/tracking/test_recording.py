@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from autoprune.host.plugins import PluginHost
-from autoprune.plugin import Measured
+from autoprune.plugin import DatasetSummary, Measured
 from autoprune.report import named_member, picked_markdown, report_files, verdict
 from autoprune.tracking.health import check_store
 
@@ -210,6 +210,37 @@ def test_long_texts_are_cut_to_what_mlflow_keeps(synthetic, run_study, stored, u
     tags = stored(study, uri).trials[1].data.tags
     assert tags["autoprune.reason"].startswith("no memory no memory")
     assert "Scorer l1, strategy one-shot." in tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
+def test_where_a_trial_failed_is_an_artifact(synthetic, run_study, stored, uri, tmp_path):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    told = "Traceback (most recent call last):\nRuntimeError: no way to postgresql://me:hunter2@db.example/x\n"
+    failed = synthetic.trial(1, state="failed").model_copy(update={"traceback": told})
+    run_study(study, (synthetic.trial(0), failed))
+    found = stored(study, uri)
+    runs = {number: run.info.run_id for number, run in found.trials.items()}
+    assert {number: found.artifacts[run] for number, run in runs.items()} == {0: set(), 1: {"traceback.txt"}}
+    text = Path(found.client.download_artifacts(runs[1], "traceback.txt", str(tmp_path))).read_text()
+    assert text == told.replace("hunter2", "***")
+
+
+@pytest.mark.slow
+def test_the_data_is_an_input_of_the_study_alone(synthetic, tracker, run_study, stored, uri, tmp_path):
+    splits = [DatasetSummary(split=s, samples=n, digest=f"d{n}") for s, n in (("train", 900), ("test", 100))]
+    study = synthetic.study(tmp_path / "study", uri=uri).model_copy(update={"datasets": tuple(splits)})
+    run_study(study, synthetic.trials(2))
+    tracker.autoprune_study_started(study)
+    found = stored(study, uri)
+    inputs = [
+        (each.dataset.name, each.dataset.digest, json.loads(each.dataset.profile), each.tags[0].value)
+        for each in found.parent.inputs.dataset_inputs
+    ]
+    assert sorted(inputs) == [
+        ("digits test", "d100", {"samples": 100}, "test"),
+        ("digits train", "d900", {"samples": 900}, "train"),
+    ]
+    assert not any(run.inputs.dataset_inputs for run in found.trials.values())
 
 
 @pytest.mark.slow
