@@ -58,9 +58,9 @@ def compared(results: Sequence[SearchResult]) -> Reply:
 
     studies = [(result.study, result.outcome) for result in results]
     titles, cells = comparison_summary(studies)
-    rows = table(*(title if title == "study" else f"#{title}" for title in titles), title="studies")
-    for row in cells:
-        rows.add_row(*row)
+    rows = table("study", *(f"#{name}" for name, *_ in cells))  # a column each: there are few, of long names
+    for title, *values in zip(titles[1:], *(row[1:] for row in cells), strict=True):
+        rows.add_row(title, *values)
     return Reply({"studies": comparison(studies)}, (rows,))
 
 

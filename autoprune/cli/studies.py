@@ -108,6 +108,7 @@ def report(
     names.
     """
     from autoprune.report import comparison, csv_text, front_table, report_page, write_report
+    from autoprune.study.reranking import left_out
     from autoprune.study.stored import read_study
 
     wanted = [option for option, given in (("--html", html), ("--csv", csv), ("--json", as_json)) if given]
@@ -124,13 +125,15 @@ def report(
         directions = dict(map(_objective, objectives))
         results = [result.ranked_by(directions) for result in results]
     result = results[0]
+    out = [(each.study.name, left_out(each.outcome, each.front.objectives)) for each in results if objectives]
+    told = tuple(f"{name}: {line}" for name, line in out if line)
     if html:
-        return _text(report_page(result.study, result.outcome), output)
+        return replace(_text(report_page(result.study, result.outcome), output), errors=told)
     if csv:
         rows = comparison([(r.study, r.outcome) for r in results]) if compare else front_table(result.outcome)
-        return _text(csv_text(rows), output)
+        return replace(_text(csv_text(rows), output), errors=told)
     if compare:
-        return answers.compared(results)
+        return replace(answers.compared(results), errors=told)
     if objectives:
         return answers.ranked(result, write_report(output, result.study, result.outcome) if output else None)
     return replace(answers.session(result, output), exit_code=0)  # the report is done, however the search ended

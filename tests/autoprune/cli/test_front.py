@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from autoprune import SearchResult
+from autoprune.cli.answers import compared
 from autoprune.cli.front import FrontTable
 from autoprune.plugin import Measured, StudyInfo, StudyOutcome
 from autoprune.report import number
@@ -49,7 +51,9 @@ def wide(folder: Path) -> tuple[StudyInfo, StudyOutcome]:
     for n, point in enumerate(outcome.front.points):
         trial = point.trial.model_copy(update={"metrics": metrics(n), "number": 9990 + n})
         points.append(point.model_copy(update={"trial": trial, "test": metrics(n + 30)}))
-    front = outcome.front.model_copy(update={"points": tuple(points), "objectives": study.objectives})
+    reference = {name: 0.0 if way == "maximize" else 1e6 for name, way in study.objectives.items()}
+    told = {"points": tuple(points), "objectives": study.objectives, "reference": reference}
+    front = outcome.front.model_copy(update=told)
     changes = {"front": front, "trials": tuple(p.trial for p in points), "dense_test": {}}
     return study, outcome.model_copy(update=changes)
 
@@ -120,3 +124,17 @@ def test_before_the_test_split_is_measured_there_is_a_line_a_model(tmp_path: Pat
     numbers = {0, *(point.trial.number for point in outcome.front.points)}
     assert len(rows) == len(numbers)
     assert rows[0].split()[:2] == ["0", "dense"]
+
+
+def test_studies_side_by_side_fit_80_columns(tmp_path: Path) -> None:
+    study, outcome = wide(tmp_path)
+    others = [SearchResult(study.model_copy(update={"name": name}), outcome) for name in ("digits-1", "digits-2")]
+    stream = io.StringIO()
+    Console(file=stream, width=80, markup=False, highlight=False).print(*compared(others).text)
+    lines = stream.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert lines[1].split() == ["study", "digits-1", "digits-2"]
+    for name in ("trials", "front", "hypervolume", "best latency (ms)"):
+        assert [line for line in lines if line.startswith(f" {name} ")], name
+    (accuracy,) = (line for line in lines if "best top five accuracy on rare classes" in line)
+    assert accuracy.count("87.7 %") == 2
