@@ -168,9 +168,11 @@ def test_a_study_that_was_killed_or_goes_on_is_sent_as_it_stands(workspace: Work
 
 
 @pytest.mark.slow
-def test_a_study_is_sent_to_several_stores_and_stays_that_of_its_own(searched: Workspace) -> None:
+def test_a_study_is_sent_to_several_stores_and_stays_that_of_its_own(searched: Workspace, empty_database: Path) -> None:
     study = searched.folder / "runs/digits-1"
     own, other = (f"sqlite:///{searched.folder}/{name}.db" for name in ("mlflow", "other"))
+    for name in ("mlflow.db", "other.db"):
+        shutil.copy(empty_database, searched.folder / name)
     assert searched.call("sync", study, "--json").document["tracking_uri"] == own
     noted = (study / "mlflow.json").read_text()
     for sent in (5, 0):
@@ -201,8 +203,9 @@ json.dump(said, sys.stdout)
 
 
 @pytest.mark.slow
-def test_the_best_of_the_front_have_aliases(searched: Workspace) -> None:
+def test_the_best_of_the_front_have_aliases(searched: Workspace, empty_database: Path) -> None:
     study, uri = searched.folder / "runs/digits-1", f"sqlite:///{searched.folder}/mlflow.db"
+    shutil.copy(empty_database, searched.folder / "mlflow.db")
     told = searched.call("sync", study, "--register", "digits", "--json").document
     versions = told["registered"]["digits"]
     assert all(version["new"] for version in versions.values())
