@@ -43,12 +43,16 @@ def browse(tmp_path_factory):
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
     @functools.cache
-    def browse(url, *, picture=None, width=1600):
+    def browse(url, *, until="", picture=None, width=1600):
         if picture and pictures:
             file = Path(pictures).absolute() / picture
             look(url, "--window-size=1600,1200", f"--screenshot={file}")
             crop(file, width)
-        return look(url, "--window-size=1600,2600", "--dump-dom")
+        for _ in range(3):  # on a busy machine the time that scripts are given may be over before all has come
+            page = look(url, "--window-size=1600,2600", "--dump-dom")
+            if until in page:
+                break
+        return page
 
     return browse
 
@@ -104,7 +108,7 @@ def words(page):
 
 
 def test_the_printed_link_shows_the_whole_front_and_the_dense_model(shown, front, browse):
-    page = browse(shown.facts["view"], picture="mlflow_view.png", width=1185)
+    page = browse(shown.facts["view"], until='class="point ', picture="mlflow_view.png", width=1185)
     assert 30 < len(front) < 100
     assert f"{len(front)} matching runs" in words(page)
     assert {int(number) for number in re.findall(r">trial (\d+)\b", page)} == front
@@ -176,10 +180,9 @@ def test_the_report_is_an_artifact_whose_script_runs(shown, front, browse, tmp_p
     with quietly():
         file = shown.client.download_artifacts(shown.facts["run_id"], "report.html", str(tmp_path))
     drawn = browse(Path(file).as_uri(), picture="report.png")
-    trials = {int(number) for number in re.findall(r'<circle[^>]+data-trial="(\d+)"', drawn)}
-    assert trials >= front
-    written = re.sub(r"(?s)<script.*?</script>", "", Path(file).read_text(encoding="utf-8"))
-    assert 'data-trial="' not in written, "it is the script that draws"
+    marks = re.compile(r'<circle[^>]+data-trial="(\d+)"')
+    assert {int(number) for number in marks.findall(drawn)} >= front
+    assert not marks.findall(Path(file).read_text(encoding="utf-8")), "it is the script that draws"
 
 
 def test_members_are_models(shown, browse):

@@ -154,6 +154,28 @@ def test_facts_of_a_database_say_how_to_look(synthetic, tracker, uri, tmp_path):
     assert facts["run_id"] == json.loads((tmp_path / "study" / "mlflow.json").read_text())["run_id"]
 
 
+@pytest.mark.slow
+def test_a_store_that_comes_late_is_told_once_with_the_link(synthetic, tracker, uri, tmp_path, caplog):
+    study = synthetic.study(tmp_path / "study", uri=uri)
+    lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    assert tracker.autoprune_study_started(study) is None
+    lock.rollback()
+    lock.close()
+    caplog.set_level("INFO", "autoprune")
+    caplog.clear()
+    results = synthetic.trials(3)
+    tracker.autoprune_trial_finished(study, results[0])
+    tracker._recorders[study.folder]._wait_until = 0.0
+    for result in results[1:]:
+        tracker.autoprune_trial_finished(study, result)
+    tracker.autoprune_study_finished(study, synthetic.outcome(study, results))
+    run = json.loads((study.folder / "mlflow.json").read_text())["run_id"]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("MLflow has study synthetic now: mlflow ui --backend-store-uri")
+    assert f"viewStateShareKey=autoprune-{run}&" in told
+
+
 def test_tracking_can_be_switched_off(synthetic, tracker, tmp_path):
     study = synthetic.study(tmp_path / "study", tracking={"enabled": False})
     assert tracker.autoprune_study_started(study) is None
