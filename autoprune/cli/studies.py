@@ -12,7 +12,7 @@ import typer
 
 from autoprune.cli import answers
 from autoprune.cli.answers import short
-from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, host_with
+from autoprune.cli.options import AsJson, Overrides, PluginFiles, SpecPath, StudyPath, folder_of, host_with
 from autoprune.cli.reply import Reply
 from autoprune.cli.specs import write
 
@@ -50,7 +50,7 @@ def search(
 
 
 def resume(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    study: StudyPath,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Number of trials in all; as asked before if left out.")
     ] = None,
@@ -63,7 +63,7 @@ def resume(
     """
     from autoprune.api.progress import progress
 
-    host, folder = host_with(plugins), study if study.is_dir() else _latest(study, plugins)[0]
+    host, folder = host_with(plugins), folder_of(study, plugins)
     with progress(live=not as_json) as observer:
         if folder != study:
             _check_unchanged(study, folder, plugins)
@@ -74,7 +74,7 @@ def resume(
 
 
 def report(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    study: StudyPath,
     compare: Annotated[
         list[Path] | None,
         typer.Option(metavar="STUDY", help="Print it beside another study of the same objectives. May be repeated."),
@@ -119,7 +119,7 @@ def report(
             f"studies side by side are no {'page' if html else 'report; add --csv, or leave -o out'}"
         )
     host = host_with(plugins)
-    found = [each if each.is_dir() else _latest(each, plugins)[0] for each in (study, *(compare or ()))]
+    found = [folder_of(each, plugins) for each in (study, *(compare or ()))]
     results = [read_study(folder, host=host) for folder in found]
     if objectives:
         directions = dict(map(_objective, objectives))
@@ -154,7 +154,7 @@ def _text(text: str, output: Path | None) -> Reply:
 
 
 def select(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    study: StudyPath,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="BOUND", help='Of members within it alone: "accuracy >= 97% of dense". May be repeated.'),
@@ -186,7 +186,7 @@ def select(
 
     if trial is not None and (where or minimize or maximize):
         raise typer.BadParameter("--trial says which one; leave --where, --min and --max out")
-    folder, host = study if study.is_dir() else _latest(study, plugins)[0], host_with(plugins)
+    folder, host = folder_of(study, plugins), host_with(plugins)
     result = read_study(folder, host=host)
     if trial is None:
         point = result.select(*(where or ()), minimize=minimize, maximize=maximize)
@@ -221,30 +221,6 @@ def _made_again(study: Path, number: int, into: Path, host: PluginHost, *, live:
         from autoprune.study.remaking import remake
 
         return remake(study, number, into, host=host, tell=observer.tell).metrics
-
-
-def _latest(spec: Path, plugins: Sequence[Path] | None) -> tuple[Path, Spec]:
-    """Folder of the latest study that a spec was searched in, and the spec as it is now.
-
-    The spec is read by a host of its own: its plugin files may have changed since, and the study has copies.
-
-    Raises:
-        StudyError: There is none.
-    """
-    from autoprune.errors import StudyError
-    from autoprune.host.binding import load_spec
-
-    if not spec.exists():
-        raise StudyError(f"there is no study or spec at {spec}")
-    checked = load_spec(spec, plugins=plugins or ())
-    if checked.output is not None:
-        return checked.document.folder / checked.output, checked
-    runs = [f for f in Path("runs").glob(f"{checked.name}-*") if f.name.removeprefix(f"{checked.name}-").isdecimal()]
-    if not runs:
-        raise StudyError(
-            f"{spec} was not searched from here: there is no runs/{checked.name}-*; name the study's folder"
-        )
-    return max(runs, key=lambda folder: int(folder.name.removeprefix(f"{checked.name}-"))), checked
 
 
 def _check_unchanged(path: Path, folder: Path, plugins: Sequence[Path] | None) -> None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import AsJson, PluginFiles, host_with
+from autoprune.cli.options import AsJson, PluginFiles, StudyPath, folder_of, host_with
 from autoprune.cli.reply import Reply
-from autoprune.cli.studies import _latest
 
 if TYPE_CHECKING:
     from autoprune.plugin import StudyInfo
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def sync(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study's folder, or the spec that it came from.")],
+    study: StudyPath,
     uri: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +47,7 @@ def sync(
     from autoprune.tracking.sync import send
 
     host = host_with(plugins)
-    folder = study if study.is_dir() else _latest(study, plugins)[0]
+    folder = folder_of(study, plugins)
     with StudyFolder.open(folder).locked():
         result = read_study(folder, host=host)
         sent = send(result.study, result.outcome, uri=uri, name=register, host=host)
@@ -104,7 +103,7 @@ def _study(study: Path, plugins: Sequence[Path] | None) -> tuple[StudyInfo, str]
     """What is to be shown, and where Optuna keeps it."""
     from autoprune.study.folder import JOURNAL_FILE, StudyFolder
 
-    folder = StudyFolder.open(study if study.is_dir() else _latest(study, plugins)[0])
+    folder = StudyFolder.open(folder_of(study, plugins))
     spec = folder.spec(host_with(plugins))
     storage = spec.search.storage or str(folder.path / JOURNAL_FILE)
     kind, _, path = storage.partition(":///")

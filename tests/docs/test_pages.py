@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import re
@@ -130,10 +131,10 @@ def laid_over(whole: dict[str, Any], fragment: dict[str, Any]) -> dict[str, Any]
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=named)
 def test_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every program, subcommand and option of every line is there; nothing runs."""
+    """Every program, subcommand and option of every line is there, and specs are valid; nothing runs."""
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "sh"):
-        for line in block.text.splitlines():
+        for line in block.text.replace("\\\n", " ").splitlines():
             for command in line.partition(" > ")[0].split(" && "):
                 words = shlex.split(command, comments=True)
                 if words:
@@ -146,6 +147,9 @@ def check_command(words: list[str], *, where: str) -> None:
     program, arguments = words[0].removeprefix(".venv/bin/"), words[1:]
     if program == "autoprune":
         parse(arguments, where=where)
+        if arguments[0] == "search" and (ROOT / arguments[1]).is_file():
+            pairs = itertools.pairwise(arguments)
+            load_spec(ROOT / arguments[1], overrides=[value for option, value in pairs if option == "--set"])
     elif program in ("python", "python3") and arguments[0] == "-m":
         module = arguments[1]
         assert module in ("venv", "pytest") or importlib.util.find_spec(module), f"{where}: no module {module}"

@@ -99,6 +99,7 @@ def test_a_server_that_is_killed_in_mid_search_and_started_again(workspace: Work
     assert recorded(study, server.uri).runs == found.runs
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_server_that_is_absent_from_the_start(workspace: Workspace, server: Server) -> None:
     server.kill()
@@ -119,6 +120,7 @@ def test_a_server_that_is_absent_from_the_start(workspace: Workspace, server: Se
     assert recorded(study, server.uri).runs == found.runs
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_user_and_password_are_those_of_mlflows_variables(
     workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +146,7 @@ def test_user_and_password_are_those_of_mlflows_variables(
         assert not file.is_file() or b"s3cret" not in file.read_bytes(), file
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_that_was_killed_or_goes_on_is_sent_as_it_stands(workspace: Workspace) -> None:
     running = workspace.fork(

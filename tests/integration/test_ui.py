@@ -100,6 +100,7 @@ def test_the_link_opens_the_studys_view_until_ctrl_c(searched: Workspace) -> Non
     assert not (searched.folder / "mlruns").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sigterm_before_it_is_up_leaves_nothing_behind(searched: Workspace) -> None:
     searched.call("sync", "runs/digits-1")

@@ -46,6 +46,7 @@ def called(python: Path, workspace: Workspace, *arguments: object, code: int = 0
     return Ended(done.returncode, done.stdout, "".join(f"{line}\n" for line in told))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_says_so_once_and_goes_on(python: Path, workspace: Workspace) -> None:
     searched = called(python, workspace, "search", "spec.yaml", "--set", "search.trials=4", "--json")
