@@ -11,13 +11,12 @@ from functools import partial
 
 from autoprune.plugin import StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.front import RunningFront
-from autoprune.study.datasets import dataset_summaries
 from autoprune.study.dispatcher import Dispatcher
 from autoprune.study.doubts import Silence, noise, saturation
 from autoprune.study.ending import Ending
-from autoprune.study.environment import environment
-from autoprune.study.folder import SPEC_FILE, StudyFolder
+from autoprune.study.folder import StudyFolder
 from autoprune.study.front import Finals, measure_front
+from autoprune.study.info import study_info
 from autoprune.study.interrupts import Interrupts
 from autoprune.study.jobs import Calibrate, Calibrated, Cut, Probe, Probed, Trial
 from autoprune.study.models import model_folder, tidy
@@ -85,7 +84,7 @@ class Session:
         """
         with self._interrupts.handled():
             self._take_up()
-            info = self._info()
+            info = study_info(self._problem, self._folder, map(self._with_model, self._trials))
             if not self._folder.begun:
                 self._folder.write_info(info)
             facts = self._observers.started(info)
@@ -285,22 +284,4 @@ class Session:
             dispatcher=self._dispatcher,
             observers=self._observers,
             finish_jobs=self._finish_jobs,
-        )
-
-    def _info(self) -> StudyInfo:
-        problem, spec = self._problem, self._problem.spec
-        return StudyInfo(
-            name=self._folder.name,
-            folder=self._folder.path,
-            spec=spec,
-            spec_text=(self._folder.path / SPEC_FILE).read_text(encoding="utf-8"),
-            trials=self._folder.trials,
-            objectives=spec.objectives,
-            constraints={name: str(bound) for name, bound in spec.constraints.items()},
-            units={name: metric.unit for name, metric in problem.metrics.items()},
-            costs=tuple(name for name, metric in problem.metrics.items() if metric.is_cost),
-            groups=problem.space.summary,
-            environment=environment(spec, problem.device) | {"fingerprint": problem.fingerprint},
-            datasets=dataset_summaries(spec.data, problem.data),
-            finished=tuple(map(self._with_model, self._trials)),
         )

@@ -6,11 +6,11 @@ import json
 from hashlib import blake2b
 
 import torch
-from torch import Tensor
 
 from autoprune.plugin import Data, DatasetSummary
 from autoprune.plugin.data import SplitName, mapped
 from autoprune.spec.fields import Reference
+from autoprune.study.digests import taking
 
 _SAMPLES = 8
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -32,12 +32,7 @@ def dataset_summaries(asked: Reference, data: Data) -> tuple[DatasetSummary, ...
 def _digest(said: str, name: SplitName, data: Data) -> str:
     split = data.split(name)
     digest = blake2b(f"{said} {name} {len(split)}".encode(), digest_size=8)
-
-    def take(tensor: Tensor) -> Tensor:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return tensor
-
+    take = taking(digest)
     if len(split):
         places = torch.linspace(0, len(split) - 1, min(_SAMPLES, len(split))).long()
         inputs, targets = split.fetch(places)

@@ -33,6 +33,7 @@ from autoprune.plugin.data import mapped
 from autoprune.spec import Spec
 from autoprune.structure import Structure, load_pruned
 from autoprune.study.contexts import Contexts
+from autoprune.study.digests import taking
 from autoprune.study.precision import dtype
 from autoprune.study.predictor import Predictor
 from autoprune.study.proposal import Precision
@@ -100,12 +101,7 @@ class Problem:
     def fingerprint(self) -> str:
         """Of the network's state and of the first validation samples: whether another problem has the same."""
         digest = blake2b(digest_size=16)
-
-        def take(tensor: Tensor) -> Tensor:
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-            return tensor
-
+        take = taking(digest)
         for name, value in self.network.state_dict().items():
             digest.update(name.encode())
             if isinstance(value, Tensor):

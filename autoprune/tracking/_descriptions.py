@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Described:
     """Id of its run."""
     folder: str
     verdict: str
+    counts: str = ""
+    """What became of its trials."""
 
     @property
     def name(self) -> str:
@@ -55,11 +57,13 @@ def experiment_note(earlier: str, studies: Sequence[Described]) -> str:
     """
     own = earlier.partition(_OURS)[0].rstrip()
     newest, *others = studies[:_MOST_STUDIES]
-    parts = [*([own] if own else []), _OURS, f"**{newest.name}: {newest.verdict}**", newest.links, COLOUR_KEY]
+    first = f"**{newest.name}: {newest.verdict}**"
+    parts = [part for part in (own, _OURS, first, newest.links, newest.counts, COLOUR_KEY) if part]
+    least = len(parts)
     parts += [f"- {study.name}: {study.verdict} {study.links}" for study in others]
     if len(studies) > _MOST_STUDIES:
         parts.append(f"{len(studies) - _MOST_STUDIES} older studies are in the list of runs.")
-    while len("\n\n".join(parts)) > max(_MOST_EXPERIMENT, len(own) + 2000) and len(parts) > 4 + bool(own):
+    while len("\n\n".join(parts)) > max(_MOST_EXPERIMENT, len(own) + 2000) and len(parts) > least:
         parts.pop()
     return "\n\n".join(parts)
 
@@ -77,7 +81,8 @@ def study_note(study: StudyInfo, outcome: StudyOutcome, described: Described, op
         f"**{described.verdict}**",
         picked_markdown(study, outcome),
         described.links,
-        *_counts(study, outcome),
+        _size(outcome, study.units),
+        described.counts,
         opening
         and f"The model that the verdict is about is loaded with\n\n{opening}\n\nand each other by the lines on"
         " the page of its trial.",
@@ -89,25 +94,29 @@ def study_note(study: StudyInfo, outcome: StudyOutcome, described: Described, op
     return masked(note)
 
 
-def _counts(study: StudyInfo, outcome: StudyOutcome) -> Iterator[str]:
-    """Hypervolume and what became of the trials."""
-    front, units = outcome.front, study.units
-    if front.points:
-        reference = ", ".join(
-            f"{heading(name, units.get(name, ''))} {number(value, units.get(name, ''))}"
-            for name, value in front.reference.items()
+def _size(outcome: StudyOutcome, units: Mapping[str, str]) -> str:
+    """Of the front: members and hypervolume."""
+    front = outcome.front
+    if not front.points:
+        return ""
+    reference = ", ".join(
+        f"{heading(name, units.get(name, ''))} {number(value, units.get(name, ''))}"
+        for name, value in front.reference.items()
+    )
+    told = f"{len(front.points)} on the front, hypervolume {front.hypervolume:.4g} against {reference}."
+    if len(front.points) + 1 > PAGE:
+        told += (
+            f" The view of the front loads {PAGE} runs, spread over the front; the rest come with *Load more* below"
+            " its list. `report.html` has them all."
         )
-        size = len(front.points)
-        told = f"{size} on the front, hypervolume {front.hypervolume:.4g} against {reference}."
-        if size + 1 > PAGE:
-            told += (
-                f" The view of the front loads {PAGE} runs, spread over the front; the rest come with *Load more* below"
-                " its list. `report.html` has them all."
-            )
-        yield told
+    return told
+
+
+def counts(study: StudyInfo, outcome: StudyOutcome) -> str:
+    """What became of the trials, and most often why not."""
     states = Counter(trial.state for trial in outcome.trials)
-    counts = ", ".join(f"{states[state]} {state}" for state in ("complete", "failed", "rejected") if states[state])
-    lines = [f"{len(outcome.trials)} of {study.trials} trials: {counts or 'none'}."]
+    told = ", ".join(f"{states[state]} {state}" for state in ("complete", "failed", "rejected") if states[state])
+    lines = [f"{len(outcome.trials)} of {study.trials} trials: {told or 'none'}."]
     for state in ("failed", "rejected"):
         trials = [trial for trial in outcome.trials if trial.state == state]
         lines += [
@@ -116,7 +125,7 @@ def _counts(study: StudyInfo, outcome: StudyOutcome) -> Iterator[str]:
         ]
     if outcome.interrupted:
         lines.append(f"\nThe search was interrupted; `autoprune resume {study.folder}` goes on.")
-    yield "\n".join(lines)
+    return masked("\n".join(lines))
 
 
 def member_table(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:
@@ -139,4 +148,5 @@ def member_table(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> 
 
 def described_by(tags: Mapping[str, str], experiment: str, parent: str) -> Described:
     """A study, by the tags of its run."""
-    return Described(experiment, parent, tags.get("autoprune.folder", ""), tags.get("autoprune.verdict", ""))
+    folder, verdict, trials = (tags.get(f"autoprune.{name}", "") for name in ("folder", "verdict", "counts"))
+    return Described(experiment, parent, folder, verdict, trials)

@@ -27,7 +27,8 @@ from autoprune.structure.saved.opening import asks_trust
 from autoprune.structure.saved.recipe import RECIPE_FILE
 from autoprune.tracking import _records as records
 from autoprune.tracking import pyfunc
-from autoprune.tracking._store import Store, StoredModel
+from autoprune.tracking._store import Store
+from autoprune.tracking._stored import StoredModel
 
 _MOST_EXAMPLE = 200_000
 """Numbers in an example: it is stored as text, twice."""

@@ -6,27 +6,26 @@ import json
 import logging
 import shlex
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin.front import RunningFront
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
-from autoprune.report import front_table, named_member, point_verdict, report_files, verdict
+from autoprune.report import named_member, point_verdict, verdict
 from autoprune.spec.secrets import hint_of, holds_password, masked
 from autoprune.tracking import _records as records
-from autoprune.tracking._descriptions import Described, member_table, study_note
+from autoprune.tracking._descriptions import Described, counts, member_table, study_note
 from autoprune.tracking._pages import save_pages
-from autoprune.tracking._store import Store, StoredRun, cause_of, quietly
-from autoprune.tracking._uri import page_base, tracking_uri, ui_command
+from autoprune.tracking._state import mark_of, note, own_uri
+from autoprune.tracking._store import Store, cause_of, quietly
+from autoprune.tracking._stored import StoredRun
 from autoprune.tracking._view import SharedView, loading_order, shown_on
+from autoprune.tracking.links import facts_of
 
 log = logging.getLogger("autoprune")
 
-STATE_FILE = "mlflow.json"
 _PATIENCE = 10
 
 
@@ -50,8 +49,7 @@ class Recorder:
         self._results: dict[int, TrialResult] = {}
         self._front = RunningFront(study.objectives)
         self._learn(study.finished)
-        self._file = study.folder / STATE_FILE
-        self._uri = elsewhere or tracking_uri(study)
+        self._uri = elsewhere or own_uri(study)
         self._store: Store | None = None
         """Open, and in step with what follows; None before the first attempt and after one that failed."""
         self._experiment = self._parent = ""
@@ -76,19 +74,7 @@ class Recorder:
 
     def _begun(self) -> dict[str, str]:
         self._attempt("the spec", lambda store: store.text(self._parent, "spec.yaml", self._study.spec_text))
-        facts = {
-            "run_id": self._parent,
-            "experiment_id": self._experiment,
-            "tracking_uri": masked(self._uri, whole=True),
-        }
-        if base := page_base(self._uri):
-            runs = f"{base}/#/experiments/{self._experiment}/runs"
-            view = f"{runs}?{SharedView(self._study, self._parent).query}"
-            if command := ui_command(self._uri):
-                facts["hint"] = f"{command}  # then open {view}"
-            else:
-                facts |= {"url": f"{runs}/{self._parent}?workflowType=machine_learning", "view": view}
-        return facts
+        return facts_of(self._uri, experiment=self._experiment, run=self._parent)
 
     def add(self, result: TrialResult) -> None:
         """Record a trial."""
@@ -161,9 +147,8 @@ class Recorder:
 
     def _connect(self) -> Store:
         """Find the study's run and its children, and mend what a kill or an outage left behind."""
-        state = self._load_state()
-        self._mark = state["study"]
-        self._uri = self._elsewhere or tracking_uri(self._study, earlier=state.get("tracking_uri"))
+        self._mark = mark_of(self._study.folder)
+        self._uri = self._elsewhere or own_uri(self._study)
         store = Store(self._uri)
         self._experiment = store.experiment(self._study.spec.tracking.experiment or self._study.spec.name)
         tags = records.study_tags(self._study, self._mark)
@@ -184,7 +169,8 @@ class Recorder:
         if self._study.datasets and not self._concluded:
             store.inputs(self._parent, *records.study_data(self._study), self._study.datasets)
         if self._elsewhere is None:
-            self._save_state({**state, "run_id": self._parent, "experiment_id": self._experiment})
+            known = {} if holds_password(self._uri, whole=True) else {"tracking_uri": self._uri}
+            note(self._study.folder, {"run_id": self._parent, "experiment_id": self._experiment, **known})
         self._children, self._halves, self._marked = {}, {}, set()
         for run in store.runs(self._experiment, "mlflow.parentRunId", self._parent):
             if run.tags.get("autoprune.role") == "trial":
@@ -264,6 +250,7 @@ class Recorder:
         self._marked = set(members)
         tags = {
             "autoprune.verdict": verdict(self._study, outcome),
+            "autoprune.counts": counts(self._study, outcome),
             "mlflow.note.content": study_note(self._study, outcome, self._described(outcome)),
             "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),
         }
@@ -273,15 +260,11 @@ class Recorder:
         self._save_pages(store, on_front=len(shown_on(outcome)))
 
     def _described(self, outcome: StudyOutcome) -> Described:
-        return Described(self._experiment, self._parent, str(self._study.folder), verdict(self._study, outcome))
+        told = verdict(self._study, outcome), counts(self._study, outcome)
+        return Described(self._experiment, self._parent, str(self._study.folder), *told)
 
     def _store_report(self, store: Store, outcome: StudyOutcome) -> None:
-        files = {"spec.yaml": self._study.spec_text, **report_files(self._study, outcome)}
-        if rows := front_table(outcome):
-            # What log_table writes; itself it would append to the table of an earlier session.
-            cells = [[float(f"{c:.5g}") if isinstance(c, float) else c for c in row.values()] for row in rows]
-            table = {"columns": list(rows[0]), "data": cells}
-            files["front_table.json"] = json.dumps(table)
+        files = records.artifacts(self._study, outcome)
         for name, text in files.items():
             store.text(self._parent, name, text)
         tables = [{"path": name, "type": "table"} for name in files if name == "front_table.json"]
@@ -317,23 +300,3 @@ class Recorder:
             if member.point == named:
                 note = study_note(self._study, outcome, self._described(outcome), member.how_to_open)
                 store.log(self._parent, tags={"mlflow.note.content": note})
-
-    def _load_state(self) -> dict[str, Any]:
-        """The study's mark in MLflow, kept before the first run is made: that run can then always be found again."""
-        try:
-            state: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
-            if isinstance(state["study"], str):
-                return state
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            log.debug("%s has no mark of the study yet", self._file)
-        state = {"study": uuid.uuid4().hex}
-        self._save_state(state)
-        return state
-
-    def _save_state(self, state: dict[str, Any]) -> None:
-        if self._elsewhere is None and not holds_password(self._uri, whole=True):
-            state = {**state, "tracking_uri": self._uri}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        new.replace(self._file)

@@ -15,7 +15,7 @@ from typing import Any
 
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome, TrialResult
 from autoprune.plugin.values import Measured
-from autoprune.report import chosen, label, number, tested_on
+from autoprune.report import chosen, front_table, label, number, report_files, tested_on
 from autoprune.spec.secrets import masked
 
 MOST_KEY = 250
@@ -205,6 +205,16 @@ def member_metrics(point: FrontPoint) -> dict[str, float]:
         values |= {key(section, name): measured.value for name, measured in metrics.items()}
         values |= _uncertainty(metrics, f"{section}_")
     return _rounded(values)
+
+
+def artifacts(study: StudyInfo, outcome: StudyOutcome) -> dict[str, str]:
+    """Files of the study's run: the spec, the report, and the front as a table that MLflow shows."""
+    files = {"spec.yaml": study.spec_text, **report_files(study, outcome)}
+    if rows := front_table(outcome):
+        # What log_table writes; itself it would append to the table of an earlier session.
+        cells = [[float(f"{c:.5g}") if isinstance(c, float) else c for c in row.values()] for row in rows]
+        files["front_table.json"] = json.dumps({"columns": list(rows[0]), "data": cells})
+    return files
 
 
 def since_the_trials(study: StudyInfo, outcome: StudyOutcome, point: FrontPoint) -> str:

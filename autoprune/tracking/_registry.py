@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoprune.errors import StudyError
-from autoprune.tracking._store import StoredModel
+from autoprune.tracking._stored import StoredModel
 from autoprune.tracking.aliases import ALIASES
 
 _MODEL, _STUDY = "autoprune.model", "autoprune.study"

@@ -15,12 +15,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoprune.plugin.results import DatasetSummary
 from autoprune.spec.secrets import masked
+from autoprune.tracking._stored import StoredModel, StoredRun
 from autoprune.tracking._uri import artifact_location, sqlite_file
 
 _SETTINGS = {
@@ -62,22 +62,6 @@ def cause_of(error: BaseException, uri: str) -> str:
         chain.append(inner)
     root = next((e for e in reversed(chain) if isinstance(e, OSError | sqlite3.Error)), error)
     return masked(" ".join(str(root).split()), of=(uri,))[:_MOST_CAUSE] or type(root).__name__
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as it stands in MLflow."""
-
-    run_id: str
-    status: str
-    tags: dict[str, str]
-    params: frozenset[str]
-    """Names of the parameters."""
-
-    @property
-    def ended(self) -> bool:
-        """Finished, failed or killed."""
-        return self.status not in ("RUNNING", "SCHEDULED")
 
 
 class Store:
@@ -136,7 +120,7 @@ class Store:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            found += [StoredRun(r.info.run_id, r.info.status, r.data.tags, frozenset(r.data.params)) for r in page]
+            found += [StoredRun.of(run) for run in page]
             token = page.token
             if not token:
                 return found
@@ -216,7 +200,7 @@ class Store:
         token = None
         while True:
             page = self._client.search_logged_models([experiment], f"tags.`{tag}` = '{value}'", page_token=token)
-            found += map(_stored, page)
+            found += map(StoredModel.of, page)
             token = page.token
             if not token:
                 return found
@@ -228,7 +212,7 @@ class Store:
         made = self._client.create_logged_model(
             experiment, name=name, source_run_id=run_id, tags=dict(tags), params=dict(params)
         )
-        return _stored(made)
+        return StoredModel.of(made)
 
     def model_files(self, model_id: str, folder: Path) -> None:
         """Store a folder's files as those of a model."""
@@ -263,24 +247,6 @@ class Store:
     def untag_experiment(self, experiment: str, name: str) -> None:
         """Remove a tag of the experiment."""
         self._client.delete_experiment_tag(experiment, name)
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """A model as it stands in MLflow."""
-
-    model_id: str
-    run_id: str
-    location: str
-    """Where its files are."""
-    ready: bool
-    """Whether it was stored completely."""
-    tags: dict[str, str]
-
-
-def _stored(model: Any) -> StoredModel:
-    ready = str(model.status) == "READY"
-    return StoredModel(model.model_id, model.source_run_id, model.artifact_location, ready, dict(model.tags))
 
 
 def _chunks(items: Sequence[Any]) -> list[list[Any]]:

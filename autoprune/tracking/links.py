@@ -9,10 +9,10 @@ from pathlib import Path
 from autoprune.errors import TrackingError
 from autoprune.plugin.results import StudyInfo
 from autoprune.spec.secrets import masked
+from autoprune.tracking._state import noted, own_uri
 from autoprune.tracking._uri import default_uri, page_base, sqlite_file, ui_command
 from autoprune.tracking._view import view_query
 from autoprune.tracking.health import MISSING, installed
-from autoprune.tracking.sync import noted, own_uri
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ def shown_at(study: StudyInfo) -> str | None:
     if ui_command(uri) is not None:
         return f"autoprune ui {shlex.quote(str(near(study.folder)))}"
     return f"{base}/#/experiments/{run['experiment_id']}/runs?{view_query(run['run_id'])}"
+
+
+def facts_of(uri: str, *, experiment: str, run: str) -> dict[str, str]:
+    """What a user should know of where a study is recorded: ids, and links or the command that shows it."""
+    facts = {"run_id": run, "experiment_id": experiment, "tracking_uri": masked(uri, whole=True)}
+    if base := page_base(uri):
+        runs = f"{base}/#/experiments/{experiment}/runs"
+        view = f"{runs}?{view_query(run)}"
+        if command := ui_command(uri):
+            facts["hint"] = f"{command}  # then open {view}"
+        else:
+            facts |= {"url": f"{runs}/{run}?workflowType=machine_learning", "view": view}
+    return facts
 
 
 def near(path: Path) -> Path:

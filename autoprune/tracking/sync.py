@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Never
 
 from autoprune.errors import StudyError, TrackingError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin.results import FrontPoint, StudyInfo, StudyOutcome
 from autoprune.spec.secrets import hint_of, masked
-from autoprune.tracking._recorder import STATE_FILE, Recorder
+from autoprune.tracking._recorder import Recorder
 from autoprune.tracking._registry import Version, check_name, register
+from autoprune.tracking._state import own_uri
 from autoprune.tracking._store import Store, cause_of
-from autoprune.tracking._uri import given_uri, tracking_uri
+from autoprune.tracking._uri import given_uri
 from autoprune.tracking.aliases import aliases
 from autoprune.tracking.health import MISSING, installed
 
@@ -76,20 +75,6 @@ def send(
     sender.finish(outcome.model_copy(update={"interrupted": outcome.interrupted and not _ended(study, outcome)}))
     versions = () if name is None else sender.register(name, named)
     return Sent(sender.sent["trials"], sender.sent["models"], facts, versions)
-
-
-def own_uri(study: StudyInfo) -> str:
-    """Where a study is recorded if nobody says."""
-    return tracking_uri(study, earlier=noted(study.folder).get("tracking_uri"))
-
-
-def noted(study: Path) -> dict[str, str]:
-    """What a study's folder says of its run in MLflow; empty where nothing."""
-    try:
-        found = json.loads((study / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 
 
 def _ended(study: StudyInfo, outcome: StudyOutcome) -> bool:

@@ -21,9 +21,10 @@ from autoprune.errors import StructureError
 from autoprune.host.plugins import PluginHost
 from autoprune.plugin import Inputs, SourceContext
 from autoprune.structure import CutStep, Plan, Recipe, write_pruned
-from autoprune.tracking import _MlflowTracker, _recorder
+from autoprune.tracking import _MlflowTracker, _records
 from autoprune.tracking._models import MemberModel
-from autoprune.tracking._store import Store, StoredModel, quietly
+from autoprune.tracking._store import Store, quietly
+from autoprune.tracking._stored import StoredModel
 from autoprune_sources.factory import Factory
 
 INPUTS = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
@@ -47,7 +48,7 @@ class Two(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
-    monkeypatch.setattr(_recorder, "report_files", lambda *_: {})
+    monkeypatch.setattr(_records, "report_files", lambda *_: {})
 
 
 def said(folder: Path, **options) -> np.ndarray:

@@ -10,14 +10,14 @@ import threading
 
 import pytest
 
-from autoprune.tracking import _recorder
+from autoprune.tracking import _records
 
 
 @pytest.fixture(autouse=True)
 def _no_report(request, monkeypatch):
     """The report's figures take a second a study; one test here is about them."""
     if "report" not in request.node.name:
-        monkeypatch.setattr(_recorder, "report_files", lambda *_: {})
+        monkeypatch.setattr(_records, "report_files", lambda *_: {})
 
 
 @pytest.fixture

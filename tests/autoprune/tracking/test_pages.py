@@ -27,7 +27,7 @@ OPTIONS = (
 TRIALS = 500
 COLOURS = {"front": "rgb(0, 114, 178)", "dense": "rgb(0, 0, 0)"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.tracking import _MlflowTracker, _recorder
+from autoprune.tracking import _MlflowTracker, _records
 from autoprune.tracking._store import Store, quietly
 
 
@@ -20,7 +20,7 @@ class Killed(BaseException):
 @pytest.fixture
 def _no_report(monkeypatch):
     """The report's figures take a second a study and are not what is tested here."""
-    monkeypatch.setattr(_recorder, "report_files", lambda *_: {})
+    monkeypatch.setattr(_records, "report_files", lambda *_: {})
 
 
 @pytest.fixture

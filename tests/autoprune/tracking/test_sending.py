@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoprune.errors import TrackingError
-from autoprune.tracking import _recorder
+from autoprune.tracking import _records
 from autoprune.tracking.sync import send
 
 pytestmark = pytest.mark.slow
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
     """The report's figures take a second a study."""
-    monkeypatch.setattr(_recorder, "report_files", lambda *_: {})
+    monkeypatch.setattr(_records, "report_files", lambda *_: {})
 
 
 def test_nothing_is_sent_twice_and_what_the_last_session_said_stays(
