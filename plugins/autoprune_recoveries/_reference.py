@@ -31,6 +31,8 @@ _TARGETS = 2**29
 """Bytes of all layers' outputs that are kept: deep networks are fitted on fewer rows."""
 _FEW = 64
 """Rows that a layer has at least."""
+PLENTY = 2
+"""Rows for each feature below which a fit may follow chance."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Layer:
     """What was added to them, (R, all of its outputs)."""
     features_last: bool
     """Whether its outputs are the last dimension of what it gives, else the second."""
+    few: bool
+    """Whether a fit to its rows may follow chance."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Reference:
     """In the order of execution."""
     recurrent: Mapping[str, list[Known]]
     """Recurrent layers that run once."""
+    others: Tensor
+    """Numbers of the train samples that are not used, in random order."""
 
     @classmethod
     def of(cls, ctx: PruneContext, samples: int, rows: int) -> Reference:
@@ -78,7 +84,13 @@ class Reference:
         with torch.no_grad(), record:
             inputs.feed(predictor)
         layers = {name: record.layers[name] for name in found if name in record.layers}
-        return cls(inputs, layers, {name: each for name, each in record.recurrent.items() if each})
+        recurrent = {name: each for name, each in record.recurrent.items() if each}
+        return cls(inputs, layers, recurrent, order[count:])
+
+    @property
+    def few(self) -> bool:
+        """Whether there is a layer with so few rows that its fit may follow chance."""
+        return any(layer.few for layer in self.layers.values())
 
     def kept(self, ctx: PruneContext, pruned: Pruned) -> dict[str, Tensor]:
         """Layer to its outputs that stayed, (O,); layers whose outputs no cut counts are left out."""
@@ -238,6 +250,7 @@ class _Record(Following):
                 outputs=torch.empty(0),
                 shortcut=None,
                 features_last=each.features_last,
+                few=count[name] < PLENTY * each.features,
             )
             for name, each in found.items()
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
@@ -27,14 +29,17 @@ class Repair(Recovery):
     constant goes into the layer's bias or the batch norm behind it. Where nothing but a ReLU reads the outputs,
     whatever it makes zero is as good as what it made zero in the dense network. No labels, no gradients, one forward
     pass of each network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is
-    not taken. Exported graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if
-    the states before a step were the dense ones. Weights that are used several times, and recurrent layers with a
-    projection or packed sequences, stay as they were cut. A network with no other layers gets its batch norms'
-    statistics anew, as ``bn-recalibration`` does it.
+    not taken. Where layers have few rows for their inputs, such as those behind a global pooling, the network's outputs
+    are compared on 64 other samples, too; if they came out worse, the norms' statistics alone are taken anew. Exported
+    graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states before a
+    step were the dense ones. Weights that are used several times, and recurrent layers with a projection or packed
+    sequences, stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
+    ``bn-recalibration`` does it.
 
     Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
-    being fitted 2^25 numbers of its inputs, less than 2 GB of its sums and a few copies of its weights in float64. Wide
-    and deep networks are fitted on fewer rows, large inputs on fewer samples, to stay within.
+    being fitted 2^25 numbers of its inputs, less than 2 GB of its sums and a few copies of its weights in float64; a
+    copy of the network where layers have few rows. Wide and deep networks are fitted on fewer rows, large inputs on
+    fewer samples, to stay within.
     """
 
     name = "repair"
@@ -60,8 +65,27 @@ class Repair(Recovery):
             return
         masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}
         fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self._damping(reference))
-        with torch.no_grad(), fit:
+        with torch.no_grad(), self._checked(pruned, ctx, reference), fit:
             reference.inputs.feed(ctx.predictor(pruned.network))
+
+    @contextmanager
+    def _checked(self, pruned: Pruned, ctx: PruneContext, reference: Reference) -> Iterator[None]:
+        """Take the fits back where layers had few rows and the network came out worse on other samples."""
+        from autoprune_recoveries._whole import Whole
+
+        whole = ctx.memo((*self._key, "whole"), lambda: Whole.of(ctx, reference.others)) if reference.few else None
+        if whole is None:
+            yield
+            return
+        network = pruned.network
+        before, least = {name: each.clone() for name, each in network.state_dict().items()}, whole.error(ctx, network)
+        yield
+        if whole.error(ctx, network) < least:
+            return
+        network.load_state_dict(before)
+        BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
+        if whole.error(ctx, network) >= least:
+            network.load_state_dict(before)
 
     def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
         """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""

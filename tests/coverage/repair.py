@@ -34,7 +34,8 @@ from .zoo import Case, cases
 DATA = Path(os.environ.get("AUTOPRUNE_DATA", "../shared"))
 
 RATIO = 0.5
-SAMPLES, ROWS, TESTED = 128, 4000, 64
+SAMPLES, ROWS, OTHERS, TESTED = 128, 4000, 64, 64
+"""Samples that are fitted, rows of them, further train samples, and those that errors are of."""
 
 Row = dict[str, Any]
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -102,10 +103,10 @@ def measure(case: Case) -> Row:
         {group.name: torch.rand(group.units, generator=generator) for group in structure.groups},
         {group.name: math.floor(RATIO * group.units) for group in structure.groups},
     )
-    pictures = structured(case, SAMPLES + TESTED)
+    pictures = structured(case, SAMPLES + OTHERS + TESTED)
     if len({len(tensor) for tensor in pictures.args}) > 1:
         return {"error": "takes one graph: no samples, of which some could be held out"}
-    train, test = pictures[:SAMPLES], pictures[SAMPLES:]
+    train, test = pictures[: SAMPLES + OTHERS], pictures[SAMPLES + OTHERS :]
     context = _context(network, structure, train)
     cut = structure.cut(network, kept).eval()
     expected = _outputs(network, test)
@@ -213,8 +214,9 @@ def page(rows: list[Row]) -> str:
         "Made by `python -m tests.coverage.repair`, on one CPU thread. The architectures of [coverage.md](coverage.md)",
         "with random weights lose half of the units of every group, chosen at random. *as cut*: mean squared error of",
         "the outputs, relative to the dense outputs' variance over samples. *recalibrated*, *repaired*: the same error",
-        f"divided by that of the cut network, after `bn-recalibration` on {SAMPLES} samples and after `repair` on them",
-        f"with {ROWS:,} rows. Errors are of {TESTED} other samples. Inputs are photographs of CIFAR-10 in the size",
+        f"divided by that of the cut network, after `bn-recalibration` on {SAMPLES} samples and after `repair` on as",
+        f"many of {SAMPLES + OTHERS}, with {ROWS:,} rows. Errors are of {TESTED} other samples. Inputs are photographs",
+        "of CIFAR-10 in the size",
         "that the network takes, words of SST-2 numbered by frequency, sums of waves for anything else.",
         "",
         f"- {len(good)} of {len(rows)} architectures were run.",
