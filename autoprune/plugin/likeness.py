@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from autoprune.plugin.values import Measured
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Metrics = Mapping[str, Measured]
 
@@ -22,6 +24,8 @@ def alike(searched: Sequence[Metrics], tested: Sequence[Metrics], names: Iterabl
         tested: The same on the test split, empty where it was not measured; of two that have both, this counts.
         names: Metrics to compare.
     """
+    import numpy as np
+
     both = np.array([bool(metrics) for metrics in tested], dtype=bool)
     both = both[:, None] & both[None, :]
     apart, known = np.zeros_like(both), np.zeros_like(both)
@@ -37,6 +41,8 @@ def alike(searched: Sequence[Metrics], tested: Sequence[Metrics], names: Iterabl
 
 def _told_apart(measured: Sequence[Measured | None]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether `values.apart` tells each pair apart, and of which pairs that is known."""
+    import numpy as np
+
     nothing = (np.nan,) * 3
     ends = [nothing if m is None or m.low is None or m.high is None else (m.value, m.low, m.high) for m in measured]
     value, low, high = np.array(ends, dtype=float).reshape(-1, 3).T
