@@ -112,7 +112,7 @@ class _Sums(Watch):
 
     def before(self, call: Call) -> None:
         layer = self._layers.get(call.layer)
-        if layer is not None and not call.first:
+        if layer is not None and not call.first and call.layer not in self.moments:
             x = design(call.product, call.inputs, layer.index).float()
             targets = layer.outputs.float().reshape(len(layer.index), len(x), -1).transpose(0, 1)
             self.moments[call.layer] = Moments.of(x, targets)

@@ -47,11 +47,13 @@ class Way:
 
 @dataclass(frozen=True)
 class Found:
-    """A layer whose weight is used exactly once."""
+    """A layer whose weight is used by products alone."""
 
     way: Way
+    """Of its first use; where other uses go on in other ways, no more than that."""
+    uses: int
     positions: int
-    """Of its outputs in the run."""
+    """Of its outputs in the run, at its first use."""
     outputs: int
     features: int
     """How many numbers its outputs read at a position."""
@@ -60,7 +62,7 @@ class Found:
 
 
 def ways(network: nn.Module, run: Callable[[], Any]) -> dict[str, Found]:
-    """What becomes of the layers whose weights are used exactly once, in the order of execution.
+    """What becomes of the layers whose weights are used by products alone, in the order of their first use.
 
     Args:
         network: In ``eval()``.
@@ -75,6 +77,10 @@ def ways(network: nn.Module, run: Callable[[], Any]) -> dict[str, Found]:
     finally:
         flow.close()
     return flow.ways()
+
+
+_Use = tuple[str, int]
+"""A layer, and how often it had run before."""
 
 
 @dataclass
@@ -98,16 +104,19 @@ class _Flow(Watch):
         super().__init__(network)
         self._time = 0
         self._seen: dict[int, list[tuple[Tap, _Seen]]] = {}
-        self._ran: dict[str, int] = {}
+        self._times: dict[str, int] = {}
+        """How often layers have run."""
+        self._ran: dict[_Use, int] = {}
         self._sizes: dict[str, tuple[int, int, int, bool]] = {}
-        self._made: dict[int, tuple[str, Way, _Seen]] = {}
+        """At their first use."""
+        self._made: dict[int, tuple[_Use, Way, _Seen]] = {}
         """Tensors that still are a layer's outputs, to the layer and the way that they went."""
-        self._added: dict[str, Way] = {}
-        self._norm: dict[str, str] = {}
+        self._added: dict[_Use, Way] = {}
+        self._norm: dict[_Use, str] = {}
         self._uses: dict[int, int] = {}
-        self._readers: dict[tuple[str, Way], set[str]] = {}
+        self._readers: dict[tuple[_Use, Way], set[str]] = {}
         """Functions that read what has come of a layer's outputs by then."""
-        self._reads: dict[str, int] = {}
+        self._reads: dict[_Use, int] = {}
         """How many functions read what a layer put out."""
         named = [*network.named_parameters(), *network.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
@@ -123,31 +132,39 @@ class _Flow(Watch):
     def ways(self) -> dict[str, Found]:
         found = {}
         for weight, (layer, _) in self._weights.items():
-            if self._uses.get(weight) == 1 and layer in self._sizes:
-                norm = self._norm.get(layer) if self._reads.get(layer) == 1 else None
-                way = self._added.get(layer, Way(norm))
-                way = way if way.norm == norm else Way(norm)
-                readers = self._readers.get((layer, way), set())
-                rectified = bool(readers) and readers <= _RELU
-                found[layer] = Found(replace(way, rectified=rectified), *self._sizes[layer])
-        return {layer: found[layer] for layer in sorted(found, key=self._ran.__getitem__)}
+            uses = self._times.get(layer, 0)
+            if uses and self._uses.get(weight) == uses:
+                ways = [self._way((layer, use)) for use in range(uses)]
+                alike = {replace(way, shortcut=None) for way in ways}
+                found[layer] = Found(ways[0] if len(alike) == 1 else Way(), uses, *self._sizes[layer])
+        return {layer: found[layer] for layer in sorted(found, key=lambda layer: self._ran[layer, 0])}
+
+    def _way(self, use: _Use) -> Way:
+        norm = self._norm.get(use) if self._reads.get(use) == 1 else None
+        way = self._added.get(use, Way(norm))
+        way = way if way.norm == norm else Way(norm)
+        readers = self._readers.get((use, way), set())
+        return replace(way, rectified=bool(readers) and readers <= _RELU)
 
     # Products.
 
     def before(self, call: Call) -> None:
         self._note(Tap(call.layer, given=False), call.inputs)
-        self._ran.setdefault(call.layer, self._time)
+        if not call.first:
+            self._ran[call.layer, self._times.get(call.layer, 0)] = self._time
+            self._times[call.layer] = self._times.get(call.layer, 0) + 1
 
     def after(self, call: Call, outputs: Callable[[], Tensor]) -> None:
-        if not call.first:
+        if not call.first and call.layer not in self._sizes:
             product = call.product
             count = positions(product, outputs())
             self._sizes[call.layer] = (count, product.outputs, product.features, product.kind != "convolution")
 
     def gave(self, call: Call, result: Tensor, turn: tuple[int, ...] | None) -> None:
         if not call.first and len(result.shape) > 1:
-            self._reads[call.layer] = 0
-            self._keep(result, call.layer, Way(turn=turn))
+            use = (call.layer, self._times[call.layer] - 1)
+            self._reads[use] = 0
+            self._keep(result, use, Way(turn=turn))
         self._note(Tap(call.layer, given=True), result)
 
     # Everything else.
@@ -167,10 +184,10 @@ class _Flow(Watch):
             return result
         for tensor in given:
             self._uses[id(tensor)] = self._uses.get(id(tensor), 0) + 1
-        for _, (layer, way, _) in made:
+        for _, (use, way, _) in made:
             if name not in _SAME:
-                self._readers.setdefault((layer, way), set()).add(name)
-            self._reads[layer] += name not in _SAME and way == Way(turn=way.turn)
+                self._readers.setdefault((use, way), set()).add(name)
+            self._reads[use] += name not in _SAME and way == Way(turn=way.turn)
         if owner:
             self._note(Tap(owner, given=True), result)
         if added is not None:
@@ -182,47 +199,47 @@ class _Flow(Watch):
     def _follow(
         self,
         name: str,
-        made: tuple[Tensor, tuple[str, Way, _Seen]],
+        made: tuple[Tensor, tuple[_Use, Way, _Seen]],
         given: list[Tensor],
         args: Any,
         result: Any,
         owner: str,
     ) -> None:
         """What a function makes of a layer's outputs, if they can still be told."""
-        tensor, (layer, way, _) = made
+        tensor, (use, way, _) = made
         if name == "batch_norm" and way == Way() and tensor is given[0] and owner:
-            self._norm[layer] = owner
-            self._keep(result, layer, Way(owner))
+            self._norm[use] = owner
+            self._keep(result, use, Way(owner))
         elif name in _PRODUCTS and len(given) == 2 and way.scale is None:
             other = given[1] if tensor is given[0] else given[0]
             scale = self._names.get(id(parameter_of(other)))
             if scale and other.numel() == parameter_of(other).numel() == max(other.shape):
-                self._keep(result, layer, replace(way, scale=scale))
+                self._keep(result, use, replace(way, scale=scale))
         elif name in ("transpose", "permute") and len(given) == 1:
-            self._keep(result, layer, replace(way, turn=_turned(way.turn, tensor, name, args)))
+            self._keep(result, use, replace(way, turn=_turned(way.turn, tensor, name, args)))
         elif name in _SAME and len(given) == 1:
             rows_stay = way.turn is None and result.shape[-1:] == tensor.shape[-1:]
             if result.shape == tensor.shape or rows_stay:
-                self._keep(result, layer, way)
+                self._keep(result, use, way)
 
-    def _keep(self, result: Tensor, layer: str, way: Way) -> None:
-        self._made[id(result)] = (layer, way, self._as_it_is(result))
+    def _keep(self, result: Tensor, use: _Use, way: Way) -> None:
+        self._made[id(result)] = (use, way, self._as_it_is(result))
 
     def _made_by(self, tensor: Tensor) -> bool:
         made = self._made.get(id(tensor))
         return made is not None and made[2].shows(tensor)
 
-    def _note_sum(self, one: Any, other: Any) -> tuple[str, Way] | None:
+    def _note_sum(self, one: Any, other: Any) -> tuple[_Use, Way] | None:
         """If one is a layer's outputs: that layer, and with what is added, if that was there before the layer ran."""
         if not _is_one(one) or not _is_one(other) or one.shape != other.shape:
             return None
         for branch, shortcut in ((one, other), (other, one)):
             if self._made_by(branch):
-                layer, way, _ = self._made[id(branch)]
-                tap = self._latest(shortcut, before=self._ran[layer])
-                if tap is not None and layer not in self._added:
-                    self._added[layer] = replace(way, shortcut=tap)
-                    return layer, self._added[layer]
+                use, way, _ = self._made[id(branch)]
+                tap = self._latest(shortcut, before=self._ran[use])
+                if tap is not None and use not in self._added:
+                    self._added[use] = replace(way, shortcut=tap)
+                    return use, self._added[use]
         return None
 
     def _latest(self, tensor: Tensor, before: int) -> Tap | None:

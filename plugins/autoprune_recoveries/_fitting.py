@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from autoprune_recoveries._dataflow import Way
     from autoprune_recoveries._reference import Layer, Reference
 
-_HELD_OUT = 20
+HELD_OUT = 20
 """One row in so many, those of the first samples, decides whether a fit is kept."""
 _FAITHFUL = 1e-9
 """Squared error, relative to the outputs' variance, of a layer that no cut has reached; in float32."""
@@ -55,16 +55,20 @@ class Fit(Following):
         self._masked = masked
         self._damping = damping
         self._shortcuts: dict[str, Tensor | None] = {}
+        self._met: set[tuple[str, int]] = set()
 
     def shortcut(self, layer: str, value: Tensor) -> None:
         """Keep its rows."""
         self._shortcuts[layer] = shortcut_rows(self._reference.layers[layer], value)
 
     def before(self, call: Call) -> None:
-        """Fit a layer."""
+        """Fit a layer when it runs for the first time."""
         import torch
 
         super().before(call)
+        if (call.layer, call.first) in self._met:
+            return
+        self._met.add((call.layer, call.first))
         layer, kept = self._reference.layers.get(call.layer), self._kept.get(call.layer)
         if layer is not None and kept is not None and len(kept):
             kept = kept[call.first : call.first + call.product.outputs]
@@ -119,7 +123,7 @@ class Fit(Following):
         self, rows: Rows, near: Tensor, bias: Tensor, *, centre: bool, mask: Tensor | None, rounding: float
     ) -> tuple[Tensor, Tensor] | None:
         """Weights and constants that are better on held-out rows than the given ones; None if there are none."""
-        held = max(1, rows.x.shape[1] // _HELD_OUT)
+        held = max(1, rows.x.shape[1] // HELD_OUT)
         some, testing = rows[held:], rows[:held]
         least = float(testing.error(near, bias))
         enough = _FAITHFUL * float(testing.spread) + rounding**2 * float(testing.square)

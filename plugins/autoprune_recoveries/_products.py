@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.overrides import TorchFunctionMode
 
 from autoprune.toolkit.layers import Product
+from autoprune_recoveries._computed import Computed, Held
 from autoprune_recoveries._recurrent import RECURRENT, Roll
 
 if TYPE_CHECKING:
@@ -57,12 +58,25 @@ class Watch(TorchFunctionMode):
         """
         super().__init__()
         self._weights = _weights(network)
+        self._held = Held(network)
+        self._computed: list[Computed] = []
         self._recurrent = {
             id(module._parameters["weight_ih_l0"]): name
             for name, module in network.named_modules()
             if "weight_ih_l0" in module._parameters
         }
         self._network = network
+
+    def __enter__(self) -> Any:
+        """Begin to see."""
+        self._computed = self._held.__enter__()  # kept: they are known by identity
+        self._weights |= {id(each.weight): (each.layer, each.parameter) for each in self._computed}
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *exception: Any) -> None:
+        """End."""
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._held.__exit__(*exception)
 
     def before(self, call: Call) -> None:
         """A product is about to be computed; its weights may be changed."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from autoprune import StructureError
 from autoprune.toolkit.layers import positions, rows_of
@@ -52,6 +52,8 @@ class Layer:
     """Whether its outputs are the last dimension of what it gives, else the second."""
     few: bool
     """Whether a fit to its rows may follow chance."""
+    shared: bool
+    """Whether it runs several times; what is known of it is of the first time."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,15 @@ class Reference:
     def few(self) -> bool:
         """Whether there is a layer with so few rows that its fit may follow chance."""
         return any(layer.few for layer in self.layers.values())
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a layer that runs several times."""
+        return any(layer.shared for layer in self.layers.values())
+
+    def once(self) -> Self:
+        """Only of the layers that run once."""
+        return replace(self, layers={name: layer for name, layer in self.layers.items() if not layer.shared})
 
     def kept(self, ctx: PruneContext, pruned: Pruned) -> dict[str, Tensor]:
         """Layer to its outputs that stayed, (O,); layers whose outputs no cut counts are left out."""
@@ -159,11 +170,11 @@ class Following(Watch):
             else:
                 hook = modules[tap.module].register_forward_pre_hook(partial(self._takes, tap), with_kwargs=True)
             self._hooks.append(hook)
-        return super().__enter__()  # type: ignore[no-untyped-call]
+        return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         """End."""
-        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        super().__exit__(*exception)
         while self._hooks:
             self._hooks.pop().remove()
 
@@ -251,6 +262,7 @@ class _Record(Following):
                 shortcut=None,
                 features_last=each.features_last,
                 few=count[name] < PLENTY * each.features,
+                shared=each.uses > 1,
             )
             for name, each in found.items()
         }
@@ -260,7 +272,8 @@ class _Record(Following):
 
     def shortcut(self, layer: str, value: Tensor) -> None:
         """Keep its rows."""
-        self._shortcuts[layer] = shortcut_rows(self._planned[layer], value)
+        if layer in self._planned:
+            self._shortcuts[layer] = shortcut_rows(self._planned[layer], value)
 
     def rolls(self, roll: Roll) -> None:
         """Keep what is known of a recurrent layer, if it runs once."""
@@ -269,8 +282,8 @@ class _Record(Following):
 
     def after(self, call: Call, outputs: Callable[[], Tensor]) -> None:
         """Keep the rows of a layer."""
-        planned = self._planned.get(call.layer)
-        if planned is None or call.first:
+        planned = None if call.first else self._planned.pop(call.layer, None)
+        if planned is None:
             return
         made = outputs()
         if positions(call.product, made) == planned.count:

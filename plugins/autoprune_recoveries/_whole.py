@@ -1,4 +1,4 @@
-"""How far a network's outputs are from the dense one's, on samples that no layer was fitted to."""
+"""How far a network's outputs are from the dense one's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autoprune_recoveries._fitting import HELD_OUT
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from autoprune.plugin import Inputs, PruneContext
+    from autoprune_recoveries._reference import Reference
 
 _SAMPLES = 64
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,17 @@ class Whole:
     """Its floating-point tensors."""
 
     @classmethod
-    def of(cls, ctx: PruneContext, order: Tensor) -> Whole | None:
-        """Of the first of some train samples; None where there is none.
+    def of(cls, ctx: PruneContext, reference: Reference) -> Whole:
+        """Of others than those of the fits where those may follow chance, else of the first, which most hold out.
 
         Args:
             ctx: What the recovery gets.
-            order: Numbers of samples that nothing is fitted to, (N,).
+            reference: What the fits are made of.
         """
-        if not len(order):
-            return None
-        inputs = ctx.data.train.fetch(order[:_SAMPLES])[0].to(ctx.device)
+        if reference.few and len(reference.others):
+            inputs = ctx.data.train.fetch(reference.others[:_SAMPLES])[0].to(ctx.device)
+        else:
+            inputs = reference.inputs[: max(_LEAST, len(reference.inputs) // HELD_OUT)]
         return cls(inputs, _outputs(ctx, inputs, ctx.start().network.to(ctx.device)))
 
     def error(self, ctx: PruneContext, network: nn.Module) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
@@ -12,6 +10,8 @@ from autoprune.plugin import Recovery
 from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from autoprune.plugin import Data, PruneContext, Pruned
     from autoprune_recoveries._reference import Reference
 
@@ -29,17 +29,19 @@ class Repair(Recovery):
     constant goes into the layer's bias or the batch norm behind it. Where nothing but a ReLU reads the outputs,
     whatever it makes zero is as good as what it made zero in the dense network. No labels, no gradients, one forward
     pass of each network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is
-    not taken. Where layers have few rows for their inputs, such as those behind a global pooling, the network's outputs
-    are compared on 64 other samples, too; if they came out worse, the norms' statistics alone are taken anew. Exported
-    graphs and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states before a
-    step were the dense ones. Weights that are used several times, and recurrent layers with a projection or packed
-    sequences, stay as they were cut. A network with no other layers gets its batch norms' statistics anew, as
-    ``bn-recalibration`` does it.
+    not taken. A layer that runs several times is fitted to what it put out the first time, if that is better for the
+    network than leaving it as it was cut. In the end the network's outputs are compared with the dense one's: on the
+    few samples that most layers have held out, or on 64 others where layers have few rows for their inputs, such as
+    those behind a global pooling; if they came out worse, the norms' statistics alone are taken anew. Exported graphs,
+    weight norms and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states
+    before a step were the dense ones. Weights that are no product's alone or computed by code, and recurrent layers
+    with a projection or packed sequences, stay as they were cut. A network with no other layers gets its batch norms'
+    statistics anew, as ``bn-recalibration`` does it.
 
     Memory besides that of the forward passes: the dense outputs that are kept, 0.5 GB at most; for the layer that is
     being fitted 2^25 numbers of its inputs, less than 2 GB of its sums and a few copies of its weights in float64; a
-    copy of the network where layers have few rows. Wide and deep networks are fitted on fewer rows, large inputs on
-    fewer samples, to stay within.
+    copy of the network, two where layers run several times. Wide and deep networks are fitted on fewer rows, large
+    inputs on fewer samples, to stay within.
     """
 
     name = "repair"
@@ -55,37 +57,44 @@ class Repair(Recovery):
 
     def recover(self, pruned: Pruned, ctx: PruneContext) -> None:
         """Change weights, biases and norms in place."""
-        import torch
+        import math
 
-        from autoprune_recoveries._fitting import Fit
+        from autoprune_recoveries._whole import Whole
 
         reference = self._reference(ctx)
         if not reference.layers and not reference.recurrent:
             BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
             return
-        masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}
-        fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self._damping(reference))
-        with torch.no_grad(), self._checked(pruned, ctx, reference), fit:
-            reference.inputs.feed(ctx.predictor(pruned.network))
-
-    @contextmanager
-    def _checked(self, pruned: Pruned, ctx: PruneContext, reference: Reference) -> Iterator[None]:
-        """Take the fits back where layers had few rows and the network came out worse on other samples."""
-        from autoprune_recoveries._whole import Whole
-
-        whole = ctx.memo((*self._key, "whole"), lambda: Whole.of(ctx, reference.others)) if reference.few else None
-        if whole is None:
-            yield
-            return
         network = pruned.network
-        before, least = {name: each.clone() for name, each in network.state_dict().items()}, whole.error(ctx, network)
-        yield
-        if whole.error(ctx, network) < least:
+        whole = ctx.memo((*self._key, "whole"), lambda: Whole.of(ctx, reference))
+        unrepaired, before = whole.error(ctx, network), _state(network)
+        self._fit(pruned, ctx, reference)
+        if not 0 < unrepaired < math.inf:  # there is nothing to compare
+            return
+        error = whole.error(ctx, network)
+        if reference.shared:  # what is best for a layer's first run need not be for its next ones
+            fitted = _state(network)
+            network.load_state_dict(before)
+            self._fit(pruned, ctx, reference.once())
+            if error <= (once := whole.error(ctx, network)):
+                network.load_state_dict(fitted)
+            error = min(error, once)
+        if error < unrepaired:
             return
         network.load_state_dict(before)
         BatchNormRecalibration(samples=self.samples).recover(pruned, ctx)
-        if whole.error(ctx, network) >= least:
+        if whole.error(ctx, network) >= unrepaired:
             network.load_state_dict(before)
+
+    def _fit(self, pruned: Pruned, ctx: PruneContext, reference: Reference) -> None:
+        import torch
+
+        from autoprune_recoveries._fitting import Fit
+
+        masked = {group.masked for group in ctx.groups if group.masked and group.name in pruned.kept}
+        fit = Fit(pruned.network, reference, reference.kept(ctx, pruned), masked, self._damping(reference))
+        with torch.no_grad(), fit:
+            reference.inputs.feed(ctx.predictor(pruned.network))
 
     def recover_alone(self, pruned: Pruned, ctx: PruneContext) -> bool:
         """Fit the layers that read the one group that was cut, by sums of products of the dense network's run."""
@@ -118,3 +127,7 @@ class Repair(Recovery):
         from autoprune_recoveries._reference import Reference
 
         return ctx.memo(self._key, lambda: Reference.of(ctx, self.samples, self.rows))
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: each.clone() for name, each in network.state_dict().items()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.plugin import Data, Inputs, Pruned, Split
+from autoprune.plugin import Data, Inputs, PruneContext, Pruned, Split
 from autoprune.structure import discover
 from autoprune.testing import Bench
 from autoprune_recoveries._dataflow import Tap, Way, ways
@@ -335,15 +335,17 @@ def test_recurrent_layers_take_over_what_equal_units_remembered(kind, layers, bi
 def test_where_nothing_can_be_fitted_the_norms_are_recalibrated():
     torch.manual_seed(0)
 
-    class Shared(nn.Module):
+    class Read(nn.Module):
+        """Code reads the weight, and not only multiplies by it."""
+
         def __init__(self) -> None:
             super().__init__()
             self.layer, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.norm(self.layer(self.layer(x).relu()))
+            return self.norm(self.layer(x) / self.layer.weight.norm())
 
-    bench = Bench(Shared(), data((8,), 8))
+    bench = Bench(Read(), data((8,), 8))
     ours, theirs = bench.pruned({}), bench.pruned({})
     bench.recover(Repair(samples=128), ours)
     bench.recover(BatchNormRecalibration(samples=128), theirs)
@@ -398,6 +400,11 @@ def test_rectified_outputs_are_nearer_than_those_of_least_squares():
     assert (ours - dense).square().mean() > (plain - dense).square().mean()
 
 
+def fitted(self: Repair, pruned: Pruned, ctx: PruneContext) -> None:
+    """The fits alone."""
+    self._fit(pruned, ctx, self._reference(ctx))
+
+
 def test_fits_of_few_rows_that_make_the_network_worse_are_taken_back(monkeypatch):
     """Layers of many inputs, fitted to a handful of samples: by chance that does harm, which is seen on others."""
 
@@ -416,10 +423,174 @@ def test_fits_of_few_rows_that_make_the_network_worse_are_taken_back(monkeypatch
         return error(bench, before), error(bench, pruned.network), same
 
     checked = [repaired(seed) for seed in range(6)]
-    monkeypatch.setattr(Repair, "_checked", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(Repair, "recover", fitted)
     unchecked = [repaired(seed) for seed in range(6)]
     assert not any(same for *_, same in unchecked)
     assert any(after > before for before, after, _ in unchecked)
     assert all(after <= 1.05 * before for before, after, _ in checked)  # 64 samples decide, 64 others are measured
     for (before, after, same), (_, without, _) in zip(checked, unchecked, strict=True):
         assert after == (before if same else without)
+
+
+def test_fits_that_make_the_network_worse_are_taken_back(monkeypatch):
+    """Each layer comes nearer to the dense one's outputs, but what is made of them all is steep."""
+
+    class Steep(nn.Module):
+        """Angles between what two halves make of an input, times a lot: random halves err less than mended ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Sequential(nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 8))
+            self.other = nn.Sequential(nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sin(20 * (self.one(x) * self.other(x)).sum(1, keepdim=True))
+
+    def repaired(seed: int) -> tuple[float, float]:
+        torch.manual_seed(seed)
+        bench = Bench(Steep(), data((16,), 1))
+        pruned = bench.pruned({group.name: group.units // 2 for group in bench.structure.groups})
+        before = error(bench, copy.deepcopy(pruned.network))
+        bench.recover(Repair(), pruned)
+        return before, error(bench, pruned.network)
+
+    checked = [repaired(seed) for seed in range(8)]
+    monkeypatch.setattr(Repair, "recover", fitted)
+    unchecked = [repaired(seed) for seed in range(8)]
+    assert max(after / before for before, after in unchecked) > 1.1
+    assert max(after / before for before, after in checked) < max(after / before for before, after in unchecked)
+    for (before, after), (_, without) in zip(checked, unchecked, strict=True):
+        assert after in (before, without)
+
+
+def weight_normed(norm) -> Bench:
+    """Convolutions whose weights are norms and directions; units 6 to 11 of the first are units 0 to 5 again."""
+    torch.manual_seed(0)
+    first, second = nn.Conv1d(3, 12, 3, padding=1), nn.Conv1d(12, 5, 3, padding=1)
+    with torch.no_grad():
+        first.weight[6:], first.bias[6:] = first.weight[:6], first.bias[:6]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        network = nn.Sequential(norm(first), nn.ReLU(), norm(second))
+    return Bench(network.eval(), data((3, 9), 5))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weights_that_are_norm_and_direction_are_fitted(norm):
+    """As plain ones are; afterwards they are norm and direction again, and the hooks are what they were."""
+    bench = weight_normed(norm)
+    group = next(group for group in bench.structure.groups if group.units == 12)
+    pruned = bench.pruned({group.name: 6})
+    before, names = error(bench, copy.deepcopy(pruned.network)), list(pruned.network.state_dict())
+    bench.recover(Repair(damping=1e-9), pruned)
+    assert before > 0.1
+    assert error(bench, pruned.network) < 1e-6
+    assert list(pruned.network.state_dict()) == names
+    g, v = (each for key, each in pruned.network[2].named_parameters() if not key.endswith("bias"))
+    torch.testing.assert_close(pruned.network[2].weight, g * v / v.flatten(1).norm(dim=1).view(-1, 1, 1))
+    pruned.network(torch.randn(2, 3, 9)).sum().backward()
+    assert g.grad is not None
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_zeros_of_weights_that_are_norm_and_direction_stay(norm):
+    bench = weight_normed(norm)
+    structure = discover(bench.network, Inputs((torch.randn(2, 3, 9),)), ("weights",))
+    group = next(group for group in structure.groups if group.name.startswith("2."))
+    kept = {group.name: torch.rand(group.units, generator=torch.Generator().manual_seed(1)) < 0.5}
+    pruned = Pruned(structure.cut(bench.network, kept), kept)
+    before, zeros = error(bench, pruned.network), pruned.network[2].weight == 0
+    context = bench.prune_context()
+    object.__setattr__(context, "groups", structure.groups)
+    Repair().recover(pruned, context)
+    assert zeros.sum() == (~kept[group.name]).sum()
+    assert error(bench, pruned.network) < before
+    assert torch.equal(pruned.network[2].weight == 0, zeros)
+
+
+def test_weights_that_cannot_be_set_stay_as_they_were_cut():
+    """Spectral norms: what is set does not come back."""
+    bench = weight_normed(nn.utils.parametrizations.spectral_norm)
+    group = next(group for group in bench.structure.groups if group.units == 12)
+    pruned = bench.pruned({group.name: 6})
+    before = copy.deepcopy(pruned.network.state_dict())
+    bench.recover(Repair(), pruned)
+    after = pruned.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in after)
+
+
+class Twin(nn.Module):
+    """One encoder for two inputs, and a residual block that runs twice; units 6 to 11 are units 0 to 5 again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(8, 12), nn.BatchNorm1d(12), nn.Linear(12, 5)
+        self.up, self.down = nn.Linear(5, 12), nn.Linear(12, 5)
+        with torch.no_grad():
+            for layer in (self.first, self.up):
+                layer.weight[6:], layer.bias[6:] = layer.weight[:6], layer.bias[:6]
+
+    def encoded(self, x: Tensor) -> Tensor:
+        return self.second(self.norm(self.first(x)).relu())
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.encoded(x[:, :8]), self.encoded(x[:, 8:])
+        y = one - other
+        for _ in range(2):
+            y = y + self.down(self.up(y).relu())
+        return y
+
+
+@pytest.mark.parametrize("form", ["modules", "graph"])
+def test_layers_that_run_several_times_take_over_what_equal_units_said(form):
+    torch.manual_seed(0)
+    bench = Bench(Twin().eval(), data((16,), 5))
+    if form == "graph":
+        bench = exported(bench)
+    pruned = bench.pruned({group.name: 6 for group in bench.structure.groups if group.units == 12})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-9), pruned)
+    assert before > 0.1
+    assert error(bench, pruned.network) < 1e-6
+
+
+def test_ways_are_those_of_the_first_run_where_all_runs_go_on_alike():
+    network = Twin().eval()
+    found = ways(network, lambda: network(torch.randn(4, 16)))
+    assert {name: each.uses for name, each in found.items()} == {"first": 2, "second": 2, "up": 2, "down": 2}
+    assert found["first"].way == Way("norm", rectified=True)
+    assert found["up"].way == Way(rectified=True)
+    assert found["down"].way == Way(shortcut=Tap("up", given=False))
+
+
+def test_what_helps_the_first_run_alone_is_not_taken(monkeypatch):
+    """A layer that runs three times, each time on more: fitted to the first it errs on what it reads at last."""
+
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.again, self.out = nn.Linear(16, 24), nn.Linear(24, 24), nn.Linear(24, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.into(x).tanh()
+            for scale in (0.05, 1.0, 4.0):
+                x = torch.sin(scale * self.again(x) + 4 * scale)
+            return self.out(x)
+
+    def repaired(seed: int) -> float:
+        torch.manual_seed(seed)
+        bench = Bench(Deep(), data((16,), 3))
+        pruned = bench.pruned({group.name: group.units // 2 for group in bench.structure.groups})
+        bench.recover(Repair(), pruned)
+        return error(bench, pruned.network)
+
+    ours = [repaired(seed) for seed in range(4)]
+    monkeypatch.setattr(Repair, "recover", fitted)
+    shared = [repaired(seed) for seed in range(4)]
+    monkeypatch.setattr(
+        Repair, "recover", lambda self, pruned, ctx: self._fit(pruned, ctx, self._reference(ctx).once())
+    )
+    once = [repaired(seed) for seed in range(4)]
+    assert any(a > b for a, b in zip(shared, once, strict=True))
+    assert all(min(a, b) <= c for a, b, c in zip(shared, once, ours, strict=True))
+    assert sum(ours) < min(sum(shared), sum(once))
