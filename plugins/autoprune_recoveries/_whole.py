@@ -41,12 +41,16 @@ class Whole:
         return cls(inputs, _outputs(ctx, inputs, ctx.start().network.to(ctx.device)))
 
     def error(self, ctx: PruneContext, network: nn.Module) -> float:
-        """Squared error of a network's outputs; infinite where they are of another form, or not finite."""
+        """Squared error of a network's outputs, but for those of another shape, such as what is cached of cut heads.
+
+        Infinite where none is left, or one is not finite.
+        """
         made = _outputs(ctx, self.inputs, network)
-        if [each.shape for each in made] != [each.shape for each in self.outputs]:
+        if len(made) != len(self.outputs):
             return math.inf
-        error = sum(float((a - b).double().square().sum()) for a, b in zip(made, self.outputs, strict=True))
-        return error if math.isfinite(error) else math.inf
+        pairs = [(a, b) for a, b in zip(made, self.outputs, strict=True) if a.shape == b.shape]
+        error = sum(float((a - b).double().square().sum()) for a, b in pairs)
+        return error if pairs and math.isfinite(error) else math.inf
 
 
 def _outputs(ctx: PruneContext, inputs: Inputs, network: nn.Module) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from autoprune.plugin import Data, Inputs, PruneContext, Pruned, Split
 from autoprune.structure import discover
 from autoprune.testing import Bench
 from autoprune_recoveries._dataflow import Tap, Way, ways
+from autoprune_recoveries._whole import Whole
 from autoprune_recoveries.bn_recalibration import BatchNormRecalibration
 from autoprune_recoveries.repair import Repair
 from autoprune_tasks.embedding import Embedding
@@ -517,6 +519,33 @@ def test_weights_that_cannot_be_set_stay_as_they_were_cut():
     bench.recover(Repair(), pruned)
     after = pruned.network.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in after)
+
+
+def test_outputs_that_a_cut_has_made_smaller_are_not_compared():
+    """As what a language model caches of its heads."""
+
+    class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.out = nn.Linear(10, 12), nn.Linear(12, 5)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.into(x).relu()
+            return self.out(hidden), hidden
+
+    bench = equal_units()
+    (group,) = bench.structure.groups
+    ctx, pruned = bench.prune_context(), bench.pruned({group.name: 6})
+    dense, smaller = Cached(), Cached()
+    dense.into, dense.out = bench.network[0], bench.network[2]
+    smaller.into, smaller.out = pruned.network[0], pruned.network[2]
+    x = Inputs((torch.randn(8, 10),))
+    (logits, _), (expected, hidden) = smaller(*x.args), dense(*x.args)
+    context = dataclasses.replace(ctx, predictor=lambda network: network)
+    whole = Whole(x, [expected.detach(), hidden.detach()])
+    assert whole.error(context, smaller) == pytest.approx(float((logits - expected).detach().square().sum()), rel=1e-5)
+    assert whole.error(context, nn.Sequential(nn.Linear(10, 5))) == math.inf
+    assert Whole(x, [hidden.detach()]).error(context, smaller.into) == math.inf
 
 
 class Twin(nn.Module):
