@@ -156,7 +156,8 @@ class Fit(Following):
         if call.product.bias is None:
             return False
         bias = parameter_of(call.product.bias)
-        return any(bias is each for each in self._modules[call.layer]._parameters.values())
+        owner = self._modules.get(call.layer) or self._modules[call.parameter.rpartition(".")[0]]
+        return any(bias is each for each in owner._parameters.values())
 
     def _gain(self, way: Way, norm: Any, outputs: int) -> Tensor | None:
         """What an output is multiplied with before something is added, (O,); None where that cannot be told."""

@@ -37,7 +37,7 @@ class Call:
     """A product that is about to be computed."""
 
     layer: str
-    """Module that owns the weight."""
+    """Module that owns the weight; of one that owns several the weight's own name."""
     parameter: str
     """The weight's name."""
     first: int
@@ -54,7 +54,7 @@ class Watch(TorchFunctionMode):
         """Of a network.
 
         Args:
-            network: Its weights are watched, but for those that have several owners, or an owner with others beside.
+            network: Its weights are watched, but for those that have several owners.
         """
         super().__init__()
         self._weights = _weights(network)
@@ -200,7 +200,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _weights(network: nn.Module) -> dict[int, tuple[str, str]]:
-    """Identity of a parameter to its module's name and its own."""
+    """Identity of a parameter to what its layer is called, and to its own name."""
     owners: dict[int, int] = {}
     for module in network.modules():
         for parameter in module._parameters.values():
@@ -208,9 +208,10 @@ def _weights(network: nn.Module) -> dict[int, tuple[str, str]]:
     found = {}
     for name, module in network.named_modules():
         own = [(key, each) for key, each in module._parameters.items() if each is not None and each.dim() > 1]
-        if len(own) == 1 and owners[id(own[0][1])] == 1 and own[0][1].is_floating_point():
-            key, weight = own[0]
-            found[id(weight)] = (name, f"{name}.{key}" if name else key)
+        for key, weight in own:
+            if owners[id(weight)] == 1 and weight.is_floating_point():
+                full = f"{name}.{key}" if name else key
+                found[id(weight)] = (name if len(own) == 1 else full, full)
     return found
 
 

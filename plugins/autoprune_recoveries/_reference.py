@@ -106,10 +106,30 @@ class Reference:
     def kept(self, ctx: PruneContext, pruned: Pruned) -> dict[str, Tensor]:
         """Layer to its outputs that stayed, (O,); layers whose outputs no cut counts are left out."""
         found = {}
+        modules = {name for name, _ in ctx.dense.named_modules()}
         for name in (*self.layers, *self.recurrent):
-            with suppress(StructureError):
-                found[name] = ctx.rows(pruned, name).to(ctx.device)
+            if name in modules:
+                with suppress(StructureError):
+                    found[name] = ctx.rows(pruned, name).to(ctx.device)
+            else:  # the weight of one that has several
+                found[name] = _rows(ctx, pruned, name, self.layers[name].outputs.shape[1]).to(ctx.device)
         return found
+
+
+def _rows(ctx: PruneContext, pruned: Pruned, parameter: str, outputs: int) -> Tensor:
+    import torch
+
+    stays = torch.ones(outputs, dtype=torch.bool)
+    for group in ctx.groups:
+        if group.name not in pruned.kept:
+            continue
+        for part in group.slices:
+            if part.parameter == parameter and part.role == "output":
+                gone = torch.ones(group.units, dtype=torch.bool)
+                gone[pruned.kept[group.name].cpu()] = False
+                index = part.index.cpu()[gone].flatten()
+                stays[index[index < outputs]] = False
+    return stays.nonzero().view(-1)
 
 
 class _Largest(Watch):

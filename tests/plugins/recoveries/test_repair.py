@@ -623,3 +623,44 @@ def test_what_helps_the_first_run_alone_is_not_taken(monkeypatch):
     assert any(a > b for a, b in zip(shared, once, strict=True))
     assert all(min(a, b) <= c for a, b, c in zip(shared, once, ours, strict=True))
     assert sum(ours) < min(sum(shared), sum(once))
+
+
+class Gated(nn.Module):
+    """A module of three matrices and a bias; units 6 to 11 of both that it hides are units 0 to 5 again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.gate = nn.Parameter(torch.randn(10, 12) / 3), nn.Parameter(torch.randn(12, 10) / 3)
+        self.down, self.shift = nn.Parameter(torch.randn(12, 5) / 3), nn.Parameter(torch.randn(5))
+        with torch.no_grad():
+            self.up[:, 6:], self.gate[6:] = self.up[:, :6].clone(), self.gate[:6].clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = (x @ self.up).relu() * nn.functional.linear(x, self.gate).sigmoid()
+        return torch.addmm(self.shift, hidden, self.down)
+
+
+@pytest.mark.parametrize("form", ["modules", "graph"])
+def test_modules_with_several_matrices_take_over_what_equal_units_said(form):
+    torch.manual_seed(0)
+    bench = Bench(nn.Sequential(Gated(), nn.Tanh(), nn.Linear(5, 3)).eval(), data((10,), 3))
+    if form == "graph":
+        bench = exported(bench)
+    pruned = bench.pruned({group.name: 6 for group in bench.structure.groups if group.units == 12})
+    before = error(bench, copy.deepcopy(pruned.network))
+    bench.recover(Repair(damping=1e-9), pruned)
+    assert before > 0.1
+    assert error(bench, pruned.network) < 1e-6
+
+
+def test_outputs_of_a_module_with_several_matrices_are_those_that_stay():
+    """Its own outputs are cut as well."""
+    torch.manual_seed(0)
+    bench = Bench(nn.Sequential(Gated(), nn.Tanh(), nn.Linear(5, 3)).eval(), data((10,), 3))
+    pruned = bench.pruned(bench.uniform(0.5))
+    assert len(pruned.kept) == 2
+    before = error(bench, copy.deepcopy(pruned.network))
+    down = pruned.network[0].down.clone()
+    bench.recover(Repair(), pruned)
+    assert not torch.equal(pruned.network[0].down, down)
+    assert error(bench, pruned.network) < 0.8 * before
