@@ -12,6 +12,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import statistics
 import time
 import warnings
@@ -216,12 +217,13 @@ def page(rows: list[Row]) -> str:
         "the outputs, relative to the dense outputs' variance over samples. *recalibrated*, *repaired*: the same error",
         f"divided by that of the cut network, after `bn-recalibration` on {SAMPLES} samples and after `repair` on as",
         f"many of {SAMPLES + OTHERS}, with {ROWS:,} rows. Errors are of {TESTED} other samples. Inputs are photographs",
-        "of CIFAR-10 in the size",
-        "that the network takes, words of SST-2 numbered by frequency, sums of waves for anything else.",
+        "of CIFAR-10 in the size that the network takes, words of SST-2 numbered by frequency, sums of waves for",
+        "anything else.",
         "",
         f"- {len(good)} of {len(rows)} architectures were run.",
         f"- repaired: median {statistics.median(ratios):.3f}, nine in ten ≤ {ratios[int(0.9 * len(ratios))]:.2f},",
-        f"  worst {ratios[-1]:.2f}; above 1: {sum(ratio > 1 for ratio in ratios)}.",
+        f"  worst {ratios[-1]:.2f}; above 1: {sum(ratio > 1 for ratio in ratios)}; left as cut, since no fit was",
+        f"  possible, or better on other samples: {sum(ratio == 1 for ratio in ratios)}.",
         f"- recalibrated: median {statistics.median(old):.3f}, worst {old[-1]:.2f};",
         f"  above 1: {sum(ratio > 1 for ratio in old)}.",
         "",
@@ -235,10 +237,15 @@ def page(rows: list[Row]) -> str:
 def line(row: Row) -> str:
     """The line of a case."""
     if "error" in row or not row["cut"]:
-        return f"| {row['key']} | | {row.get('error', 'the cut changes nothing')} | | | |"
+        return f"| {row['key']} | | {_portable(row.get('error', 'the cut changes nothing'))} | | | |"
     told = f"{row['recalibrated'] / row['cut']:.3f} | {row['repaired'] / row['cut']:.3f}"
     graph = ", as a graph" if row["form"] == "graph" else ""
     return f"| {row['key']}{graph} | {row['groups']} | {row['cut']:.3g} | {told} | {row['repaired_s']:.1f} s |"
+
+
+def _portable(text: str) -> str:
+    """Without the folder that packages are installed in."""
+    return re.sub(r"[^\s(]*site-packages/", "", text)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ def test_the_page_counts_what_got_worse() -> None:
     rows = [
         {"key": "own/a", **good},
         {"key": "own/b", **good, "repaired": 2.2, "form": "graph"},
-        {"key": "own/c", "error": "no"},
+        {"key": "own/c", "error": "no (/home/me/lib/site-packages/timm/models.py:3)"},
+        {"key": "own/d", **good, "repaired": 2.0},
     ]
     text = page(rows)
-    assert "2 of 3 architectures were run" in text
-    assert "worst 1.10; above 1: 1." in text
+    assert "3 of 4 architectures were run" in text
+    assert "worst 1.10; above 1: 1; left as cut, since no fit was\n  possible, or better on other samples: 1." in text
     assert "| own/b, as a graph | 2 | 2 | 1.500 | 1.100 | 1.0 s |" in text
-    assert "| own/c | | no | | | |" in text
+    assert "| own/c | | no (timm/models.py:3) | | | |" in text
