@@ -69,7 +69,8 @@ def test_runs_and_their_page(cache, capsys):
         for member in stored["members"]:
             # MACs by the counter, on the saved model, are those that were computed for the candidate.
             assert member["test"]["macs_ratio"] == pytest.approx(member["search"]["macs_ratio"], abs=1e-12)
-            assert member["again"]["accuracy"] == pytest.approx(member["search"]["accuracy"], abs=0.02)
+            better = 0.02 if name == "tp-uniform" else 1.0  # at its end a search repairs members again
+            assert -0.02 <= member["again"]["accuracy"] - member["search"]["accuracy"] <= better
     before = {name: result_file(cache, "digits", name, 0).stat().st_mtime_ns for name in names}
     page = cache / "docs" / "benchmarks.md"
     main(["--quick", "--results", str(cache), "--output", str(page), "--methods", *names, "fastnas"])
@@ -115,6 +116,7 @@ def test_images_count_for_every_method_alike(digits):
     digits.example.feed(Predictor(digits.network))
     # The dense network, two samples twice before that, and the cut one.
     repair, validation = 2 + 2 + 256 + 256, len(digits.data.validation)
+    repair += 12 + 12  # one in twenty, by both networks: whether the repair is to stay
     first = repair + 3 * validation  # once of the dense network, for the difference from it
     assert [p["images"] for p in recorder.points] == [first, first, first + len(digits.example)]
     assert [p["evaluated"] for p in recorder.points] == [True, False, True]
