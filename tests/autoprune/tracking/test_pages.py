@@ -163,7 +163,7 @@ def test_the_page_of_a_member_begins_with_objectives_and_says_how_to_load_it(sho
     page = browse(url)
     told = words(page)
     metrics, parameters = told[told.index("Metrics (") :].split("Parameters (")
-    sections = [re.findall(r"([a-z_]+)/", part) for part in (metrics, parameters)]
+    sections = [re.findall(r"\b([a-z_]+)/", part) for part in (metrics, parameters)]  # no end of a run's number
     assert [list(dict.fromkeys(some)) for some in sections] == [
         ["objective", "other", "uncertainty", "test"],
         ["ratio", "achieved", "seconds"],
