@@ -8,6 +8,7 @@ Shapes use: N samples, P positions of an output, R rows among the N·P, g groups
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,11 @@ class Product:
         return self.groups * math.prod(self.weight.shape[1:])
 
 
+def owners(network: nn.Module) -> Counter[int]:
+    """How many modules have a parameter as their own, by its identity."""
+    return Counter(id(parameter) for module in network.modules() for parameter in module._parameters.values())
+
+
 def repairable(network: nn.Module) -> dict[str, nn.Module]:
     """Layers that are one product of weights and inputs, by name: linear ones and convolutions, transposed ones, too.
 
@@ -66,15 +72,12 @@ def repairable(network: nn.Module) -> dict[str, nn.Module]:
     """
     from torch.nn.utils import parametrize
 
-    owners: dict[int, int] = {}
-    for module in network.modules():
-        for parameter in module._parameters.values():
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    counts = owners(network)
     found = {}
     for name, module in network.named_modules():
         if _kind(module) and not parametrize.is_parametrized(module):
             weight = module._parameters.get("weight")
-            if weight is not None and owners[id(weight)] == 1 and weight.is_floating_point():
+            if weight is not None and counts[id(weight)] == 1 and weight.is_floating_point():
                 found[name] = module
     return found
 

@@ -248,10 +248,11 @@ class Recorder:
             elif tags:
                 store.log(run_id, tags=tags)
         self._marked = set(members)
+        described = self._described(outcome)
         tags = {
-            "autoprune.verdict": verdict(self._study, outcome),
-            "autoprune.counts": counts(self._study, outcome),
-            "mlflow.note.content": study_note(self._study, outcome, self._described(outcome)),
+            "autoprune.verdict": described.verdict,
+            "autoprune.counts": described.counts,
+            "mlflow.note.content": study_note(self._study, outcome, described),
             "autoprune.hypervolume_reference": json.dumps(outcome.front.reference),
         }
         store.log(self._parent, metrics=records.study_metrics(outcome), tags=tags)

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from autoprune.toolkit.layers import owners
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ class Held:
         """
         self._network = network
         self._stack = ExitStack()
-        self._held: list[tuple[Computed, Tensor, Any]] = []
+        self._held: list[tuple[Computed, Tensor, _Form]] = []
 
     def __enter__(self) -> list[Computed]:
         """Compute them once for all."""
@@ -66,14 +68,12 @@ class Held:
                     form.set(computed.weight)
 
 
-def _found(network: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
-    owners: dict[int, int] = {}
-    for module in network.modules():
-        for parameter in module._parameters.values():
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+def _found(network: nn.Module) -> Iterator[tuple[tuple[str, str], _Form]]:
+    """Layer and parameter, and how its weight is computed."""
+    counts = owners(network)
     for name, module in network.named_modules():
-        form = _Hooked.of(module) or _Parametrized.of(module)
-        if form is not None and all(owners[id(each)] == 1 for each in form.originals.values()):
+        form: _Form | None = _Hooked.of(module) or _Parametrized.of(module)
+        if form is not None and all(counts[id(each)] == 1 for each in form.originals.values()):
             shape = form.weight().shape
             like = [key for key, each in form.originals.items() if each.shape == shape]
             if like and form.settable():
@@ -93,8 +93,11 @@ class _Hooked:
         from torch.nn.utils.weight_norm import WeightNorm
 
         hooks = [each for each in module._forward_pre_hooks.values() if isinstance(each, WeightNorm)]
-        alone = len(hooks) == 1 and not any(each is not None and each.dim() > 1 for each in _others(module, hooks[0]))
-        return cls(module, hooks[0]) if alone else None
+        if len(hooks) != 1:
+            return None
+        form = cls(module, hooks[0])
+        others = [each for name, each in module._parameters.items() if name not in form.originals]
+        return None if any(each is not None and each.dim() > 1 for each in others) else form
 
     def weight(self) -> Tensor:
         weight: Tensor = getattr(self._module, self._hook.name)
@@ -117,10 +120,6 @@ class _Hooked:
         norm, direction = self.originals.values()
         direction.copy_(weight)
         norm.copy_(norm_except_dim(weight, 2, self._hook.dim))
-
-
-def _others(module: Any, hook: Any) -> list[Any]:
-    return [each for name, each in module._parameters.items() if name not in (f"{hook.name}_g", f"{hook.name}_v")]
 
 
 class _Parametrized:
@@ -168,3 +167,6 @@ class _Parametrized:
 
     def set(self, weight: Tensor) -> None:
         setattr(self._module, self._name, weight)
+
+
+_Form = _Hooked | _Parametrized

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.overrides import TorchFunctionMode
 
-from autoprune.toolkit.layers import Product
+from autoprune.toolkit.layers import Product, owners
 from autoprune_recoveries._computed import Computed, Held
 from autoprune_recoveries._recurrent import RECURRENT, Roll
 
@@ -201,15 +201,11 @@ def _is_tensor(value: Any) -> bool:
 
 def _weights(network: nn.Module) -> dict[int, tuple[str, str]]:
     """Identity of a parameter to what its layer is called, and to its own name."""
-    owners: dict[int, int] = {}
-    for module in network.modules():
-        for parameter in module._parameters.values():
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    found = {}
+    counts, found = owners(network), {}
     for name, module in network.named_modules():
         own = [(key, each) for key, each in module._parameters.items() if each is not None and each.dim() > 1]
         for key, weight in own:
-            if owners[id(weight)] == 1 and weight.is_floating_point():
+            if counts[id(weight)] == 1 and weight.is_floating_point():
                 full = f"{name}.{key}" if name else key
                 found[id(weight)] = (name if len(own) == 1 else full, full)
     return found

@@ -31,7 +31,7 @@ _TARGETS = 2**29
 """Bytes of all layers' outputs that are kept: deep networks are fitted on fewer rows."""
 _FEW = 64
 """Rows that a layer has at least."""
-PLENTY = 2
+_PLENTY = 2
 """Rows for each feature below which a fit may follow chance."""
 
 
@@ -281,7 +281,7 @@ class _Record(Following):
                 outputs=torch.empty(0),
                 shortcut=None,
                 features_last=each.features_last,
-                few=count[name] < PLENTY * each.features,
+                few=count[name] < _PLENTY * each.features,
                 shared=each.uses > 1,
             )
             for name, each in found.items()

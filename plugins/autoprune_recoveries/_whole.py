@@ -20,7 +20,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class Whole:
-    """What the dense network puts out for them."""
+    """A few samples, and what the dense network puts out for them."""
 
     inputs: Inputs
     outputs: list[Tensor]

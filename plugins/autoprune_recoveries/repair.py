@@ -29,8 +29,8 @@ class Repair(Recovery):
     constant goes into the layer's bias or the batch norm behind it. Where nothing but a ReLU reads the outputs,
     whatever it makes zero is as good as what it made zero in the dense network. No labels, no gradients, one forward
     pass of each network; the dense one's once per study. A fit that is worse on held-out rows than the cut weights is
-    not taken. A layer that runs several times is fitted to what it put out the first time, if that is better for the
-    network than leaving it as it was cut. In the end the network's outputs are compared with the dense one's: on the
+    not taken. A layer that runs several times is fitted to what it put out the first time, if the network is seen to be
+    better for it. In the end the network's outputs are compared with the dense one's: on the
     few samples that most layers have held out, or on 64 others where layers have few rows for their inputs, such as
     those behind a global pooling; if they came out worse, the norms' statistics alone are taken anew. Exported graphs,
     weight norms and ``nn.MultiheadAttention`` are fitted, too, and the gates of recurrent layers, as if the states
@@ -67,10 +67,12 @@ class Repair(Recovery):
             return
         network = pruned.network
         whole = ctx.memo((*self._key, "whole"), lambda: Whole.of(ctx, reference))
-        unrepaired, before = whole.error(ctx, network), _state(network)
-        self._fit(pruned, ctx, reference)
-        if not 0 < unrepaired < math.inf:  # there is nothing to compare
+        unrepaired = whole.error(ctx, network)
+        if not 0 < unrepaired < math.inf:  # there is nothing to compare, by which fits of several runs are chosen
+            self._fit(pruned, ctx, reference.once())
             return
+        before = _state(network)
+        self._fit(pruned, ctx, reference)
         error = whole.error(ctx, network)
         if reference.shared:  # what is best for a layer's first run need not be for its next ones
             fitted = _state(network)
